@@ -1,0 +1,24 @@
+"""Detect actions on a device: numpy and onnxruntime, nothing else.
+
+Names are imported when they are first used, so that a program that needs one of them does not wait for all.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stale_edge_runtime.decoding import Detection, decode
+    from stale_edge_runtime.detector import Detector
+    from stale_edge_runtime.errors import StaleEdgeError
+
+__all__ = ["Detection", "Detector", "StaleEdgeError", "decode"]
+
+_HOMES = {"Detection": "decoding", "Detector": "detector", "StaleEdgeError": "errors", "decode": "decoding"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

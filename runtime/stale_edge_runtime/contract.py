@@ -1,0 +1,265 @@
+"""Names that other programs rely on: tensors, axes, metadata keys, limits. The only copy of each.
+
+Source: the project's contract; changing one of these is a breaking change and belongs in CHANGELOG.md.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stale_edge_runtime.errors import BadDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FORMAT = "1"
+
+FEATURES = "features"
+TEXT_EMBEDDINGS = "text_embeddings"
+TOKEN_IDS = "token_ids"
+CLASS_LOGITS = "class_logits"
+MASKS = "masks"
+VIDEO_LOGITS = "video_logits"
+DETECTION_OUTPUTS = (CLASS_LOGITS, MASKS, VIDEO_LOGITS)
+
+BATCH = "batch"
+SNIPPETS = "snippets"
+CLASSES = "classes"
+TOKENS = "tokens"
+
+FEATURE_DIM = 512
+ANCHORS = 100
+MIN_SNIPPETS = 1
+MAX_SNIPPETS = 8192
+MAX_CLASSES = 100_000
+MAX_TOKENS = 77
+
+METADATA_PREFIX = "stale_edge."
+
+IR_VERSION = 9
+OPSET = 18
+OPERATORS = frozenset(
+    {
+        *("Abs", "Add", "And", "ArgMax", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "ConvInteger"),
+        *("Conv", "CumSum", "DequantizeLinear", "Div", "DynamicQuantizeLinear", "Equal", "Erf", "Exp", "Expand"),
+        *("Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gemm", "Greater", "GreaterOrEqual"),
+        *("Identity", "LayerNormalization", "Less", "LessOrEqual", "MatMul", "MatMulInteger", "Max", "Min", "Mod"),
+        *("Mul", "Neg", "Not", "Or", "Pad", "Pow", "QLinearMatMul", "QuantizeLinear", "Range", "Reciprocal"),
+        *("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape"),
+        *("Resize", "Round", "Shape", "Sigmoid", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Tile"),
+        *("Transpose", "Trilu", "Unsqueeze", "Where"),
+    }
+)
+"""Operators of the default domain that our files may hold; no other domain, no functions, no control flow."""
+
+
+class Kind(StrEnum):
+    """What an exported file takes in besides features."""
+
+    BAKED = "baked"  # class list fixed at export, text folded into the weights
+    OPEN = "open"  # text embeddings are an input
+    FULL = "full"  # the text tower is inside, token ids are an input
+    TEXT_TOWER = "text_tower"  # token ids in, text embeddings out; no features
+
+
+class Precision(StrEnum):
+    """Number format of the heavy products of a file."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+INPUTS: dict[Kind, dict[str, tuple[str, ...]]] = {
+    Kind.BAKED: {FEATURES: (BATCH, SNIPPETS, "feature_dim")},
+    Kind.OPEN: {FEATURES: (BATCH, SNIPPETS, "feature_dim"), TEXT_EMBEDDINGS: (CLASSES, "feature_dim")},
+    Kind.FULL: {FEATURES: (BATCH, SNIPPETS, "feature_dim"), TOKEN_IDS: (CLASSES, TOKENS)},
+    Kind.TEXT_TOWER: {TOKEN_IDS: (CLASSES, TOKENS)},
+}
+"""Inputs of each kind, in order, with the names of their axes."""
+
+OUTPUTS: dict[Kind, tuple[str, ...]] = {
+    Kind.BAKED: DETECTION_OUTPUTS,
+    Kind.OPEN: DETECTION_OUTPUTS,
+    Kind.FULL: DETECTION_OUTPUTS,
+    Kind.TEXT_TOWER: (TEXT_EMBEDDINGS,),
+}
+"""Outputs of each kind, in order."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a file says about itself in its metadata."""
+
+    kind: Kind
+    """What the file takes in."""
+    precision: Precision
+    """Number format of its products."""
+    anchors: int
+    """Rows of `masks`: relative positions that an action may cover."""
+    feature_dim: int
+    """Width of a snippet's features."""
+    created_by: str
+    """Program and version that wrote the file."""
+    classes: tuple[str, ...] = ()
+    """Class names in the order of the logits, background left out; baked files only."""
+    min_snippets: int = MIN_SNIPPETS
+    """Shortest video that the file was made for."""
+    max_snippets: int = MAX_SNIPPETS
+    """Longest video that the file was made for, in one piece."""
+    feature_extractor: str = ""
+    """Network that made the features, where known."""
+    snippet_seconds: float | None = None
+    """Seconds of video behind one snippet, where known."""
+    untrained: bool = False
+    """Weights are seeded noise: right for timing, useless for detection."""
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    """Where the weights came from: `{"source": "seeded", "seed": 0}` or `{"source": "file", "sha256": ...}`."""
+    rewrites: tuple[str, ...] = ()
+    """Graph rewrites applied at export, in order."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """How the file was quantised; empty for fp32."""
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    """Check against the network: lengths, batches and the largest error of each output."""
+
+    def to_metadata(self) -> dict[str, str]:
+        """The metadata properties of the file, every value a string."""
+        values: dict[str, Any] = {
+            "format": FORMAT,
+            "kind": str(self.kind),
+            "precision": str(self.precision),
+            "anchors": self.anchors,
+            "feature_dim": self.feature_dim,
+            "min_snippets": self.min_snippets,
+            "max_snippets": self.max_snippets,
+            "feature_extractor": self.feature_extractor,
+            "created_by": self.created_by,
+            "untrained": self.untrained,
+            "weights": dict(self.weights),
+            "rewrites": list(self.rewrites),
+            "parity": dict(self.parity),
+        }
+        if self.kind is Kind.BAKED:
+            values["classes"] = list(self.classes)
+        if self.snippet_seconds is not None:
+            values["snippet_seconds"] = self.snippet_seconds
+        if self.recipe:
+            values["recipe"] = dict(self.recipe)
+        return {
+            METADATA_PREFIX + key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            for key, value in values.items()
+        }
+
+    @classmethod
+    def from_metadata(cls, path: Path, metadata: Mapping[str, str]) -> ModelInfo:
+        """Read and check the metadata of the file at `path`.
+
+        Args:
+            path: The file, for messages.
+            metadata: Its properties.
+
+        Raises:
+            BadDataError: A property is missing, or its value is not what it must be.
+        """
+        reader = _MetadataReader(path, metadata)
+        if (found := reader.text("format")) != FORMAT:
+            raise BadDataError(path, f"has format {found!r}, this version reads {FORMAT!r}", "export it again")
+        kind = reader.choice("kind", Kind)
+        classes = reader.strings("classes") if kind is Kind.BAKED else ()
+        if kind is Kind.BAKED and not 0 < len(classes) <= MAX_CLASSES:
+            raise BadDataError(path, f"lists {len(classes)} classes", "export it again")
+        return cls(
+            kind=kind,
+            precision=reader.choice("precision", Precision),
+            anchors=reader.integer("anchors", 1, MAX_SNIPPETS),
+            feature_dim=reader.integer("feature_dim", 1, 65_536),
+            created_by=reader.text("created_by"),
+            classes=classes,
+            min_snippets=reader.integer("min_snippets", 1, MAX_SNIPPETS),
+            max_snippets=reader.integer("max_snippets", 1, MAX_SNIPPETS),
+            feature_extractor=reader.text("feature_extractor", ""),
+            snippet_seconds=reader.positive_number("snippet_seconds"),
+            untrained=reader.flag("untrained"),
+            weights=reader.mapping("weights"),
+            rewrites=reader.strings("rewrites"),
+            recipe=reader.mapping("recipe"),
+            parity=reader.mapping("parity"),
+        )
+
+
+E = TypeVar("E", bound=StrEnum)
+
+
+class _MetadataReader:
+    """Typed, checked access to metadata properties of untrusted origin."""
+
+    def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
+        self._path = path
+        self._metadata = metadata
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._metadata.get(METADATA_PREFIX + key, default)
+        if value is None:
+            raise BadDataError(
+                self._path,
+                f"has no metadata {METADATA_PREFIX + key!r}: not a file that stale-edge exported",
+                "make one with `stale-edge export`",
+            )
+        return value
+
+    def choice(self, key: str, options: type[E]) -> E:
+        value = self.text(key)
+        try:
+            return options(value)
+        except ValueError:
+            raise self._bad(key, f"one of {', '.join(options)}") from None
+
+    def integer(self, key: str, low: int, high: int) -> int:
+        value = self._json(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise self._bad(key, f"an integer from {low} to {high}")
+        return value
+
+    def positive_number(self, key: str) -> float | None:
+        if METADATA_PREFIX + key not in self._metadata:
+            return None
+        value = self._json(key)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e6:
+            raise self._bad(key, "a positive number")
+        return float(value)
+
+    def flag(self, key: str) -> bool:
+        value = self._json(key, default=False)
+        if not isinstance(value, bool):
+            raise self._bad(key, "true or false")
+        return value
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        value = self._json(key, default=[])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._bad(key, "a JSON list of strings")
+        return tuple(value)
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        value = self._json(key, default={})
+        if not isinstance(value, dict):
+            raise self._bad(key, "a JSON object")
+        return value
+
+    def _json(self, key: str, default: Any = None) -> Any:
+        if default is not None and METADATA_PREFIX + key not in self._metadata:
+            return default
+        try:
+            return json.loads(self.text(key))
+        except (ValueError, RecursionError):
+            raise self._bad(key, "JSON") from None
+
+    def _bad(self, key: str, wanted: str) -> BadDataError:
+        found = self.text(key)[:40]
+        return BadDataError(
+            self._path, f"metadata {METADATA_PREFIX + key!r} is {found!r}, not {wanted}", "export it again"
+        )

@@ -1,0 +1,108 @@
+"""The error tree: what can go wrong, the exit code it ends with, and the builtin a caller would guess.
+
+Every error names its subject (usually a file), the problem with the numbers that show it, and the cure. The
+command line prints `str(error)` on one line and exits with `exit_code`; nothing else decides exit codes.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXIT_USAGE = 2
+EXIT_BAD_DATA = 65
+EXIT_INPUT_MISSING = 66
+EXIT_UNAVAILABLE = 69
+EXIT_CANNOT_WRITE = 73
+EXIT_IO_ERROR = 74
+EXIT_INTERRUPTED = 130
+
+
+class StaleEdgeError(Exception):
+    """Base of all errors that stale-edge raises on purpose.
+
+    Attributes:
+        subject: What the error is about, usually the path of a file.
+        problem: What is wrong, with the numbers that show it.
+        cure: What to do about it; empty when the problem says it already.
+    """
+
+    exit_code: ClassVar[int] = EXIT_BAD_DATA
+
+    def __init__(self, subject: object, problem: str, cure: str = "") -> None:
+        self.subject = _one_line(str(subject))
+        self.problem = _one_line(problem)
+        self.cure = _one_line(cure)
+        super().__init__(f"{self.subject}: {self.problem}" + (f"; {self.cure}" if self.cure else ""))
+
+
+class UsageError(StaleEdgeError, ValueError):
+    """Options or arguments that do not go together."""
+
+    exit_code = EXIT_USAGE
+
+
+class BadDataError(StaleEdgeError, ValueError):
+    """A file or array whose content is not what it must be."""
+
+
+class InputMissingError(StaleEdgeError, FileNotFoundError):
+    """An input that is not there or cannot be opened."""
+
+    exit_code = EXIT_INPUT_MISSING
+
+
+class UnavailableError(StaleEdgeError, RuntimeError):
+    """Something this machine does not have: a provider, threads, an optional package."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+
+class CannotWriteError(StaleEdgeError, OSError):
+    """An output that cannot be created: no such folder, no permission, a folder in its place."""
+
+    exit_code = EXIT_CANNOT_WRITE
+
+
+class StorageError(StaleEdgeError, OSError):
+    """The disk is full or failed while an output was written or an input was read."""
+
+    exit_code = EXIT_IO_ERROR
+
+
+def missing_extra(package: str, extra: str, purpose: str) -> UnavailableError:
+    """The error for a command whose optional dependency is not installed.
+
+    Args:
+        package: Import name that failed.
+        extra: Extra of stale-edge that brings it.
+        purpose: What needs it, as in `bench --plot`.
+    """
+    return UnavailableError(
+        purpose, f"needs {package}, which is not installed", f"pip install 'stale-edge[{extra}]'"
+    )
+
+
+def writing_error(path: Path, error: OSError) -> CannotWriteError | StorageError:
+    """Translate an operating-system error met while writing `path`."""
+    reason = error.strerror or str(error)
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}:
+        return StorageError(path, f"writing failed ({reason})", "free some space; what was there is unchanged")
+    return CannotWriteError(path, f"cannot be written ({reason})", "choose another path with -o")
+
+
+def reading_error(path: Path, error: OSError) -> InputMissingError | StorageError:
+    """Translate an operating-system error met while reading `path`."""
+    if error.errno == errno.EIO:
+        return StorageError(path, "reading failed (I/O error)", "check the disk")
+    if error.errno == errno.ENOENT:
+        return InputMissingError(path, "no such file", "check the path")
+    return InputMissingError(path, f"cannot be read ({error.strerror or error})", "check the path")
+
+
+def _one_line(text: str) -> str:
+    """Text of untrusted origin on one line, printable."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))

@@ -1,0 +1,160 @@
+"""Reading and writing files: whole or not at all.
+
+Every output of stale-edge goes through `atomic_write`, so that after a crash at any moment the target is the old
+file or the new one, never a torn one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from stale_edge_runtime.errors import BadDataError, CannotWriteError, reading_error, writing_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_JSON_BYTES = 1 << 30
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """A temporary path beside `target` that replaces it when the block ends without an error.
+
+    For writers that want a path. The temporary file exists, empty, when the block begins.
+
+    Args:
+        target: Where the result goes; its folder must exist.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        CannotWriteError: The folder is missing or not writable, or the target is a folder.
+        StorageError: The disk is full or failed.
+    """
+    target = Path(target)
+    if target.is_dir():
+        raise CannotWriteError(target, "is a folder", "name a file")
+    if not target.parent.is_dir():
+        raise CannotWriteError(target, f"folder {target.parent} does not exist", "make the folder first")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
+        os.close(descriptor)
+    except OSError as error:
+        raise writing_error(target, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        temporary.chmod(_default_mode(target))
+        temporary.replace(target)
+        _flush_folder(target.parent)
+    except OSError as error:
+        if hasattr(error, "exit_code"):
+            raise
+        raise writing_error(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_write(target: Path) -> Iterator[IO[bytes]]:
+    """A binary file object whose content replaces `target` when the block ends without an error.
+
+    Args:
+        target: Where the result goes; its folder must exist.
+
+    Raises:
+        CannotWriteError: The folder is missing or not writable, or the target is a folder.
+        StorageError: The disk is full or failed.
+    """
+    with atomic_path(target) as temporary, temporary.open("wb") as stream:
+        yield stream
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Write `content` to `target`, whole or not at all."""
+    with atomic_write(target) as stream:
+        stream.write(content)
+
+
+def write_text(target: Path, content: str) -> None:
+    """Write `content` to `target` as UTF-8, whole or not at all."""
+    write_bytes(target, content.encode())
+
+
+def write_json(target: Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write `value` to `target` as JSON; NaN and infinity are refused."""
+    write_text(target, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_bytes(path: Path, *, limit: int) -> bytes:
+    """Read a file of at most `limit` bytes.
+
+    Raises:
+        InputMissingError: There is no such file, or it cannot be opened.
+        BadDataError: It is larger than `limit`, or not a regular file.
+        StorageError: The disk failed.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir() or (path.exists() and not path.is_file()):
+            raise BadDataError(path, "is not a regular file", "name a file")
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > limit:
+                raise BadDataError(path, f"is {size:,} bytes, more than the {limit:,} allowed here")
+            return stream.read()
+    except OSError as error:
+        if hasattr(error, "exit_code"):
+            raise
+        raise reading_error(path, error) from error
+
+
+def read_json(path: Path, *, limit: int = MAX_JSON_BYTES) -> Any:
+    """Read a JSON file of finite numbers.
+
+    Raises:
+        InputMissingError: There is no such file.
+        BadDataError: It is too large, not UTF-8, not JSON, too deeply nested, or holds NaN or infinity.
+    """
+    content = read_bytes(path, limit=limit)
+
+    def refuse(constant: str) -> float:
+        raise BadDataError(path, f"holds {constant}", "numbers must be finite")
+
+    try:
+        return json.loads(content, parse_constant=refuse)
+    except BadDataError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadDataError(path, f"is not JSON ({error})", "check the file") from error
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself durable; not every system can, and the file is whole either way."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _default_mode(target: Path) -> int:
+    """Mode of the file that is replaced, or what the umask gives a new one."""
+    with contextlib.suppress(OSError):
+        return target.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

@@ -1,0 +1,98 @@
+"""What commands say: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import RenderableType
+
+PLAIN_PROGRESS_SECONDS = 10.0
+
+
+class Reporter:
+    """Speaks for one command.
+
+    Args:
+        quiet: Keep notes and progress back; results, warnings and errors still come.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Say what is going on."""
+        if not self.quiet:
+            self._err.print(escape(text))
+
+    def warn(self, text: str) -> None:
+        """Say what the user must not miss."""
+        self._err.print(f"[yellow]warning:[/yellow] {escape(text)}")
+
+    def result(self, item: RenderableType) -> None:
+        """Print a result: a rich table, or text shown as it is."""
+        if isinstance(item, str):
+            self._out.print(item, markup=False)
+            return
+        # A table piped to a file must not be cut at 80 columns.
+        console = self._out if sys.stdout.isatty() else Console(highlight=False, width=200)
+        console.print(item)
+
+    def result_json(self, value: Any) -> None:
+        """Print a result as JSON."""
+        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    @contextlib.contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Callable[[str], None]]:
+        """Follow long work: a bar on a terminal, a plain line now and then elsewhere.
+
+        Args:
+            label: What is being done.
+            total: Number of steps.
+
+        Yields:
+            A function to call after each step, with a word on what was done.
+        """
+        if self.quiet:
+            yield lambda _text: None
+        elif self._err.is_terminal:
+            yield from self._bar(label, total)
+        else:
+            yield from self._lines(label, total)
+
+    def _bar(self, label: str, total: int) -> Iterator[Callable[[str], None]]:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[last]}"),
+        )
+        with Progress(*columns, console=self._err, transient=True) as progress:
+            task = progress.add_task(label, total=total, last="")
+            yield lambda text: progress.update(task, advance=1, last=escape(text))
+
+    def _lines(self, label: str, total: int) -> Iterator[Callable[[str], None]]:
+        done, last = 0, time.monotonic()
+
+        def step(text: str) -> None:
+            nonlocal done, last
+            done += 1
+            if done == total or time.monotonic() - last > PLAIN_PROGRESS_SECONDS:
+                last = time.monotonic()
+                self.note(f"{label}: {done}/{total} {text}".rstrip())
+
+        yield step
