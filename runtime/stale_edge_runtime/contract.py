@@ -20,7 +20,7 @@ FORMAT = "1"
 
 FEATURES = "features"
 TEXT_EMBEDDINGS = "text_embeddings"
-TOKEN_IDS = "token_ids"
+TOKEN_IDS = "token_ids"  # noqa: S105 (words, not passwords)
 CLASS_LOGITS = "class_logits"
 MASKS = "masks"
 VIDEO_LOGITS = "video_logits"
@@ -44,13 +44,65 @@ IR_VERSION = 9
 OPSET = 18
 OPERATORS = frozenset(
     {
-        *("Abs", "Add", "And", "ArgMax", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "ConvInteger"),
-        *("Conv", "CumSum", "DequantizeLinear", "Div", "DynamicQuantizeLinear", "Equal", "Erf", "Exp", "Expand"),
+        *(
+            "Abs",
+            "Add",
+            "And",
+            "ArgMax",
+            "Cast",
+            "Clip",
+            "Concat",
+            "Constant",
+            "ConstantOfShape",
+            "ConvInteger",
+        ),
+        *(
+            "Conv",
+            "CumSum",
+            "DequantizeLinear",
+            "Div",
+            "DynamicQuantizeLinear",
+            "Equal",
+            "Erf",
+            "Exp",
+            "Expand",
+        ),
         *("Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gemm", "Greater", "GreaterOrEqual"),
-        *("Identity", "LayerNormalization", "Less", "LessOrEqual", "MatMul", "MatMulInteger", "Max", "Min", "Mod"),
+        *(
+            "Identity",
+            "LayerNormalization",
+            "Less",
+            "LessOrEqual",
+            "MatMul",
+            "MatMulInteger",
+            "Max",
+            "Min",
+            "Mod",
+        ),
         *("Mul", "Neg", "Not", "Or", "Pad", "Pow", "QLinearMatMul", "QuantizeLinear", "Range", "Reciprocal"),
-        *("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape"),
-        *("Resize", "Round", "Shape", "Sigmoid", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Tile"),
+        *(
+            "ReduceL2",
+            "ReduceMax",
+            "ReduceMean",
+            "ReduceMin",
+            "ReduceSum",
+            "ReduceSumSquare",
+            "Relu",
+            "Reshape",
+        ),
+        *(
+            "Resize",
+            "Round",
+            "Shape",
+            "Sigmoid",
+            "Slice",
+            "Softmax",
+            "Split",
+            "Sqrt",
+            "Squeeze",
+            "Sub",
+            "Tile",
+        ),
         *("Transpose", "Trilu", "Unsqueeze", "Where"),
     }
 )
@@ -118,7 +170,7 @@ class ModelInfo:
     untrained: bool = False
     """Weights are seeded noise: right for timing, useless for detection."""
     weights: Mapping[str, Any] = field(default_factory=dict)
-    """Where the weights came from: `{"source": "seeded", "seed": 0}` or `{"source": "file", "sha256": ...}`."""
+    """Where the weights came from: `{"source": "seeded", "seed": 0}` or `{"source": "file", "sha256": …}`."""
     rewrites: tuple[str, ...] = ()
     """Graph rewrites applied at export, in order."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -167,7 +219,9 @@ class ModelInfo:
         """
         reader = _MetadataReader(path, metadata)
         if (found := reader.text("format")) != FORMAT:
-            raise BadDataError(path, f"has format {found!r}, this version reads {FORMAT!r}", "export it again")
+            raise BadDataError(
+                path, f"has format {found!r}, this version reads {FORMAT!r}", "export it again"
+            )
         kind = reader.choice("kind", Kind)
         classes = reader.strings("classes") if kind is Kind.BAKED else ()
         if kind is Kind.BAKED and not 0 < len(classes) <= MAX_CLASSES:

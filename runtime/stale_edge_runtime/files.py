@@ -1,7 +1,7 @@
 """Reading and writing files: whole or not at all.
 
-Every output of stale-edge goes through `atomic_write`, so that after a crash at any moment the target is the old
-file or the new one, never a torn one.
+Every output of stale-edge goes through `atomic_write`, so that after a crash at any moment the target is the
+old file or the new one, never a torn one.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     *,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001 (read by run)
-    version: Annotated[  # noqa: ARG001 (acts in its callback)
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:

@@ -1,0 +1,275 @@
+"""Checkpoints: our `.safetensors`, and the published pickles as something to convert, never to run.
+
+Source: spec/model.md, "Published checkpoints"; spec/reliability.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from stale_edge.config import ModelConfig
+from stale_edge.model import STALE
+from stale_edge.published import is_unused, published_name, without_parallel_prefix
+from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
+from stale_edge_runtime.files import atomic_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = "stale-edge-checkpoint-1"
+MAX_BYTES = 8 << 30
+_METADATA_KEYS = {"format", "config", "classes", "origin"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with all that is needed to use it."""
+
+    network: STALE
+    """In evaluation mode, on the CPU."""
+    classes: tuple[str, ...]
+    """Class names it was trained or converted with, in order."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Where the weights came from; `{"source": "seeded", "seed": …}` marks an untrained network."""
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the weights are seeded noise."""
+        return self.origin.get("source") == "seeded"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What came of converting a published checkpoint."""
+
+    checkpoint: Checkpoint
+    """The result."""
+    epoch: int | None
+    """Training epoch that the file states."""
+    used: int
+    """Parameters taken over."""
+    skipped: Mapping[str, int]
+    """Parameters left out because nothing uses them, by the first parts of their names."""
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        path: Target, `….safetensors`.
+        checkpoint: Network, classes and origin.
+
+    Raises:
+        CannotWriteError: The target cannot be written.
+        StorageError: The disk is full or failed.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(checkpoint.network.config.to_dict()),
+        "classes": json.dumps(list(checkpoint.classes), ensure_ascii=False),
+        "origin": json.dumps(dict(checkpoint.origin), ensure_ascii=False),
+    }
+    tensors = {name: value.contiguous() for name, value in checkpoint.network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:
+            # The library hides the operating system's error number in its text.
+            raise OSError(_errno_in(str(error)), str(error)) from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint that `save_checkpoint` wrote.
+
+    Args:
+        path: A `.safetensors` file.
+
+    Raises:
+        InputMissingError: There is no such file.
+        BadDataError: It is not one of our checkpoints, or a tensor in it is not what the configuration says.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = _existing(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            config, classes, origin = _read_metadata(path, metadata)
+            network = _meta_network(config)
+            expected = network.state_dict()
+            _check_names(path, expected.keys(), set(file.keys()))
+            for name, value in expected.items():
+                part = file.get_slice(name)
+                _check_shape(path, name, value, tuple(part.get_shape()), str(part.get_dtype()), "F32")
+            state = {name: file.get_tensor(name) for name in expected}
+    except SafetensorError as error:
+        raise BadDataError(path, f"is not a safetensors file ({error})", _RECONVERT) from error
+    except OSError as error:
+        if isinstance(error, StaleEdgeError):
+            raise
+        raise reading_error(path, error) from error
+    _check_finite(path, state)
+    network.load_state_dict(state, assign=True)
+    return Checkpoint(network.requires_grad_(requires_grad=False).eval(), classes, origin)
+
+
+def read_published(path: Path, classes: tuple[str, ...], config: ModelConfig | None = None) -> Conversion:
+    """Read a checkpoint in the published format, running no code from it.
+
+    Args:
+        path: A `.pth.tar` file: a pickle with a `state_dict`, with or without DataParallel's prefix.
+        classes: Class names to store beside the weights.
+        config: Sizes; the published ones by default. The number of anchors is read from the file.
+
+    Raises:
+        InputMissingError: There is no such file.
+        BadDataError: It is not such a checkpoint; the message names the keys that do not fit.
+    """
+    path = _existing(path)
+    stored, epoch = _load_pickle(path)
+    names = without_parallel_prefix(stored)
+    state = {names[name]: value for name, value in stored.items()}
+    anchors = state.get("localizer_mask.2.weight")
+    config = config or ModelConfig()
+    if anchors is not None and anchors.ndim == 3:
+        config = replace(config, anchors=max(1, anchors.shape[0]))
+    network = _meta_network(config)
+    expected = {published_name(name): (name, value) for name, value in network.state_dict().items()}
+    unused = [name for name in state if name not in expected and is_unused(name)]
+    _check_names(path, expected.keys(), state.keys() - set(unused))
+    for name, (_, value) in expected.items():
+        found = state[name]
+        _check_shape(path, name, value, tuple(found.shape), str(found.dtype), "torch.float32")
+        if found.layout is not torch.strided or found.device.type != "cpu":
+            raise BadDataError(path, f"{name} is not a plain tensor", "save it again from the published code")
+    used = {ours: state[name].detach().contiguous() for name, (ours, _) in expected.items()}
+    _check_finite(path, used)
+    network.load_state_dict(used, assign=True)
+    origin = {"source": "published", "file": path.name, "sha256": file_sha256(path)}
+    skipped = Counter(".".join(name.split(".")[:2]) for name in unused)
+    return Conversion(
+        Checkpoint(network.requires_grad_(requires_grad=False).eval(), classes, origin),
+        epoch,
+        len(used),
+        skipped,
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+_RECONVERT = "make one with `stale-edge convert` or `stale-edge train`"
+_AS_PUBLISHED = "it must be a file of the published STALE code"
+
+
+def _existing(path: Path) -> Path:
+    path = Path(path)
+    if not path.exists():
+        raise InputMissingError(path, "no such file", "check the path")
+    if not path.is_file():
+        raise BadDataError(path, "is not a regular file", "name a checkpoint file")
+    return path
+
+
+def _meta_network(config: ModelConfig) -> STALE:
+    with torch.device("meta"):
+        return STALE(config)
+
+
+def _load_pickle(path: Path) -> tuple[dict[str, Tensor], int | None]:
+    """State dict and epoch of a published file; sizes are checked before anything is unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(item.file_size for item in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise BadDataError(path, "is not a PyTorch checkpoint, or it is cut short", _AS_PUBLISHED) from error
+    except OSError as error:
+        raise reading_error(path, error) from error
+    if size > min(MAX_BYTES, 2 * path.stat().st_size):
+        raise BadDataError(path, f"would unpack to {size:,} bytes", _AS_PUBLISHED)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 (a damaged pickle can provoke any exception)
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise BadDataError(path, f"cannot be read as weights alone ({reason})", _AS_PUBLISHED) from error
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state:
+        raise BadDataError(path, "has no 'state_dict'", _AS_PUBLISHED)
+    odd = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    if odd:
+        raise BadDataError(path, f"{_listed(map(str, odd))} in 'state_dict' is not a tensor", _AS_PUBLISHED)
+    epoch = content.get("epoch")
+    return state, epoch if isinstance(epoch, int) else None
+
+
+def _read_metadata(
+    path: Path, metadata: dict[str, str]
+) -> tuple[ModelConfig, tuple[str, ...], dict[str, Any]]:
+    if metadata.keys() != _METADATA_KEYS or metadata["format"] != FORMAT:
+        raise BadDataError(
+            path, f"does not say format {FORMAT!r}: not a checkpoint of stale-edge", _RECONVERT
+        )
+    try:
+        config = ModelConfig.from_dict(json.loads(metadata["config"]))
+        classes = json.loads(metadata["classes"])
+        origin = json.loads(metadata["origin"])
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise BadDataError(path, f"metadata cannot be read ({error})", _RECONVERT) from error
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise BadDataError(path, "metadata 'classes' is not a list of names", _RECONVERT)
+    if not isinstance(origin, dict):
+        raise BadDataError(path, "metadata 'origin' is not a JSON object", _RECONVERT)
+    return config, tuple(classes), origin
+
+
+def _check_names(path: Path, expected: Any, found: Any) -> None:
+    if missing := sorted(expected - found):
+        raise BadDataError(path, f"lacks {_listed(missing)}", _AS_PUBLISHED)
+    if surplus := sorted(found - expected):
+        raise BadDataError(path, f"holds {_listed(surplus)}, which the network does not have", _AS_PUBLISHED)
+
+
+def _check_shape(
+    path: Path, name: str, expected: Tensor, shape: tuple[int, ...], dtype: str, wanted: str
+) -> None:
+    if shape != tuple(expected.shape):
+        raise BadDataError(path, f"{name} is {list(shape)}, not {list(expected.shape)}", _AS_PUBLISHED)
+    if dtype != wanted:
+        raise BadDataError(path, f"{name} is {dtype}, not {wanted}", _AS_PUBLISHED)
+
+
+def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    for name, value in state.items():
+        if not bool(value.isfinite().all()):
+            raise BadDataError(
+                path, f"{name} holds NaN or infinity", "the weights are damaged: take another file"
+            )
+
+
+def _listed(names: Any, limit: int = 4) -> str:
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _errno_in(text: str) -> int:
+    import errno
+    import re
+
+    match = re.search(r"os error (\d+)", text)
+    return int(match.group(1)) if match else errno.EIO

@@ -1,0 +1,102 @@
+"""Sizes of a STALE network. The defaults are the published ones; a configuration checks itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Sizes of the CLIP text tower (ViT-B/32's by default)."""
+
+    vocabulary: int = 49408
+    """Entries of the byte-pair vocabulary; the last one ends a text."""
+    context: int = 77
+    """Longest text, in tokens."""
+    width: int = 512
+    """Width of a token."""
+    layers: int = 12
+    """Transformer layers."""
+    heads: int = 8
+    """Attention heads; they share the width."""
+    hidden: int = 2048
+    """Width inside the feed-forward part of a layer."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self)
+        if self.width % self.heads:
+            raise ValueError(f"text width {self.width} is not a multiple of {self.heads} heads")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the whole network."""
+
+    feature_dim: int = 512
+    """Width D of a snippet's features and of a text embedding."""
+    anchors: int = 100
+    """Rows A of the masks; the published code ties them to the number of training snippets."""
+    heads: int = 4
+    """Attention heads; every one is as wide as the features."""
+    mask_channels: int = 256
+    """Channels inside the mask head."""
+    representation_layers: int = 2
+    """Encoder and decoder layers of the representation mask."""
+    representation_heads: int = 2
+    """Attention heads of the representation mask; they share the width."""
+    representation_hidden: int = 1
+    """Width inside its feed-forward parts: one, as published."""
+    text: TextConfig | None = field(default_factory=TextConfig)
+    """The text tower; none for a network that runs on stored text embeddings."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self)
+        if self.feature_dim % self.representation_heads:
+            raise ValueError(
+                f"feature width {self.feature_dim} is not a multiple of {self.representation_heads} heads"
+            )
+        if self.feature_dim % 4:
+            raise ValueError(
+                f"feature width {self.feature_dim} must be a multiple of 4 for its sine positions"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Read what `to_dict` wrote; unknown or missing keys are refused.
+
+        Raises:
+            ValueError: The values are not those of a configuration.
+        """
+        values = dict(values)
+        text = values.pop("text", None)
+        if text is not None and not isinstance(text, dict):
+            raise ValueError("'text' is not a JSON object")
+        return cls(
+            **_known(cls, values, without={"text"}),
+            text=TextConfig(**_known(TextConfig, text)) if text else None,
+        )
+
+
+def _known(
+    kind: type, values: dict[str, Any], without: frozenset[str] | set[str] = frozenset()
+) -> dict[str, int]:
+    names = {item.name for item in dataclasses.fields(kind)} - without
+    if names != values.keys():
+        odd = ", ".join(sorted(names ^ values.keys())) or "nothing"
+        raise ValueError(f"{kind.__name__} keys are not as expected: {odd}")
+    return values
+
+
+def _check_positive(config: ModelConfig | TextConfig) -> None:
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.name == "text":
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 1_000_000:
+            raise ValueError(f"{item.name} must be an integer from 1 to 1,000,000, not {value!r}")

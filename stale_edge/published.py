@@ -1,0 +1,129 @@
+"""Names of the published checkpoints, and what of them this network uses.
+
+Source: spec/model.md, "Published checkpoints".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_ATTENTION = (("query", "w_qs"), ("key", "w_ks"), ("value", "w_vs"), ("output", "fc"), ("norm", "layer_norm"))
+_TEXT_LAYER = (
+    ("query", "self_attn.q_proj"),
+    ("key", "self_attn.k_proj"),
+    ("value", "self_attn.v_proj"),
+    ("output", "self_attn.out_proj"),
+    ("attention_norm", "layer_norm1"),
+    ("expand", "mlp.fc1"),
+    ("contract", "mlp.fc2"),
+    ("feed_forward_norm", "layer_norm2"),
+)
+_ENCODER_LAYER = (
+    ("attention", "self_attn"),
+    ("attention_norm", "norm1"),
+    ("feed_forward.expand", "linear1"),
+    ("feed_forward.contract", "linear2"),
+    ("feed_forward_norm", "norm2"),
+)
+_DECODER_LAYER = (
+    ("self_attention", "self_attn"),
+    ("self_attention_norm", "norm1"),
+    ("cross_attention", "multihead_attn"),
+    ("cross_attention_norm", "norm2"),
+    ("feed_forward.expand", "linear1"),
+    ("feed_forward.contract", "linear2"),
+    ("feed_forward_norm", "norm3"),
+)
+_MODULES = {
+    "background_embedding": "bg_embeddings",
+    "mask_head.context": "localizer_mask.0",
+    "mask_head.anchors": "localizer_mask.2",
+    **{f"temporal_embedding.{ours}": f"embedding.{theirs}" for ours, theirs in _ATTENTION},
+    **{f"cross_attention.{ours}": f"cross_att.{theirs}" for ours, theirs in _ATTENTION},
+    "text_tower.token_embedding": "txt_model.text_model.embeddings.token_embedding",
+    "text_tower.position_embedding": "txt_model.text_model.embeddings.position_embedding",
+    **{f"text_tower.layers.#.{o}": f"txt_model.text_model.encoder.layers.#.{t}" for o, t in _TEXT_LAYER},
+    "text_tower.final_norm": "txt_model.text_model.final_layer_norm",
+    "text_tower.projection": "txt_model.text_projection",
+    "representation_mask.input_projection": "masktrans.input_proj",
+    **{
+        f"representation_mask.encoder.#.{o}": f"masktrans.transformer.encoder.layers.#.{t}"
+        for o, t in _ENCODER_LAYER
+    },
+    "representation_mask.encoder_norm": "masktrans.transformer.encoder.norm",
+    **{
+        f"representation_mask.decoder.#.{o}": f"masktrans.transformer.decoder.layers.#.{t}"
+        for o, t in _DECODER_LAYER
+    },
+    "representation_mask.decoder_norm": "masktrans.transformer.decoder.norm",
+    "representation_mask.query": "masktrans.query_embed",
+    "representation_mask.mask_embedding.#": "masktrans.mask_embed.layers.#",
+}
+"""Our module to the published one; `#` stands for the number of a layer."""
+
+_UNUSED = re.compile(
+    r"(proj|classifier|bn1|reduce_mask|mask_MLP|txt_model\.vision_model|txt_model\.visual_projection)\..*"
+    r"|contexts|txt_model\.logit_scale|txt_model\.text_model\.embeddings\.position_ids"
+)
+
+
+def published_name(name: str) -> str:
+    """The published name of one of our parameters.
+
+    Raises:
+        KeyError: The network has no such parameter.
+    """
+    number = re.search(r"\.(\d+)(?=\.|$)", name)
+    general = name if number is None else name[: number.start(1)] + "#" + name[number.end(1) :]
+    module, leaf = general, ""
+    while module not in _MODULES:
+        module, dot, last = module.rpartition(".")
+        if not dot:
+            raise KeyError(name)
+        leaf = f".{last}{leaf}"
+    return (_MODULES[module] + leaf).replace("#", number.group(1) if number else "#")
+
+
+def is_unused(name: str) -> bool:
+    """Whether a published parameter plays no part in the forward pass."""
+    return _UNUSED.fullmatch(name) is not None
+
+
+def without_parallel_prefix(names: Iterable[str]) -> dict[str, str]:
+    """Map names as stored to names without the `module.` that DataParallel puts before all of them."""
+    stored = list(names)
+    wrapped = bool(stored) and all(name.startswith("module.") for name in stored)
+    return {name: name.removeprefix("module.") if wrapped else name for name in stored}
+
+
+def image_tower_shapes() -> dict[str, tuple[int, ...]]:
+    """Shapes of the unused parameters that a published file carries: CLIP ViT-B/32's image tower and remnants."""
+    width, hidden, layers, patch, positions = 768, 3072, 12, 32, 50
+    prefix = "txt_model.vision_model."
+    linear = {
+        **{f"self_attn.{part}_proj": (width, width) for part in ("k", "v", "q", "out")},
+        "mlp.fc1": (hidden, width),
+        "mlp.fc2": (width, hidden),
+    }
+    shapes: dict[str, tuple[int, ...]] = {
+        "contexts": (1, 30),
+        "txt_model.logit_scale": (),
+        f"{prefix}embeddings.class_embedding": (width,),
+        f"{prefix}embeddings.patch_embedding.weight": (width, 3, patch, patch),
+        f"{prefix}embeddings.position_embedding.weight": (positions, width),
+        "txt_model.visual_projection.weight": (512, width),
+        "classifier.0.weight": (202, 512, 1),
+        "classifier.0.bias": (202,),
+    }
+    for layer in range(layers):
+        for name, shape in linear.items():
+            shapes[f"{prefix}encoder.layers.{layer}.{name}.weight"] = shape
+            shapes[f"{prefix}encoder.layers.{layer}.{name}.bias"] = shape[:1]
+    norms = [f"encoder.layers.{layer}.layer_norm{k}" for layer in range(layers) for k in (1, 2)]
+    for norm in (*norms, "pre_layrnorm", "post_layernorm"):
+        shapes[f"{prefix}{norm}.weight"] = shapes[f"{prefix}{norm}.bias"] = (width,)
+    return shapes

@@ -1,0 +1,77 @@
+"""Weights filled from a seed by a fixed rule: right for timing and for parity, useless for detection.
+
+The rule depends on the published name and the shape of each parameter alone, so anybody can fill any
+implementation with the same numbers. Source: spec/model.md, "Golden numbers".
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from stale_edge.config import ModelConfig
+from stale_edge.model import STALE
+from stale_edge.published import image_tower_shapes, published_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def seeded_values(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """The numbers of one parameter.
+
+    Args:
+        name: Its published name, without `module.`.
+        shape: Its shape.
+        seed: Seed of the whole network.
+
+    Returns:
+        float32 array of that shape.
+    """
+    if name.endswith(".logit_scale"):
+        return np.float32(math.log(100.0)).reshape(shape)
+    generator = np.random.default_rng([zlib.crc32(name.encode()), seed])
+    values = generator.standard_normal(shape)
+    if len(shape) >= 2:
+        values /= math.sqrt(math.prod(shape[1:]))
+    elif name.endswith(".running_var"):
+        values = np.abs(values) + 0.5
+    elif name.endswith(".weight"):
+        values = 1 + 0.1 * values
+    else:
+        values *= 0.1
+    return values.astype(np.float32)
+
+
+def seeded_network(config: ModelConfig, seed: int) -> STALE:
+    """A network whose every parameter is filled by the rule, in evaluation mode."""
+    with torch.device("meta"):
+        network = STALE(config)
+    state = {
+        name: torch.from_numpy(seeded_values(published_name(name), tuple(parameter.shape), seed))
+        for name, parameter in network.state_dict().items()
+    }
+    network.load_state_dict(state, assign=True)
+    return network.requires_grad_(requires_grad=False).eval()
+
+
+def write_published_checkpoint(path: Path, seed: int, config: ModelConfig | None = None) -> None:
+    """Write a file in the published format, image tower and DataParallel prefix included, filled by the rule.
+
+    Args:
+        path: Where it goes, usually `….pth.tar`.
+        seed: Seed of the rule.
+        config: Sizes; the published ones by default.
+    """
+    from stale_edge_runtime.files import atomic_path
+
+    network = seeded_network(config or ModelConfig(), seed)
+    state = {f"module.{published_name(name)}": value for name, value in network.state_dict().items()}
+    for name, shape in image_tower_shapes().items():
+        state[f"module.{name}"] = torch.from_numpy(seeded_values(name, shape, seed))
+    with atomic_path(path) as temporary:
+        torch.save({"epoch": 0, "state_dict": state}, temporary)
