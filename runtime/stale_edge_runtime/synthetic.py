@@ -1,0 +1,40 @@
+"""Features that look like CLIP's, for checks and timing where no real ones are at hand.
+
+The figures were measured on CLIP ViT-B/32 features of a real clip (15 snippets, one every 2 s): mean norm 11.05,
+norm of their mean 10.5 with one channel holding most of it, norm around the mean 3.25, correlation of neighbours
+around the mean 0.26.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+COMMON_NORM = 9.5
+VIDEO_NORM = 4.5
+SNIPPET_NORM = 3.25
+NEIGHBOUR_CORRELATION = 0.26
+OUTLIER_SHARE = 0.69
+
+
+def clip_like_features(batch: int, snippets: int, feature_dim: int = 512, *, seed: int = 0) -> np.ndarray:
+    """Draw features with the norm, common direction and smoothness of CLIP's.
+
+    Args:
+        batch: Number of videos B.
+        snippets: Snippets of each, T.
+        feature_dim: Width D.
+        seed: Seed of the videos; the common direction is the same for all seeds.
+
+    Returns:
+        float32 [B, T, D].
+    """
+    direction = np.random.default_rng(0).standard_normal(feature_dim)
+    direction *= np.sqrt(1 - OUTLIER_SHARE**2) / np.linalg.norm(direction)
+    direction[feature_dim // 4] += OUTLIER_SHARE
+    rng = np.random.default_rng([seed, batch, snippets, feature_dim])
+    video = rng.standard_normal((batch, 1, feature_dim)) * (VIDEO_NORM / np.sqrt(feature_dim))
+    noise = rng.standard_normal((batch, snippets, feature_dim)) * (SNIPPET_NORM / np.sqrt(feature_dim))
+    innovation = np.sqrt(1 - NEIGHBOUR_CORRELATION**2)
+    for snippet in range(1, snippets):
+        noise[:, snippet] = NEIGHBOUR_CORRELATION * noise[:, snippet - 1] + innovation * noise[:, snippet]
+    return np.asarray(COMMON_NORM * direction + video + noise, dtype=np.float32)
