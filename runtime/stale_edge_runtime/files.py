@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -121,15 +122,23 @@ def read_json(path: Path, *, limit: int = MAX_JSON_BYTES) -> Any:
 
     Raises:
         InputMissingError: There is no such file.
-        BadDataError: It is too large, not UTF-8, not JSON, too deeply nested, or holds NaN or infinity.
+        BadDataError: It is too large, not UTF-8, not JSON, too deeply nested, repeats a key of an object, or
+            holds NaN or infinity.
     """
     content = read_bytes(path, limit=limit)
 
     def refuse(constant: str) -> float:
         raise BadDataError(path, f"holds {constant}", "numbers must be finite")
 
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # JSON allows a key twice and Python keeps the last: half of the data would be gone without a word.
+        if len(found := dict(pairs)) != len(pairs):
+            repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise BadDataError(path, f"has {repeated[:80]!r} twice in one object", "keep one of them")
+        return found
+
     try:
-        return json.loads(content, parse_constant=refuse)
+        return json.loads(content, parse_constant=refuse, object_pairs_hook=unique)
     except BadDataError:
         raise
     except (ValueError, RecursionError) as error:
