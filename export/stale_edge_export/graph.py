@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stale_edge.model import STALE, foreground_gate, similarity_logits
+from stale_edge.model import CLAMP_MIN, LOGIT_SCALE, STALE, foreground_gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,24 @@ class Scores(nn.Module):
         gated = embedded * keep
         text = self.network.with_background(text_embeddings).expand(embedded.shape[0], -1, -1)
         text = F.normalize(self.network.cross_attention(text, gated), dim=2)
-        return similarity_logits(gated, text)
+        return scaled_similarities(gated, text)
+
+
+def scaled_similarities(gated: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    """Class and video logits, with the length of a snippet divided out after the product rather than before.
+
+    Args:
+        gated: [B, T, D], background snippets zero.
+        text: [B, C + 1, D], rows of length one, background last.
+    """
+    clamped = gated.clamp(min=CLAMP_MIN)  # [B, T, D]
+    transposed = text.transpose(1, 2)  # [B, D, C + 1]
+    scale = LOGIT_SCALE / clamped.norm(dim=2, keepdim=True)  # [B, T, 1]
+    # A product with ones sums in blocks; onnxruntime's mean over a middle axis adds one by one, and at 1000
+    # snippets its rounding alone is 2e-4 on the logits.
+    video = torch.ones_like(scale).transpose(1, 2) @ clamped  # [B, 1, D]
+    video_logits = (F.normalize(video, dim=2) @ transposed[:, :, :-1]).squeeze(1)
+    return clamped @ transposed * scale, LOGIT_SCALE * video_logits
 
 
 class StoredText(nn.Module):

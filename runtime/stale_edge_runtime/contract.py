@@ -40,7 +40,7 @@ MAX_TOKENS = 77
 
 METADATA_PREFIX = "stale_edge."
 
-IR_VERSION = 9
+IR_VERSION = 10
 OPSET = 18
 OPERATORS = frozenset(
     {
@@ -219,9 +219,7 @@ class ModelInfo:
         """
         reader = _MetadataReader(path, metadata)
         if (found := reader.text("format")) != FORMAT:
-            raise BadDataError(
-                path, f"has format {found!r}, this version reads {FORMAT!r}", "export it again"
-            )
+            raise BadDataError(path, f"has format {found!r}, this version reads {FORMAT!r}", "export it again")
         kind = reader.choice("kind", Kind)
         classes = reader.strings("classes") if kind is Kind.BAKED else ()
         if kind is Kind.BAKED and not 0 < len(classes) <= MAX_CLASSES:

@@ -1,0 +1,167 @@
+"""Exact rewrites of the detection graph: the same outputs from fewer operations.
+
+Each rewrite replaces one stage of a `DetectionGraph` and is tested alone against the network. None is an
+approximation; what remains is the rounding of float32. Source of the algebra: spec/edge.md.
+
+Symbols: B batch, T snippets, D feature width, H heads, C classes, A anchors.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stale_edge.model import STALE, MaskHead, WideAttention
+from stale_edge_export.graph import DetectionGraph, StoredText, scaled_similarities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def mask_head_as_product(graph: DetectionGraph) -> None:
+    """Compute the mask head's convolutions as matrix products over three shifted copies of the features."""
+    graph.mask_head = MaskHeadAsProduct(graph.network.mask_head)
+
+
+def fold_self_attention(graph: DetectionGraph) -> None:
+    """Merge query with key and value with output projections; keys and values become the features themselves."""
+    graph.temporal = FoldedSelfAttention(graph.network.temporal_embedding)
+
+
+def fold_cross_attention(graph: DetectionGraph) -> None:
+    """Merge the projections of the cross attention; with stored text its query side becomes a constant."""
+    if isinstance(graph.text, StoredText):
+        graph.score = FoldedScores(graph.network, graph.text.embeddings)
+    else:
+        graph.score = FoldedScores(graph.network)
+
+
+REWRITES: dict[str, Callable[[DetectionGraph], None]] = {
+    "mask-head-as-product": mask_head_as_product,
+    "fold-self-attention": fold_self_attention,
+    "fold-cross-attention": fold_cross_attention,
+}
+"""All rewrites by name, in the order in which they are applied."""
+
+
+def folded_query_key(attention: WideAttention) -> Tensor:
+    """The product of query and key projections, scaled: [D, H D], so that scores = (x A) memory^T."""
+    heads = attention.heads
+    query = attention.query.weight.double().unflatten(0, (heads, -1))  # [H, D, D]
+    key = attention.key.weight.double().unflatten(0, (heads, -1))  # [H, D, D]
+    folded = query.transpose(1, 2) @ key / math.sqrt(query.shape[2])  # [H, D, D]
+    return folded.permute(1, 0, 2).flatten(1).float()
+
+
+def folded_value_output(attention: WideAttention) -> Tensor:
+    """The product of value and output projections: [H D, D], so that output = concat_h(P_h memory) M."""
+    heads = attention.heads
+    value = attention.value.weight.double().unflatten(0, (heads, -1))  # [H, D, D]
+    output = attention.output.weight.double().unflatten(1, (heads, -1)).permute(1, 2, 0)  # [H, D, D]
+    return (value.transpose(1, 2) @ output).flatten(0, 1).float()
+
+
+class MaskHeadAsProduct(nn.Module):
+    """The mask head on rows: neighbours side by side, then two matrix products.
+
+    Args:
+        head: The mask head of the network.
+    """
+
+    def __init__(self, head: MaskHead) -> None:
+        super().__init__()
+        self.register_buffer("context", head.context.weight.permute(2, 1, 0).flatten(0, 1).contiguous())  # [3 D, c]
+        self.register_buffer("bias", head.context.bias)
+        self.register_buffer("anchors", head.anchors.weight.squeeze(2).t().contiguous())  # [c, A]
+
+    context: Tensor
+    bias: Tensor
+    anchors: Tensor
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """Masks [B, A, T] of embedded features [B, T, D]."""
+        padded = F.pad(embedded, (0, 0, 1, 1))  # [B, T + 2, D]
+        neighbours = torch.cat((padded[:, :-2], embedded, padded[:, 2:]), dim=2)  # [B, T, 3 D]
+        hidden = F.relu(neighbours @ self.context + self.bias)  # [B, T, c]
+        return (hidden @ self.anchors).sigmoid().transpose(1, 2)
+
+
+class FoldedSelfAttention(nn.Module):
+    """Self-attention with one projection on each side; heads are stacked as rows.
+
+    Args:
+        attention: The temporal embedding of the network.
+    """
+
+    def __init__(self, attention: WideAttention) -> None:
+        super().__init__()
+        self.heads = attention.heads
+        self.register_buffer("query_key", folded_query_key(attention))
+        self.register_buffer("value_output", folded_value_output(attention))
+        self.register_buffer("bias", attention.output.bias)
+        self.norm = attention.norm
+
+    query_key: Tensor
+    value_output: Tensor
+    bias: Tensor
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D]."""
+        batch, _, dim = features.shape
+        query = (features @ self.query_key).reshape(batch, -1, dim)  # [B, T H, D]
+        weights = (query @ features.transpose(1, 2)).softmax(dim=2)  # [B, T H, T]
+        attended = (weights @ features).reshape(batch, -1, self.heads * dim)  # [B, T, H D]
+        embedded: Tensor = self.norm(attended @ self.value_output + self.bias + features)
+        return embedded
+
+
+class FoldedScores(nn.Module):
+    """Cross attention with one projection on each side, then similarities scaled after the product.
+
+    Args:
+        network: The network.
+        text_embeddings: [C, D] where they are known at export; otherwise they are an input.
+    """
+
+    def __init__(self, network: STALE, text_embeddings: Tensor | None = None) -> None:
+        super().__init__()
+        attention = network.cross_attention
+        self.heads = attention.heads
+        self.register_buffer("background", network.background_embedding.detach())
+        self.register_buffer("value_output", folded_value_output(attention))
+        self.register_buffer("bias", attention.output.bias)
+        self.norm = attention.norm
+        query_key = folded_query_key(attention)
+        self.register_buffer("query_key", query_key if text_embeddings is None else None)
+        stored = None if text_embeddings is None else network.with_background(text_embeddings).detach()
+        self.register_buffer("stored_text", stored)
+        self.register_buffer("stored_query", None if stored is None else self._stack_heads(stored @ query_key))
+
+    background: Tensor
+    value_output: Tensor
+    bias: Tensor
+    query_key: Tensor | None
+    stored_text: Tensor | None
+    stored_query: Tensor | None
+
+    def forward(self, embedded: Tensor, keep: Tensor, text_embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits and video logits from embedded features [B, T, D], the gate [B, T, 1] and text [C, D]."""
+        gated = embedded * keep  # [B, T, D]
+        text, query = self._text_side(text_embeddings)  # [C + 1, D], [(C + 1) H, D]
+        weights = (query @ gated.transpose(1, 2)).softmax(dim=2)  # [B, (C + 1) H, T]
+        attended = (weights @ gated).reshape(embedded.shape[0], -1, self.heads * embedded.shape[2])
+        text = F.normalize(self.norm(attended @ self.value_output + self.bias + text), dim=2)  # [B, C + 1, D]
+        return scaled_similarities(gated, text)
+
+    def _text_side(self, text_embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        if self.stored_text is not None and self.stored_query is not None:
+            return self.stored_text, self.stored_query
+        text = torch.cat((text_embeddings, self.background))
+        return text, self._stack_heads(text @ self.query_key)
+
+    def _stack_heads(self, query: Tensor) -> Tensor:
+        return query.reshape(-1, query.shape[1] // self.heads)
