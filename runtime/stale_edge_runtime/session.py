@@ -1,0 +1,206 @@
+"""Opening an onnxruntime session: the options of a small device, and no silent fallback.
+
+Source: spec/edge.md, onnxruntime facts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as _ort_state
+
+from stale_edge_runtime.errors import BadDataError, UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from stale_edge_runtime.contract import ModelInfo
+    from stale_edge_runtime.model_file import ModelFile
+
+SILENT = 4
+"""Onnxruntime's severity that keeps everything but fatal errors back: its errors reach us as exceptions."""
+
+ORT_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    *(value for value in vars(_ort_state).values() if isinstance(value, type) and issubclass(value, Exception)),
+)
+"""What onnxruntime raises; its own exceptions have no common base."""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A kind of device that can run a model."""
+
+    name: str
+    """Onnxruntime's name for it."""
+    cure: str
+    """How to get it where it is not had."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Options that it is opened with."""
+
+
+PROVIDERS = {
+    "cpu": Provider("CPUExecutionProvider", "install onnxruntime again"),
+    "cuda": Provider(
+        "CUDAExecutionProvider",
+        "pip install onnxruntime-gpu in place of onnxruntime, on a machine with an NVIDIA driver, CUDA and cuDNN",
+        # An exhaustive search per new length takes seconds; full float32 keeps results comparable with the CPU.
+        {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"},
+    ),
+}
+"""Providers by the names that users type."""
+
+# An ONNX model that passes one float through: what is needed to see whether a provider really opens.
+_PROBE = (
+    b'\x08\t:/\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0b\n\x01x\x12\x06\n\x04\x08\x01\x12\x00'
+    b"b\x0b\n\x01y\x12\x06\n\x04\x08\x01\x12\x00B\x04\n\x00\x10\x12"
+)
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def providers() -> tuple[str, ...]:
+    """The providers that work here, by their short names; each was tried with a tiny model."""
+    return tuple(name for name in PROVIDERS if not _why_unavailable(name))
+
+
+def provider_of(session: ort.InferenceSession) -> str:
+    """The provider that a session really uses, by its short name."""
+    first = str(session.get_providers()[0])
+    return next((short for short, provider in PROVIDERS.items() if provider.name == first), first)
+
+
+def open_session(
+    model: ModelFile,
+    *,
+    threads: int = 1,
+    provider: str = "cpu",
+    optimize: bool = True,
+    profile: Path | None = None,
+    reuse_memory: bool = True,
+) -> ort.InferenceSession:
+    """Open a session on the bytes of a checked file.
+
+    Args:
+        model: The file.
+        threads: Threads for one operator.
+        provider: Short name of the device to run on.
+        optimize: Let onnxruntime rewrite the graph.
+        profile: Start of the name of the profile to write, where one is wanted.
+        reuse_memory: Keep freed memory for the next run; it then grows with every new length.
+
+    Raises:
+        UsageError: `threads` is less than 1, or `provider` has no meaning.
+        UnavailableError: This machine does not have that many threads, or that provider.
+        BadDataError: Onnxruntime does not accept the file.
+    """
+    _check_threads(threads)
+    if provider not in PROVIDERS:
+        raise UsageError(f"provider {provider!r}", "is not known", f"use one of {', '.join(PROVIDERS)}")
+    if provider != "cpu" and (reason := _why_unavailable(provider)):
+        raise UnavailableError(f"provider {provider!r}", reason, PROVIDERS[provider].cure)
+    options = _options(threads, optimize=optimize, reuse_memory=reuse_memory)
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    try:
+        session = _create(model.content, options, provider)
+    except MemoryError as error:
+        raise BadDataError(model.path, "needs more memory than there is") from error
+    except ORT_ERRORS as error:
+        raise BadDataError(model.path, f"onnxruntime refuses it ({short_reason(error)})", "export it again") from error
+    if (found := provider_of(session)) != provider:
+        raise UnavailableError(
+            f"provider {provider!r}", f"onnxruntime opened {found!r} instead", PROVIDERS[provider].cure
+        )
+    return session
+
+
+def check_snippets(info: ModelInfo, snippets: int) -> None:
+    """Refuse a video that is too short or too long for one run.
+
+    Args:
+        info: Of the model.
+        snippets: Length of the video.
+
+    Raises:
+        BadDataError: The model does not take that many snippets.
+    """
+    if snippets < info.min_snippets:
+        raise BadDataError(
+            "features", f"{snippets} snippets, the model takes {info.min_snippets} or more", "use a longer video"
+        )
+    if snippets > info.max_snippets:
+        raise BadDataError(
+            "features",
+            f"{snippets:,} snippets, the model takes at most {info.max_snippets:,} in one piece",
+            "run it in windows with --window",
+        )
+
+
+def short_reason(error: BaseException) -> str:
+    """What onnxruntime said, in at most one short line."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= 200 else words[:200] + "…"
+
+
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise UsageError(f"{threads} threads", "is not a number of threads", "use 1 or more")
+    if threads > cores():
+        raise UnavailableError(f"{threads} threads", f"this process may use {cores()} cores", f"use at most {cores()}")
+
+
+def _options(threads: int, *, optimize: bool, reuse_memory: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    options.enable_mem_pattern = False  # patterns are kept per length, and lengths vary
+    options.enable_cpu_mem_arena = reuse_memory
+    options.log_severity_level = SILENT
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    return options
+
+
+def _create(content: bytes, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
+    wanted = PROVIDERS[provider]
+    chain: list[str | tuple[str, dict[str, str]]] = [(wanted.name, dict(wanted.options))]
+    if provider != "cpu":
+        chain.append(PROVIDERS["cpu"].name)  # for the few operators that a GPU has not
+    # Onnxruntime prints about its fallbacks on stdout, where only results belong.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return ort.InferenceSession(content, options, providers=chain, enable_fallback=0)
+
+
+@cache
+def _why_unavailable(provider: str) -> str:
+    """Why a provider cannot be had here; empty when it can."""
+    name = PROVIDERS[provider].name
+    if name not in ort.get_available_providers():
+        return f"the installed onnxruntime {ort.__version__} is built without it"
+    ort.set_default_logger_severity(SILENT)
+    if provider == "cuda" and hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls(directory="")  # finds CUDA and cuDNN that pip installed
+    try:
+        session = _create(_PROBE, _options(1, optimize=True, reuse_memory=True), provider)
+    except ORT_ERRORS as error:
+        return f"onnxruntime could not open it ({short_reason(error)})"
+    return "" if provider_of(session) == provider else "onnxruntime could not load its libraries or find a device"

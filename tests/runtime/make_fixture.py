@@ -1,0 +1,132 @@
+"""Makes the tiny models in tests/data that the runtime's tests run on: `python tests/runtime/make_fixture.py`.
+
+Needs onnx; the tests themselves do not. The networks are small but real: attention over snippets, masks of
+ten anchors, cosine scores against class rows, so that every output depends on every snippet.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "runtime"))
+
+from stale_edge_runtime.contract import IR_VERSION, OPSET, Kind, ModelInfo, Precision  # noqa: E402
+
+DIM, ANCHORS, WIDTH = 8, 10, 16
+CLASS_NAMES = ("archery", "long jump", "playing kora")
+
+
+def weights(rows: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    return {
+        "query_weight": rng.standard_normal((DIM, DIM)).astype(np.float32) / DIM,
+        "hidden_weight": rng.standard_normal((DIM, WIDTH)).astype(np.float32) / 2,
+        "mask_weight": rng.standard_normal((WIDTH, ANCHORS)).astype(np.float32),
+        "background": rng.standard_normal((1, DIM)).astype(np.float32),
+        "text": rng.standard_normal((rows, DIM)).astype(np.float32),
+        "scale": np.float32(5).reshape(()),
+        "epsilon": np.float32(1e-6).reshape(()),
+        "one": np.array([1], np.int64),
+        "minus_one": np.array([-1], np.int64),
+        "zero": np.array([0], np.int64),
+    }
+
+
+def unit_rows(name: str) -> list[onnx.NodeProto]:
+    """Rows of `name` scaled to length 1, as `name`_unit."""
+    return [
+        helper.make_node("ReduceL2", [name, "minus_one"], [f"{name}_norm"], keepdims=1),
+        helper.make_node("Add", [f"{name}_norm", "epsilon"], [f"{name}_safe"]),
+        helper.make_node("Div", [name, f"{name}_safe"], [f"{name}_unit"]),
+    ]
+
+
+def nodes(text: str) -> list[onnx.NodeProto]:
+    node = helper.make_node
+    return [
+        node("MatMul", ["features", "query_weight"], ["query"]),
+        node("Transpose", ["features"], ["key"], perm=[0, 2, 1]),
+        node("MatMul", ["query", "key"], ["attention_logits"]),
+        node("Softmax", ["attention_logits"], ["attention"], axis=-1),
+        node("MatMul", ["attention", "features"], ["context"]),
+        node("Add", ["context", "features"], ["embedded"]),
+        node("MatMul", ["embedded", "hidden_weight"], ["hidden"]),
+        node("Relu", ["hidden"], ["hidden_relu"]),
+        node("MatMul", ["hidden_relu", "mask_weight"], ["mask_logits"]),
+        node("Sigmoid", ["mask_logits"], ["masks_by_snippet"]),
+        node("Transpose", ["masks_by_snippet"], ["masks"], perm=[0, 2, 1]),
+        node("Concat", [text, "background"], ["rows"], axis=0),
+        *unit_rows("rows"),
+        node("Transpose", ["rows_unit"], ["columns"], perm=[1, 0]),
+        *unit_rows("embedded"),
+        node("MatMul", ["embedded_unit", "columns"], ["cosine"]),
+        node("Mul", ["cosine", "scale"], ["class_logits"]),
+        node("ReduceMean", ["class_logits", "one"], ["mean_logits"], keepdims=0),
+        node("Slice", ["mean_logits", "zero", "minus_one", "one"], ["video_logits"]),
+    ]
+
+
+def build(kind: Kind) -> onnx.ModelProto:
+    value = helper.make_tensor_value_info
+    is_open = kind is Kind.OPEN
+    inputs = [value("features", TensorProto.FLOAT, ["batch", "snippets", DIM])]
+    arrays = weights(len(CLASS_NAMES))
+    classes: str | int = len(CLASS_NAMES)
+    rows: str | int = len(CLASS_NAMES) + 1
+    if is_open:
+        inputs.append(value("text_embeddings", TensorProto.FLOAT, ["classes", DIM]))
+        del arrays["text"]
+        classes, rows = "classes", "classes + 1"
+    outputs = [
+        value("class_logits", TensorProto.FLOAT, ["batch", "snippets", rows]),
+        value("masks", TensorProto.FLOAT, ["batch", ANCHORS, "snippets"]),
+        value("video_logits", TensorProto.FLOAT, ["batch", classes]),
+    ]
+    graph = helper.make_graph(
+        nodes("text_embeddings" if is_open else "text"),
+        "stale",
+        inputs,
+        outputs,
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="stale-edge tests",
+    )
+    info = ModelInfo(
+        kind=kind,
+        precision=Precision.FP32,
+        anchors=ANCHORS,
+        feature_dim=DIM,
+        created_by="tests/runtime/make_fixture.py",
+        classes=() if is_open else CLASS_NAMES,
+        max_snippets=512,
+        feature_extractor="none: a test fixture",
+        snippet_seconds=None if is_open else 2.0,
+        untrained=True,
+        weights={"source": "seeded", "seed": 7},
+        rewrites=("attention_shared_keys",),
+        parity={"lengths": [1, 2, 100], "batches": [1, 3], "max_error": {"class_logits": 1.5e-6}},
+    )
+    helper.set_model_props(model, info.to_metadata())
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def main() -> None:
+    folder = ROOT / "tests" / "data"
+    folder.mkdir(exist_ok=True)
+    for kind in (Kind.BAKED, Kind.OPEN):
+        (folder / f"tiny_{kind}.onnx").write_bytes(build(kind).SerializeToString(deterministic=True))
+
+
+if __name__ == "__main__":
+    main()
