@@ -1,0 +1,121 @@
+"""Soft non-maximum suppression: of many overlapping segments, which to keep and how far to trust the rest.
+
+Source: Bodla et al., "Soft-NMS" (ICCV 2017), the Gaussian form.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stale_edge_runtime.segments import FloatArray, IntArray
+
+PUBLISHED_LIMIT = 100
+_PUBLISHED_SHARPNESS = 10.0
+_PUBLISHED_DIVISOR = 0.6
+
+
+def soft_nms(
+    segments: FloatArray | IntArray,
+    scores: FloatArray,
+    labels: IntArray | None = None,
+    *,
+    sigma: float = 0.5,
+    min_score: float = 0.0,
+    limit: int | None = None,
+) -> tuple[IntArray, NDArray[np.float64]]:
+    """Gaussian soft-NMS: the best segment is taken, those it overlaps fade by exp(-tIoU² / sigma), again.
+
+    Segments of different labels do not touch each other. Of equal scores the first wins. What is never taken
+    never fades anything, so the kept segments with their scores of before give themselves again, in the same
+    order, with the same faded scores.
+
+    Args:
+        segments: `[N, 2]`, start and end in any unit.
+        scores: `[N]`, not negative.
+        labels: `[N]`, class of each segment; all of one class without it.
+        sigma: Width of the Gaussian; small suppresses more.
+        min_score: What fades to this or below is dropped.
+        limit: Most segments to keep; all without it.
+
+    Returns:
+        Indices of the kept segments, `[K]`, and their faded scores, `[K]`, best first.
+    """
+    count = len(scores)
+    start, end = _apart(np.asarray(segments, dtype=np.float64).reshape(-1, 2), labels)
+    length = end - start
+    remaining = np.array(scores, dtype=np.float64)
+    overlap, reach, union = np.empty(count), np.empty(count), np.empty(count)
+    kept: list[int] = []
+    kept_scores: list[float] = []
+    floor = max(min_score, 0.0)
+    while len(kept) < (count if limit is None else min(limit, count)):
+        best = int(remaining.argmax())
+        score = float(remaining[best])
+        if not score > floor:
+            break
+        kept.append(best)
+        kept_scores.append(score)
+        np.minimum(end, end[best], out=overlap)
+        np.maximum(start, start[best], out=reach)
+        np.subtract(overlap, reach, out=overlap)
+        np.maximum(overlap, 0.0, out=overlap)
+        np.add(length, length[best], out=union)
+        np.subtract(union, overlap, out=union)
+        np.divide(overlap, union, out=overlap, where=union > 0)
+        np.multiply(overlap, overlap, out=overlap)
+        np.multiply(overlap, -1.0 / sigma, out=overlap)
+        remaining *= np.exp(overlap, out=overlap)
+        remaining[best] = 0.0
+    return np.array(kept, dtype=np.intp), np.array(kept_scores, dtype=np.float64)
+
+
+def published_soft_nms(
+    segments: FloatArray, scores: FloatArray, *, limit: int = PUBLISHED_LIMIT
+) -> tuple[IntArray, NDArray[np.float64]]:
+    """The published soft-NMS with its defects, for published numbers only.
+
+    The intersection reaches from the *smaller* start to the smaller end; the union is the other segment's
+    length less that, plus the hull of both instead of the taken segment's length (found from the golden
+    numbers); overlapping segments fade by exp(-10 · overlap²) / 0.6, which exceeds 1 for small overlaps; the
+    last one left is never kept. Source: spec/protocol.md §4 (d).
+
+    Args:
+        segments: `[N, 2]`, start and end relative to the video.
+        scores: `[N]`; of equal ones the first wins.
+        limit: Most segments to keep.
+
+    Returns:
+        Indices of the kept segments, `[K]`, and their scores, `[K]`, in the order in which they were taken.
+    """
+    start, end = np.asarray(segments, dtype=np.float64).reshape(-1, 2).T
+    remaining = np.array(scores, dtype=np.float64)
+    left = np.arange(len(remaining))
+    kept: list[int] = []
+    kept_scores: list[float] = []
+    while len(left) > 1 and len(kept) < limit and remaining[left].max() > 0:
+        best = left[int(remaining[left].argmax())]
+        kept.append(int(best))
+        kept_scores.append(float(remaining[best]))
+        left = left[left != best]
+        first_start = np.minimum(start[left], start[best])
+        intersection = np.minimum(end[left], end[best]) - first_start
+        hull = np.maximum(end[left], end[best]) - first_start
+        union = (end[left] - start[left]) - intersection + hull
+        overlap = np.divide(intersection, union, out=np.zeros(len(left)), where=union != 0)
+        decay = np.exp(-_PUBLISHED_SHARPNESS * overlap**2) / _PUBLISHED_DIVISOR
+        remaining[left] *= np.where(overlap > 0, decay, 1.0)
+    return np.array(kept, dtype=np.intp), np.array(kept_scores, dtype=np.float64)
+
+
+def _apart(segments: NDArray[np.float64], labels: IntArray | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Starts and ends with every label moved to a stretch of time of its own, so that labels never overlap."""
+    start, end = np.ascontiguousarray(segments.T)
+    if labels is None or not len(segments):
+        return start, end
+    lane = np.unique(labels, return_inverse=True)[1] * (float(end.max() - start.min()) + 1.0)
+    return start + lane, end + lane

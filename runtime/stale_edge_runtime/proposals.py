@@ -1,0 +1,224 @@
+"""Proposals of the default decoding: which segments a video may hold, of which classes, and how sure that is.
+
+Where the published code (see `published_proposals`) merges all runs into one span of one class, ours keeps runs
+apart and lets every class speak for itself:
+
+1. Classes whose best snippet stands out are candidates; the video logits lower a class, they never veto it.
+2. Segments are the runs above many levels of the candidate classes' curves, raw and smoothed, of the foreground
+   curve, and, in the mask rows of the strongest snippets, the run around that snippet.
+3. A segment fits a curve when the curve is high inside and low just outside (the outer-inner contrast of Shou et
+   al., "AutoLoc", ECCV 2018). Every segment is scored for every candidate class, from the fit of the class
+   curve, the fit of the mask rows of its own anchors, and the video logits.
+
+All of it is array arithmetic over cumulative sums: time does not grow with the number of actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.segments import runs
+
+if TYPE_CHECKING:
+    from stale_edge_runtime.segments import BoolArray, IntArray
+
+Float32Array: TypeAlias = NDArray[np.float32]
+Float64Array: TypeAlias = NDArray[np.float64]
+
+_CURVE_LEVELS = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], dtype=np.float32)
+_MASK_LEVELS = np.array([0.2, 0.35, 0.5, 0.65, 0.8], dtype=np.float32)
+_SMOOTHING = 5
+_MARGIN_SHARE = 16
+_LOWEST_PRIOR = 0.1
+_LOWEST_MASK_WEIGHT = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """Choices of the default decoding."""
+
+    max_detections: int = 100
+    """Most detections of one video."""
+    min_score: float = 1e-3
+    """Detections that score this or less are left out."""
+    max_classes: int = 10
+    """Most classes of one video."""
+    class_share: float = 0.02
+    """A class takes part when its evidence is at least this share of the strongest one's."""
+    video_weight: float = 0.25
+    """Exponent of the video's class probability, relative to the highest, in a detection's score."""
+    mask_rows: int = 32
+    """Most mask rows that give segments."""
+    max_candidates: int = 1000
+    """Most pairs of segment and class that enter soft-NMS, the best ones."""
+    sigma: float = 0.5
+    """Width of soft-NMS; small suppresses more."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_detections", "max_classes", "mask_rows", "max_candidates"):
+            if not getattr(self, name) >= 1:
+                raise UsageError(f"decode option {name}", f"is {getattr(self, name)}", "give 1 or more")
+        for name in ("min_score", "class_share", "video_weight"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UsageError(f"decode option {name}", f"is {getattr(self, name)}", "give 0 to 1")
+        if not 0.0 < self.sigma < np.inf:
+            raise UsageError("decode option sigma", f"is {self.sigma}", "give a positive number")
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Pairs of a segment and a class, best first."""
+
+    segments: IntArray
+    """`[N, 2]`, first snippet and one past the last."""
+    labels: IntArray
+    """`[N]`, class index."""
+    scores: Float64Array
+    """`[N]` in [0, 1]."""
+
+
+def propose(
+    class_logits: Float32Array, masks: Float32Array, video_logits: Float32Array, options: DecodeOptions
+) -> Proposals:
+    """Make and score the proposals of one video.
+
+    Args:
+        class_logits: `[T, C+1]`, finite, background last.
+        masks: `[A, T]` in [0, 1]; row a belongs to the snippets t with floor(t · A / T) = a.
+        video_logits: `[C]`, finite.
+        options: Choices.
+    """
+    probabilities = softmax(class_logits)  # [T, C+1]
+    labels, prior = _candidate_classes(probabilities, video_logits, options)
+    curves = np.empty((len(labels) + 1, len(class_logits)), dtype=np.float32)  # [K+1, T]
+    curves[:-1] = probabilities[:, labels].T
+    np.subtract(1.0, probabilities[:, -1], out=curves[-1])
+    cumulative = _cumulative(curves)  # [T+1, K+1]
+    segments = _distinct(
+        np.concatenate([_curve_segments(curves, cumulative), _mask_segments(masks, curves[:-1], options.mask_rows)]),
+        curves.shape[1],
+    )
+    scores = _class_fit(cumulative[:, :-1], segments) * prior
+    scores *= (_LOWEST_MASK_WEIGHT + (1.0 - _LOWEST_MASK_WEIGHT) * _mask_fit(masks, segments))[:, None]
+    return _best(segments, labels, scores, options)
+
+
+def softmax(logits: Float32Array) -> Float32Array:
+    """Softmax along the last axis of `[N, M]`."""
+    shifted: Float32Array = logits - logits.max(axis=1, keepdims=True)
+    np.exp(shifted, out=shifted)
+    shifted *= 1.0 / shifted.sum(axis=1, keepdims=True)
+    return shifted
+
+
+def _candidate_classes(
+    probabilities: Float32Array, video_logits: Float32Array, options: DecodeOptions
+) -> tuple[IntArray, Float64Array]:
+    """Indices of the classes that take part, `[K]`, and what the video logits say of each, `[K]` in (0, 1]."""
+    relative = (video_logits - video_logits.max()).astype(np.float64)
+    prior = np.maximum(np.exp(options.video_weight * relative), _LOWEST_PRIOR)  # [C]
+    evidence = probabilities.max(axis=0)[:-1] * prior
+    labels = np.argsort(-evidence, kind="stable")[: options.max_classes]
+    labels = labels[evidence[labels] >= options.class_share * evidence[labels[0]]]
+    return labels, prior[labels]
+
+
+def _cumulative(curves: Float32Array) -> Float64Array:
+    """Sums of the curves `[R, T]` before each snippet: `[T+1, R]`."""
+    sums = np.zeros((curves.shape[1] + 1, curves.shape[0]))
+    np.cumsum(curves.T, axis=0, dtype=np.float64, out=sums[1:])
+    return sums
+
+
+def _curve_segments(curves: Float32Array, cumulative: Float64Array) -> IntArray:
+    """Runs of all curves `[R, T]`, raw and smoothed, above all levels: `[N, 2]`."""
+    snippets = curves.shape[1]
+    middle = np.arange(snippets)
+    low = np.maximum(middle - _SMOOTHING // 2, 0)
+    high = np.minimum(middle + _SMOOTHING // 2 + 1, snippets)
+    smooth = ((cumulative[high] - cumulative[low]) / (high - low)[:, None]).T.astype(np.float32)
+    above = _above(np.concatenate([curves, smooth]), _CURVE_LEVELS)
+    _, first, end = runs(above)
+    return np.stack([first, end], axis=1)
+
+
+def _mask_segments(masks: Float32Array, curves: Float32Array, limit: int) -> IntArray:
+    """In the mask row of each strong snippet's anchor, the run around that snippet: `[N, 2]`."""
+    anchors, snippets = masks.shape
+    strength = curves.max(axis=0)  # [T]
+    weakest_first = np.argsort(strength, kind="stable")
+    strongest = np.full(anchors, -1)
+    # Where an index repeats, the last assignment holds: each anchor keeps its strongest snippet.
+    strongest[weakest_first * anchors // snippets] = weakest_first
+    seeds = strongest[strongest >= 0]
+    seeds = seeds[np.argsort(-strength[seeds], kind="stable")[:limit]]
+    row, first, end = runs(_above(masks[seeds * anchors // snippets], _MASK_LEVELS))
+    seed = seeds[row // len(_MASK_LEVELS)]
+    around = (first <= seed) & (seed < end)
+    return np.stack([first[around], end[around]], axis=1)
+
+
+def _above(curves: Float32Array, levels: Float32Array) -> BoolArray:
+    """Where each curve `[R, T]` reaches each level between its own lowest and highest value: `[R · L, T]`."""
+    lowest = curves.min(axis=1, keepdims=True)
+    height = curves.max(axis=1, keepdims=True) - lowest
+    thresholds = lowest + height * levels  # [R, L]
+    above: BoolArray = curves[:, None] >= thresholds[:, :, None]
+    return above.reshape(-1, curves.shape[1])
+
+
+def _distinct(segments: IntArray, snippets: int) -> IntArray:
+    """The segments without repetitions, in the order of their starts."""
+    keys = np.unique(segments[:, 0] * (snippets + 1) + segments[:, 1])
+    return np.stack(np.divmod(keys, snippets + 1), axis=1)
+
+
+def _surroundings(segments: IntArray, snippets: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Start, end, and how far the margins reach before and after each segment."""
+    start, end = segments[:, 0], segments[:, 1]
+    margin = -((start - end) // _MARGIN_SHARE)
+    return start, end, np.maximum(start - margin, 0), np.minimum(end + margin, snippets)
+
+
+def _class_fit(cumulative: Float64Array, segments: IntArray) -> Float64Array:
+    """How well each segment fits each curve, `[N, K]` in [0, 1]; `cumulative` is `[T+1, K]`."""
+    start, end, before, after = _surroundings(segments, len(cumulative) - 1)
+    inner = cumulative[end] - cumulative[start]
+    outer = cumulative[after] - cumulative[before] - inner
+    return _contrast(inner, outer, (end - start)[:, None], (after - before)[:, None])
+
+
+def _mask_fit(masks: Float32Array, segments: IntArray) -> Float64Array:
+    """How well each segment fits the mask rows of the anchors inside it, `[N]` in [0, 1]."""
+    anchors, snippets = masks.shape
+    table = np.zeros((anchors + 1, snippets + 1))  # sums over rows and columns before each index
+    np.cumsum(masks, axis=1, dtype=np.float64, out=table[1:, 1:])
+    np.cumsum(table, axis=0, out=table)
+    start, end, before, after = _surroundings(segments, snippets)
+    top, bottom = start * anchors // snippets, (end - 1) * anchors // snippets + 1
+    inner = table[bottom, end] - table[top, end] - table[bottom, start] + table[top, start]
+    whole = table[bottom, after] - table[top, after] - table[bottom, before] + table[top, before]
+    rows = bottom - top
+    return _contrast(inner, whole - inner, (end - start) * rows, (after - before) * rows)
+
+
+def _contrast(inner: Float64Array, outer: Float64Array, inner_size: IntArray, size: IntArray) -> Float64Array:
+    """Mean inside, halved where the mean outside is as high: inside² / (inside + outside)."""
+    inside = np.clip(inner / inner_size, 0.0, 1.0)
+    outside = np.clip(outer / np.maximum(size - inner_size, 1), 0.0, 1.0)
+    fit: Float64Array = inside * inside / np.maximum(inside + outside, np.finfo(np.float64).tiny)
+    return fit
+
+
+def _best(segments: IntArray, labels: IntArray, scores: Float64Array, options: DecodeOptions) -> Proposals:
+    """The best pairs of segment and class; `scores` is `[N, K]`."""
+    flat = scores.ravel()
+    chosen = np.flatnonzero(flat > options.min_score)
+    chosen = chosen[np.argsort(-flat[chosen], kind="stable")[: options.max_candidates]]
+    segment, label = np.divmod(chosen, len(labels))
+    return Proposals(segments[segment], labels[label], flat[chosen])
