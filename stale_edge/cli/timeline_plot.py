@@ -1,0 +1,250 @@
+"""`detect --picture`: what was found, as lanes of classes over time, the ground truth in the same lane."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
+
+from stale_edge_runtime.errors import UsageError, missing_extra
+from stale_edge_runtime.files import atomic_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from stale_edge_runtime.decoding import Detection
+
+MAX_PANELS = 8
+MAX_LANES = 16
+NAME_WIDTH = 30
+FORMATS = {".png": "png", ".svg": "svg"}
+
+LANE_INCHES = 0.36
+PANEL_INCHES = 0.85
+LEGEND_INCHES = 0.75
+WIDTH_INCHES = 11.0
+FAINTEST = 0.10
+# Colour-blind safe (Okabe and Ito), yellow left out: it fades into the paper.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b4fa2")
+INK = "#333333"
+TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
+
+
+@dataclass(frozen=True)
+class TimelinePanel:
+    """One video of the picture."""
+
+    video_id: str
+    """Shown above the panel."""
+    length: float
+    """Length of the time axis."""
+    detections: Sequence[Detection]
+    """What was found."""
+    truth: Sequence[tuple[float, float, str]] | None = None
+    """Start, end and label of the ground truth; None where there is none."""
+    in_seconds: bool = True
+    """The unit of all times: seconds or snippets."""
+
+
+def check_picture(target: Path, videos: int) -> None:
+    """Refuse what cannot be drawn, before any work is done.
+
+    Args:
+        target: Where the picture goes.
+        videos: How many videos it would show.
+
+    Raises:
+        UsageError: The name does not end in .png or .svg, or there are too many videos.
+        UnavailableError: matplotlib is not installed.
+    """
+    if target.suffix.lower() not in FORMATS:
+        raise UsageError(target, "is not a picture that can be written", "end its name in .png or .svg")
+    if videos > MAX_PANELS:
+        raise UsageError(target, f"would show {videos} videos, {MAX_PANELS} fit", "name fewer videos with --picture")
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise missing_extra("matplotlib", "plot", "detect --picture") from None
+
+
+def write_timeline(target: Path, panels: Sequence[TimelinePanel]) -> None:
+    """Draw the panels one above the other and write them as PNG or SVG, by the ending of `target`.
+
+    Opacity is the score in parts of the highest score of the picture; the legend shows the scale.
+
+    Raises:
+        UsageError: See `check_picture`; also when there is nothing to draw.
+        CannotWriteError: The folder is missing or not writable.
+    """
+    check_picture(target, len(panels))
+    if not panels:
+        raise UsageError(target, "has no video to show", "see the errors above")
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    top = max((d.score for panel in panels for d in panel.detections), default=0.0) or 1.0
+    lanes = [_lanes(panel) for panel in panels]
+    labels = dict.fromkeys(label for shown, _ in lanes for label in shown)
+    colours = {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(labels)}
+    heights = [PANEL_INCHES + LANE_INCHES * max(1, len(shown)) for shown, _ in lanes]
+    # A fixed salt and no date: the same result gives the same file.
+    settings = {"svg.hashsalt": "stale-edge", "font.size": 9, "axes.edgecolor": INK, "text.parse_math": False}
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=(WIDTH_INCHES, sum(heights) + LEGEND_INCHES), layout="constrained")
+        grid = figure.add_gridspec(len(panels) + 1, 1, height_ratios=[*heights, LEGEND_INCHES])
+        for row, (panel, (shown, hidden)) in enumerate(zip(panels, lanes, strict=True)):
+            _draw_panel(figure.add_subplot(grid[row]), panel, shown, hidden, colours, top)
+        with_truth = any(panel.truth is not None for panel in panels)
+        _draw_legend(figure.add_subplot(grid[len(panels)]), top, with_truth=with_truth)
+        kind = FORMATS[target.suffix.lower()]
+        metadata = {"Date": None} if kind == "svg" else {}
+        with atomic_path(target) as temporary:
+            figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
+
+
+def _lanes(panel: TimelinePanel) -> tuple[list[str], int]:
+    """Labels to show, ground truth first, then by best score; and how many are left out."""
+    best: dict[str, tuple[int, float]] = {}
+    for found in panel.detections:
+        best[found.label] = max(best.get(found.label, (0, 0.0)), (0, found.score))
+    for _, _, label in panel.truth or ():
+        best[label] = (1, best.get(label, (0, 0.0))[1])
+    ordered = sorted(best, key=lambda label: (-best[label][0], -best[label][1], label))
+    return ordered[:MAX_LANES], max(0, len(ordered) - MAX_LANES)
+
+
+def _draw_panel(
+    axes: Any, panel: TimelinePanel, labels: list[str], hidden: int, colours: dict[str, str], top: float
+) -> None:
+    rows = {label: row for row, label in enumerate(labels)}
+    _draw_detections(axes, panel, rows, colours, top)
+    for start, end, label in panel.truth or ():
+        if label in rows:
+            axes.broken_barh(
+                [(start, end - start)], (rows[label] - 0.42, 0.22), facecolor=INK, edgecolor="white", lw=0.6
+            )
+    for boundary in range(1, len(labels)):
+        axes.axhline(boundary - 0.5, color="#e4e4e4", lw=0.7, zorder=0)
+    if not labels:
+        axes.text(0.5, 0.5, "nothing found", transform=axes.transAxes, ha="center", va="center", color="grey")
+    axes.set_ylim(max(1, len(labels)) - 0.5, -0.55)
+    axes.set_yticks(range(len(labels)), [shorten_name(label) for label in labels])
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, panel.length)
+    _label_time(axes, panel)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_title(shorten_name(panel.video_id, 60), loc="left", fontsize=10, fontweight="bold", color=INK)
+    axes.set_title(_summary(panel, hidden), loc="right", fontsize=8, color="#666666")
+
+
+def _draw_detections(
+    axes: Any, panel: TimelinePanel, rows: dict[str, int], colours: dict[str, str], top: float
+) -> None:
+    from matplotlib.colors import to_rgb
+
+    bottom, height = (-0.36, 0.72) if panel.truth is None else (-0.16, 0.56)
+    # The best on top, each blended with the paper: overlaps must not look like higher scores.
+    for found in sorted(panel.detections, key=lambda d: d.score):
+        if found.label not in rows:
+            continue
+        row = rows[found.label]
+        opacity = _opacity(found.score, top)
+        paint = tuple(1 - opacity * (1 - part) for part in to_rgb(colours[found.label]))
+        width = found.end_s - found.start_s
+        axes.broken_barh([(found.start_s, width)], (row + bottom, height), facecolor=paint, edgecolor="none")
+        # White edges part neighbours; on hair-thin bars they would hide the bar.
+        if width > panel.length / 150:
+            axes.broken_barh(
+                [(found.start_s, width)], (row + bottom, height), facecolor="none", edgecolor="white", lw=0.7
+            )
+    for label, row in rows.items():
+        _write_best_score(axes, panel, label, row + bottom + height / 2, top)
+
+
+def _write_best_score(axes: Any, panel: TimelinePanel, label: str, height: float, top: float) -> None:
+    found = max((d for d in panel.detections if d.label == label), key=lambda d: d.score, default=None)
+    if found is None or found.end_s - found.start_s < panel.length / 16:
+        return
+    colour = "white" if _opacity(found.score, top) > 0.55 else INK
+    axes.text(
+        (found.start_s + found.end_s) / 2,
+        height,
+        f"{found.score:.2g}",
+        ha="center",
+        va="center_baseline",
+        fontsize=7.5,
+        color=colour,
+    )
+
+
+def _opacity(score: float, top: float) -> float:
+    return FAINTEST + (1 - FAINTEST) * min(1.0, max(0.0, score / top))
+
+
+def _label_time(axes: Any, panel: TimelinePanel) -> None:
+    if not panel.in_seconds:
+        axes.set_xlabel("snippets", fontsize=8)
+        return
+    wide = [step for step in TICK_STEPS_S if panel.length / step <= 12]
+    step = wide[0] if wide else panel.length / 10
+    if panel.length < 6:
+        axes.set_xlabel("seconds", fontsize=8)
+        return
+    ticks = [step * index for index in range(int(panel.length // step) + 1)]
+    axes.set_xticks(ticks, [clock(tick, panel.length) for tick in ticks])
+    axes.set_xlabel("seconds" if panel.length <= 120 else "time", fontsize=8)
+
+
+def clock(seconds: float, length: float) -> str:
+    """A time for the axis of a video of `length` seconds: seconds, m:ss or h:mm:ss."""
+    whole = round(seconds)
+    if length <= 120:
+        return str(whole)
+    minutes, rest = divmod(whole, 60)
+    if length <= 3600:
+        return f"{minutes}:{rest:02d}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def shorten_name(name: str, width: int = NAME_WIDTH) -> str:
+    """A name that fits beside its lane; the middle of a long word is left out."""
+    printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+    if len(printable) <= width:
+        return printable
+    with contextlib.suppress(ValueError):
+        short = shorten(printable, width, placeholder="…")
+        if len(short) > width // 2:
+            return short
+    return printable[: width // 2] + "…" + printable[-(width - width // 2 - 1) :]
+
+
+def _summary(panel: TimelinePanel, hidden: int) -> str:
+    parts = [_count(len(panel.detections), "detection")]
+    if panel.truth is not None:
+        parts.append(_count(len(panel.truth), "true instance"))
+    if hidden:
+        parts.append(f"{hidden} more {'class' if hidden == 1 else 'classes'} not shown")
+    return ", ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _draw_legend(axes: Any, top: float, *, with_truth: bool) -> None:
+    """A scale of opacity in neutral grey-blue, and the bar of the ground truth."""
+    axes.set_axis_off()
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 1)
+    steps = 40
+    for step in range(steps):
+        shade = 1 - _opacity(top * (step + 0.5) / steps, top) * (1 - 0.25)
+        axes.broken_barh([(step * 0.5, 0.52)], (0.42, 0.4), facecolor=(shade,) * 3, edgecolor="none")
+    for position, score, side in ((0, 0.0, "left"), (20, top, "right")):
+        axes.text(position, 0.3, f"{score:.2g}", ha=side, va="top", fontsize=7.5, color=INK)
+    axes.text(21, 0.62, "score of a detection", va="center", fontsize=8, color=INK)
+    if with_truth:
+        axes.broken_barh([(45, 5)], (0.54, 0.16), facecolor=INK)
+        axes.text(51, 0.62, "ground truth", va="center", fontsize=8, color=INK)
