@@ -106,26 +106,76 @@ def open_session(
         UnavailableError: This machine does not have that many threads, or that provider.
         BadDataError: Onnxruntime does not accept the file.
     """
+    return open_content(
+        model.content,
+        subject=str(model.path),
+        threads=threads,
+        provider=provider,
+        optimize=optimize,
+        profile=profile,
+        reuse_memory=reuse_memory,
+    )
+
+
+def open_content(
+    content: bytes,
+    *,
+    subject: str = "model",
+    threads: int = 1,
+    provider: str = "cpu",
+    optimize: bool = True,
+    profile: Path | None = None,
+    reuse_memory: bool = True,
+) -> ort.InferenceSession:
+    """Open a session on a model that this program made itself; nothing is checked.
+
+    Args:
+        content: The model, encoded.
+        subject: What errors call it.
+        threads: As for `open_session`, like the rest.
+        provider: Short name of the device to run on.
+        optimize: Let onnxruntime rewrite the graph.
+        profile: Start of the name of the profile to write, where one is wanted.
+        reuse_memory: Keep freed memory for the next run.
+
+    Raises:
+        UsageError: `threads` is less than 1, or `provider` has no meaning.
+        UnavailableError: This machine does not have that many threads, or that provider.
+        BadDataError: Onnxruntime does not accept the model.
+    """
     _check_threads(threads)
-    if provider not in PROVIDERS:
-        raise UsageError(f"provider {provider!r}", "is not known", f"use one of {', '.join(PROVIDERS)}")
-    if provider != "cpu" and (reason := _why_unavailable(provider)):
-        raise UnavailableError(f"provider {provider!r}", reason, PROVIDERS[provider].cure)
+    check_provider(provider)
     options = _options(threads, optimize=optimize, reuse_memory=reuse_memory)
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     try:
-        session = _create(model.content, options, provider)
+        session = _create(content, options, provider)
     except MemoryError as error:
-        raise BadDataError(model.path, "needs more memory than there is") from error
+        raise BadDataError(subject, "needs more memory than there is") from error
     except ORT_ERRORS as error:
-        raise BadDataError(model.path, f"onnxruntime refuses it ({short_reason(error)})", "export it again") from error
+        raise BadDataError(subject, f"onnxruntime refuses it ({short_reason(error)})", "export it again") from error
     if (found := provider_of(session)) != provider:
         raise UnavailableError(
             f"provider {provider!r}", f"onnxruntime opened {found!r} instead", PROVIDERS[provider].cure
         )
     return session
+
+
+def check_provider(provider: str) -> None:
+    """Refuse a provider that cannot be had here, before any work is done for it.
+
+    Args:
+        provider: Short name of a device.
+
+    Raises:
+        UsageError: `provider` has no meaning.
+        UnavailableError: This machine does not have it.
+    """
+    if provider not in PROVIDERS:
+        raise UsageError(f"provider {provider!r}", "is not known", f"use one of {', '.join(PROVIDERS)}")
+    if provider != "cpu" and (reason := _why_unavailable(provider)):
+        raise UnavailableError(f"provider {provider!r}", reason, PROVIDERS[provider].cure)
 
 
 def check_snippets(info: ModelInfo, snippets: int) -> None:
