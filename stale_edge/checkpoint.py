@@ -5,8 +5,10 @@ Source: spec/model.md, "Published checkpoints"; spec/reliability.md.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import re
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -204,7 +206,7 @@ def _load_pickle(path: Path) -> tuple[dict[str, Tensor], int | None]:
         raise BadDataError(path, f"would unpack to {size:,} bytes", _AS_PUBLISHED)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 (a damaged pickle can provoke any exception)
+    except Exception as error:  # a damaged pickle can provoke any exception
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise BadDataError(path, f"cannot be read as weights alone ({reason})", _AS_PUBLISHED) from error
     state = content.get("state_dict") if isinstance(content, dict) else None
@@ -217,13 +219,9 @@ def _load_pickle(path: Path) -> tuple[dict[str, Tensor], int | None]:
     return state, epoch if isinstance(epoch, int) else None
 
 
-def _read_metadata(
-    path: Path, metadata: dict[str, str]
-) -> tuple[ModelConfig, tuple[str, ...], dict[str, Any]]:
+def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[ModelConfig, tuple[str, ...], dict[str, Any]]:
     if metadata.keys() != _METADATA_KEYS or metadata["format"] != FORMAT:
-        raise BadDataError(
-            path, f"does not say format {FORMAT!r}: not a checkpoint of stale-edge", _RECONVERT
-        )
+        raise BadDataError(path, f"does not say format {FORMAT!r}: not a checkpoint of stale-edge", _RECONVERT)
     try:
         config = ModelConfig.from_dict(json.loads(metadata["config"]))
         classes = json.loads(metadata["classes"])
@@ -244,9 +242,7 @@ def _check_names(path: Path, expected: Any, found: Any) -> None:
         raise BadDataError(path, f"holds {_listed(surplus)}, which the network does not have", _AS_PUBLISHED)
 
 
-def _check_shape(
-    path: Path, name: str, expected: Tensor, shape: tuple[int, ...], dtype: str, wanted: str
-) -> None:
+def _check_shape(path: Path, name: str, expected: Tensor, shape: tuple[int, ...], dtype: str, wanted: str) -> None:
     if shape != tuple(expected.shape):
         raise BadDataError(path, f"{name} is {list(shape)}, not {list(expected.shape)}", _AS_PUBLISHED)
     if dtype != wanted:
@@ -256,9 +252,7 @@ def _check_shape(
 def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
     for name, value in state.items():
         if not bool(value.isfinite().all()):
-            raise BadDataError(
-                path, f"{name} holds NaN or infinity", "the weights are damaged: take another file"
-            )
+            raise BadDataError(path, f"{name} holds NaN or infinity", "the weights are damaged: take another file")
 
 
 def _listed(names: Any, limit: int = 4) -> str:
@@ -268,8 +262,5 @@ def _listed(names: Any, limit: int = 4) -> str:
 
 
 def _errno_in(text: str) -> int:
-    import errno
-    import re
-
     match = re.search(r"os error (\d+)", text)
     return int(match.group(1)) if match else errno.EIO

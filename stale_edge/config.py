@@ -54,13 +54,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _check_positive(self)
         if self.feature_dim % self.representation_heads:
-            raise ValueError(
-                f"feature width {self.feature_dim} is not a multiple of {self.representation_heads} heads"
-            )
+            raise ValueError(f"feature width {self.feature_dim} is not a multiple of {self.representation_heads} heads")
         if self.feature_dim % 4:
-            raise ValueError(
-                f"feature width {self.feature_dim} must be a multiple of 4 for its sine positions"
-            )
+            raise ValueError(f"feature width {self.feature_dim} must be a multiple of 4 for its sine positions")
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON values."""
@@ -83,9 +79,7 @@ class ModelConfig:
         )
 
 
-def _known(
-    kind: type, values: dict[str, Any], without: frozenset[str] | set[str] = frozenset()
-) -> dict[str, int]:
+def _known(kind: type, values: dict[str, Any], without: frozenset[str] | set[str] = frozenset()) -> dict[str, int]:
     names = {item.name for item in dataclasses.fields(kind)} - without
     if names != values.keys():
         odd = ", ".join(sorted(names ^ values.keys())) or "nothing"

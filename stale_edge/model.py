@@ -177,9 +177,7 @@ def foreground_gate(masks: Tensor) -> Tensor:
         [B, T, 1], zeros and ones.
     """
     strength = masks.mean(dim=2)  # [B, A]
-    strength = F.interpolate(
-        strength[:, None], size=masks.shape[2], mode="linear", align_corners=False
-    )  # [B, 1, T]
+    strength = F.interpolate(strength[:, None], size=masks.shape[2], mode="linear", align_corners=False)  # [B, 1, T]
     return (strength >= strength.mean(dim=2, keepdim=True)).to(masks.dtype).transpose(1, 2)
 
 

@@ -50,15 +50,9 @@ _MODULES = {
     "text_tower.final_norm": "txt_model.text_model.final_layer_norm",
     "text_tower.projection": "txt_model.text_projection",
     "representation_mask.input_projection": "masktrans.input_proj",
-    **{
-        f"representation_mask.encoder.#.{o}": f"masktrans.transformer.encoder.layers.#.{t}"
-        for o, t in _ENCODER_LAYER
-    },
+    **{f"representation_mask.encoder.#.{o}": f"masktrans.transformer.encoder.layers.#.{t}" for o, t in _ENCODER_LAYER},
     "representation_mask.encoder_norm": "masktrans.transformer.encoder.norm",
-    **{
-        f"representation_mask.decoder.#.{o}": f"masktrans.transformer.decoder.layers.#.{t}"
-        for o, t in _DECODER_LAYER
-    },
+    **{f"representation_mask.decoder.#.{o}": f"masktrans.transformer.decoder.layers.#.{t}" for o, t in _DECODER_LAYER},
     "representation_mask.decoder_norm": "masktrans.transformer.decoder.norm",
     "representation_mask.query": "masktrans.query_embed",
     "representation_mask.mask_embedding.#": "masktrans.mask_embed.layers.#",

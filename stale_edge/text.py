@@ -68,9 +68,7 @@ class TextTower(nn.Module):
         Returns:
             float32 [C, D], pooled at the first end token, not normalised.
         """
-        hidden = (
-            self.token_embedding(token_ids) + self.position_embedding.weight[: token_ids.shape[1]]
-        )  # [C, L, W]
+        hidden = self.token_embedding(token_ids) + self.position_embedding.weight[: token_ids.shape[1]]  # [C, L, W]
         for layer in self.layers:
             hidden = layer(hidden)
         end = (token_ids == self.end_token).int().argmax(dim=1)  # [C]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import logging
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -137,15 +139,14 @@ def build_graph(
     if kind is Kind.TEXT_TOWER:
         assert network.text_tower is not None
         return network.text_tower, ()
-    source = {
-        Kind.BAKED: lambda: StoredText(text if text is not None else torch.empty(0)),
-        Kind.OPEN: GivenText,
-        Kind.FULL: lambda: network.text_tower,
-    }[kind]()
+    if text is not None:
+        source: nn.Module = StoredText(text)
+    else:
+        source = network.text_tower if kind is Kind.FULL and network.text_tower else GivenText()
     graph = DetectionGraph(network, source)
     applied = tuple(REWRITES) if fold else ()
     for name in applied:
-        REWRITES[name](graph)
+        REWRITES[name](graph, network)
     return graph.eval(), applied
 
 
@@ -246,8 +247,21 @@ def _token_ids(network: STALE, names: tuple[str, ...]) -> np.ndarray:
     return tokenize(names, network.config.text.context)
 
 
+def _name_by_stage(model: onnx.ModelProto) -> None:
+    """Name nodes by the stage of the graph that they come from, as in `temporal/MatMul_2`."""
+    counts: Counter[str] = Counter()
+    for node in model.graph.node:
+        scopes = next((item.value for item in node.metadata_props if item.key == "pkg.torch.onnx.name_scopes"), "[]")
+        path = [part.split(".")[0] for part in ast.literal_eval(scopes) if part][:-1]
+        stage = path[0] if path and not path[0].startswith("_") else "graph"
+        label = f"{stage}/{node.op_type}"
+        node.name = f"{label}_{counts[label]}"
+        counts[label] += 1
+
+
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     """Leave out what only the exporter wanted: stack traces with paths of this machine, and shapes of inner values."""
+    _name_by_stage(model)
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "stale-edge", __version__
     model.doc_string = model.graph.doc_string = ""

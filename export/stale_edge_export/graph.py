@@ -7,17 +7,11 @@ Symbols: B batch, T snippets, D feature width, C classes, A anchors.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stale_edge.model import CLAMP_MIN, LOGIT_SCALE, STALE, foreground_gate
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 class DetectionGraph(nn.Module):
     """From features to the three outputs of the contract, in stages.
@@ -27,20 +21,22 @@ class DetectionGraph(nn.Module):
         text: Gives text embeddings [C, D] from the inputs that follow the features.
     """
 
-    def __init__(self, network: STALE, text: Callable[..., Tensor]) -> None:
+    def __init__(self, network: STALE, text: nn.Module) -> None:
         super().__init__()
-        self.network = network
         self.text = text
-        self.temporal: Callable[[Tensor], Tensor] = SelfAttention(network)
-        self.mask_head: Callable[[Tensor], Tensor] = network.mask_head
-        self.score: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] = Scores(network)
+        self.temporal: nn.Module = SelfAttention(network)
+        self.mask_head: nn.Module = network.mask_head
+        self.gate = Gate()
+        self.cross_attention: nn.Module = CrossAttention(network)
+        self.similarities = Similarities()
 
     def forward(self, features: Tensor, *text_inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits [B, T, C + 1], masks [B, A, T], video logits [B, C] from features [B, T, D]."""
         embedded = self.temporal(features)  # [B, T, D]
         masks = self.mask_head(embedded)  # [B, A, T]
-        keep = foreground_gate(masks)  # [B, T, 1]
-        class_logits, video_logits = self.score(embedded, keep, self.text(*text_inputs))
+        gated = embedded * self.gate(masks)  # [B, T, D]
+        text = self.cross_attention(gated, self.text(*text_inputs))  # [B, C + 1, D]
+        class_logits, video_logits = self.similarities(gated, text)
         return class_logits, masks, video_logits
 
 
@@ -57,36 +53,48 @@ class SelfAttention(nn.Module):
         return embedded
 
 
-class Scores(nn.Module):
-    """Cross attention and similarities as the network computes them."""
+class Gate(nn.Module):
+    """The foreground gate."""
+
+    def forward(self, masks: Tensor) -> Tensor:
+        """[B, A, T] to [B, T, 1], zeros and ones."""
+        return foreground_gate(masks)
+
+
+class CrossAttention(nn.Module):
+    """The cross attention as the network computes it, rows brought to length one."""
 
     def __init__(self, network: STALE) -> None:
         super().__init__()
-        self.network = network
+        self.attention = network.cross_attention
+        self.register_buffer("background", network.background_embedding.detach())
 
-    def forward(self, embedded: Tensor, keep: Tensor, text_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits and video logits from embedded features [B, T, D], the gate [B, T, 1] and text [C, D]."""
-        gated = embedded * keep
-        text = self.network.with_background(text_embeddings).expand(embedded.shape[0], -1, -1)
-        text = F.normalize(self.network.cross_attention(text, gated), dim=2)
-        return scaled_similarities(gated, text)
+    background: Tensor
+
+    def forward(self, gated: Tensor, text_embeddings: Tensor) -> Tensor:
+        """Text [B, C + 1, D] from gated features [B, T, D] and text embeddings [C, D]."""
+        text = torch.cat((text_embeddings, self.background)).expand(gated.shape[0], -1, -1)
+        return F.normalize(self.attention(text, gated), dim=2)
 
 
-def scaled_similarities(gated: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-    """Class and video logits, with the length of a snippet divided out after the product rather than before.
+class Similarities(nn.Module):
+    """Scaled cosines, with the length of a snippet divided out after the product rather than before."""
 
-    Args:
-        gated: [B, T, D], background snippets zero.
-        text: [B, C + 1, D], rows of length one, background last.
-    """
-    clamped = gated.clamp(min=CLAMP_MIN)  # [B, T, D]
-    transposed = text.transpose(1, 2)  # [B, D, C + 1]
-    scale = LOGIT_SCALE / clamped.norm(dim=2, keepdim=True)  # [B, T, 1]
-    # A product with ones sums in blocks; onnxruntime's mean over a middle axis adds one by one, and at 1000
-    # snippets its rounding alone is 2e-4 on the logits.
-    video = torch.ones_like(scale).transpose(1, 2) @ clamped  # [B, 1, D]
-    video_logits = (F.normalize(video, dim=2) @ transposed[:, :, :-1]).squeeze(1)
-    return clamped @ transposed * scale, LOGIT_SCALE * video_logits
+    def forward(self, gated: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits [B, T, C + 1] and video logits [B, C].
+
+        Args:
+            gated: [B, T, D], background snippets zero.
+            text: [B, C + 1, D], rows of length one, background last.
+        """
+        clamped = gated.clamp(min=CLAMP_MIN)  # [B, T, D]
+        transposed = text.transpose(1, 2)  # [B, D, C + 1]
+        scale = LOGIT_SCALE / clamped.norm(dim=2, keepdim=True)  # [B, T, 1]
+        # A product with ones sums in blocks; onnxruntime's mean over a middle axis adds one by one, and at 1000
+        # snippets its rounding alone is 2e-4 on the logits.
+        video = torch.ones_like(scale).transpose(1, 2) @ clamped  # [B, 1, D]
+        video_logits = (F.normalize(video, dim=2) @ transposed[:, :, :-1]).squeeze(1)
+        return clamped @ transposed * scale, LOGIT_SCALE * video_logits
 
 
 class StoredText(nn.Module):

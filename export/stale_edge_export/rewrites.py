@@ -16,31 +16,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stale_edge.model import STALE, MaskHead, WideAttention
-from stale_edge_export.graph import DetectionGraph, StoredText, scaled_similarities
+from stale_edge_export.graph import DetectionGraph, StoredText
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def mask_head_as_product(graph: DetectionGraph) -> None:
+def mask_head_as_product(graph: DetectionGraph, network: STALE) -> None:
     """Compute the mask head's convolutions as matrix products over three shifted copies of the features."""
-    graph.mask_head = MaskHeadAsProduct(graph.network.mask_head)
+    graph.mask_head = MaskHeadAsProduct(network.mask_head)
 
 
-def fold_self_attention(graph: DetectionGraph) -> None:
+def fold_self_attention(graph: DetectionGraph, network: STALE) -> None:
     """Merge query with key and value with output projections; keys and values become the features themselves."""
-    graph.temporal = FoldedSelfAttention(graph.network.temporal_embedding)
+    graph.temporal = FoldedSelfAttention(network.temporal_embedding)
 
 
-def fold_cross_attention(graph: DetectionGraph) -> None:
+def fold_cross_attention(graph: DetectionGraph, network: STALE) -> None:
     """Merge the projections of the cross attention; with stored text its query side becomes a constant."""
-    if isinstance(graph.text, StoredText):
-        graph.score = FoldedScores(graph.network, graph.text.embeddings)
-    else:
-        graph.score = FoldedScores(graph.network)
+    stored = graph.text.embeddings if isinstance(graph.text, StoredText) else None
+    graph.cross_attention = FoldedCrossAttention(network, stored)
 
 
-REWRITES: dict[str, Callable[[DetectionGraph], None]] = {
+REWRITES: dict[str, Callable[[DetectionGraph, STALE], None]] = {
     "mask-head-as-product": mask_head_as_product,
     "fold-self-attention": fold_self_attention,
     "fold-cross-attention": fold_cross_attention,
@@ -119,8 +117,8 @@ class FoldedSelfAttention(nn.Module):
         return embedded
 
 
-class FoldedScores(nn.Module):
-    """Cross attention with one projection on each side, then similarities scaled after the product.
+class FoldedCrossAttention(nn.Module):
+    """Cross attention with one projection on each side; heads are stacked as rows.
 
     Args:
         network: The network.
@@ -148,14 +146,12 @@ class FoldedScores(nn.Module):
     stored_text: Tensor | None
     stored_query: Tensor | None
 
-    def forward(self, embedded: Tensor, keep: Tensor, text_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits and video logits from embedded features [B, T, D], the gate [B, T, 1] and text [C, D]."""
-        gated = embedded * keep  # [B, T, D]
+    def forward(self, gated: Tensor, text_embeddings: Tensor) -> Tensor:
+        """Text [B, C + 1, D], rows of length one, from gated features [B, T, D] and text embeddings [C, D]."""
         text, query = self._text_side(text_embeddings)  # [C + 1, D], [(C + 1) H, D]
         weights = (query @ gated.transpose(1, 2)).softmax(dim=2)  # [B, (C + 1) H, T]
-        attended = (weights @ gated).reshape(embedded.shape[0], -1, self.heads * embedded.shape[2])
-        text = F.normalize(self.norm(attended @ self.value_output + self.bias + text), dim=2)  # [B, C + 1, D]
-        return scaled_similarities(gated, text)
+        attended = (weights @ gated).reshape(gated.shape[0], -1, self.heads * gated.shape[2])  # [B, C + 1, H D]
+        return F.normalize(self.norm(attended @ self.value_output + self.bias + text), dim=2)
 
     def _text_side(self, text_embeddings: Tensor) -> tuple[Tensor, Tensor]:
         if self.stored_text is not None and self.stored_query is not None:

@@ -81,9 +81,7 @@ def missing_extra(package: str, extra: str, purpose: str) -> UnavailableError:
         extra: Extra of stale-edge that brings it.
         purpose: What needs it, as in `bench --plot`.
     """
-    return UnavailableError(
-        purpose, f"needs {package}, which is not installed", f"pip install 'stale-edge[{extra}]'"
-    )
+    return UnavailableError(purpose, f"needs {package}, which is not installed", f"pip install 'stale-edge[{extra}]'")
 
 
 def writing_error(path: Path, error: OSError) -> CannotWriteError | StorageError:

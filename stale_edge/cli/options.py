@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -14,3 +15,16 @@ JsonToFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help=
 MODELS = Path("models")
 CHECKPOINT = MODELS / "stale.safetensors"
 ONNX = MODELS / "stale.onnx"
+
+
+def ready_default(target: Path, *defaults: Path) -> Path:
+    """Make the folder of a target that the user did not choose; a folder that was named must exist already.
+
+    Args:
+        target: Where a result goes.
+        defaults: Targets that commands choose by themselves.
+    """
+    if target in defaults:
+        with contextlib.suppress(OSError):
+            target.parent.mkdir(parents=True, exist_ok=True)
+    return target

@@ -1,0 +1,138 @@
+"""`stale-edge export`: a checkpoint becomes one checked ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stale_edge.cli.console import Reporter
+from stale_edge.cli.options import CHECKPOINT, MODELS, ONNX, JsonToStdout, Quiet, ready_default
+from stale_edge_runtime.contract import Kind
+from stale_edge_runtime.errors import InputMissingError, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from stale_edge.checkpoint import Checkpoint
+    from stale_edge_export.parity import Parity
+
+UNTRAINED_SEED = 0
+DEFAULT_TARGETS = {
+    Kind.BAKED: ONNX,
+    Kind.OPEN: MODELS / "stale.open.onnx",
+    Kind.FULL: MODELS / "stale.full.onnx",
+    Kind.TEXT_TOWER: MODELS / "stale.text-tower.onnx",
+}
+
+
+def export(
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MODEL.safetensors]",
+            help=f"Checkpoint; {CHECKPOINT} by default, and where there is none an untrained network of the "
+            "published size.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help=f"Where the ONNX file goes; {ONNX} by default.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Class names to bake in, one a line; the checkpoint's by default.")
+    ] = None,
+    open_vocabulary: Annotated[bool, typer.Option("--open", help="Take text embeddings as an input.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Keep the text tower inside and take token ids, as the thesis timed it.")
+    ] = False,
+    text_tower: Annotated[bool, typer.Option("--text-tower", help="Export the text tower alone.")] = False,
+    fold: Annotated[
+        bool, typer.Option("--fold/--no-fold", help="Apply the exact rewrites, or keep the plain graph.")
+    ] = True,
+    snippet_seconds: Annotated[
+        float | None, typer.Option(min=1e-3, help="Seconds of video behind one snippet, to record in the file.")
+    ] = None,
+    json: JsonToStdout = False,
+    quiet: Quiet = False,
+) -> None:
+    """Export a checkpoint to one self-contained ONNX file with dynamic batch and snippet axes.
+
+    The written file is run in onnxruntime beside PyTorch, at 8 lengths and 2 batch sizes, on random and on CLIP-like
+    features; where they differ no file is left and the exit code is not zero.
+    """
+    from stale_edge.cli.extras import require_export
+
+    kind = _kind(open_vocabulary=open_vocabulary, full=full, text_tower=text_tower)
+    if classes and kind is not Kind.BAKED:
+        raise UsageError("--classes", f"does not go with a {kind} file", "leave it out")
+    require_export("stale-edge export")
+    from stale_edge_export.exporter import export_checkpoint
+    from stale_edge_export.parity import BATCHES, INPUTS, LENGTHS
+    from stale_edge_runtime.class_list import read_class_list
+
+    report = Reporter(quiet=quiet)
+    names = read_class_list(classes) if classes else ()
+    target = ready_default(output or DEFAULT_TARGETS[kind], *DEFAULT_TARGETS.values())
+    checkpoint = _checkpoint(model, report)
+    with report.progress("export", len(LENGTHS) * len(BATCHES) * len(INPUTS) + 2) as step:
+        made = export_checkpoint(
+            checkpoint, target, kind=kind, classes=names, fold=fold, snippet_seconds=snippet_seconds, progress=step
+        )
+    if json:
+        report.result_json(
+            {"output": str(target), "size_bytes": made.size_bytes, "metadata": made.info.to_metadata()}
+        )
+        return
+    if not quiet:
+        report.result(parity_table(made.parity))
+    report.result(f"{target}: {kind}, {made.size_bytes / 1e6:.1f} MB, agrees with PyTorch at every length checked")
+
+
+def parity_table(parity: Parity) -> Table:
+    """The check as a table: one row per case, the tolerance last."""
+    from rich.table import Table
+
+    from stale_edge_export.parity import TOLERANCE
+
+    table = Table(title="Largest difference from PyTorch")
+    table.add_column("case")
+    names = list(parity.max_error)
+    for name in names:
+        table.add_column(name, justify="right")
+    for label, errors in parity.cases:
+        table.add_row(label, *(f"{errors[name]:.1e}" for name in names))
+    table.add_section()
+    table.add_row("allowed", *(f"{TOLERANCE[name]:.0e}" for name in names))
+    return table
+
+
+def _kind(*, open_vocabulary: bool, full: bool, text_tower: bool) -> Kind:
+    chosen = [
+        kind
+        for kind, wanted in ((Kind.OPEN, open_vocabulary), (Kind.FULL, full), (Kind.TEXT_TOWER, text_tower))
+        if wanted
+    ]
+    if len(chosen) > 1:
+        raise UsageError("--open, --full, --text-tower", "exclude each other", "choose one")
+    return chosen[0] if chosen else Kind.BAKED
+
+
+def _checkpoint(model: Path | None, report: Reporter) -> Checkpoint:
+    from stale_edge.checkpoint import Checkpoint, load_checkpoint
+    from stale_edge.class_names import activitynet_classes
+    from stale_edge.config import ModelConfig
+    from stale_edge.seeded import seeded_network
+
+    path = model or CHECKPOINT
+    if path.exists():
+        report.note(f"reading {path}")
+        return load_checkpoint(path)
+    if model is not None:
+        raise InputMissingError(model, "no such file", "make one with `stale-edge convert`")
+    report.warn(
+        f"there is no {CHECKPOINT}: exporting an UNTRAINED network of the published size with seeded weights. "
+        "Its file is right for timing and useless for detection."
+    )
+    network = seeded_network(ModelConfig(), UNTRAINED_SEED)
+    return Checkpoint(network, activitynet_classes(), {"source": "seeded", "seed": UNTRAINED_SEED})

@@ -1,0 +1,34 @@
+"""Commands that need an optional part of the installation say so in one line."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from stale_edge_runtime.errors import missing_extra
+
+
+def require_export(purpose: str) -> None:
+    """Make sure that what export, convert and quantize import is installed.
+
+    Args:
+        purpose: The command that needs it.
+
+    Raises:
+        UnavailableError: A package is missing; the message names the extra that brings it.
+    """
+    _require(("torch", "onnx", "onnxscript", "safetensors", "instant_clip_tokenizer"), "export", purpose)
+
+
+def require_plot(purpose: str) -> None:
+    """Make sure that pictures can be drawn.
+
+    Raises:
+        UnavailableError: Matplotlib is missing; the message names the extra that brings it.
+    """
+    _require(("matplotlib",), "plot", purpose)
+
+
+def _require(packages: tuple[str, ...], extra: str, purpose: str) -> None:
+    for package in packages:
+        if find_spec(package) is None:
+            raise missing_extra(package, extra, purpose)
