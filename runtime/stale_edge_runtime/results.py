@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stale_edge_runtime import files
 from stale_edge_runtime.class_list import MAX_NAME_LENGTH
+from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import BadDataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-
-    from stale_edge_runtime.decoding import Detection
 
 VERSION: Final = "VERSION 1.3"
 VIDEO_ID: Final = re.compile(r"[\w.-]{1,128}")
@@ -135,8 +134,6 @@ def read_results(path: Path) -> Results:
 
 
 def _detections(path: Path, video: str, rows: list[Any]) -> Iterator[Detection]:
-    from stale_edge_runtime.decoding import Detection
-
     for index, row in enumerate(rows):
         try:
             label, score, (start, end) = row["label"], row["score"], row["segment"]
