@@ -1,0 +1,119 @@
+"""What one matrix product reaches here: the measured ceiling that utilisation is a share of.
+
+The product runs through onnxruntime with the same session options as a model, so that threads and kernels are those
+of the measured files. The right operand is a constant, as weights are: onnxruntime packs it once.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stale_edge_runtime.bench.records import Ceiling
+from stale_edge_runtime.contract import IR_VERSION, OPSET, Precision
+from stale_edge_runtime.session import _create, _options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+ROWS, INNER, COLUMNS = 512, 1024, 1024
+SECONDS = 0.4
+MIN_RUNS = 5
+
+_FLOAT, _UINT8, _INT8, _INT32 = 1, 2, 3, 6  # onnx.TensorProto.DataType
+_OPERATORS = {Precision.FP32: ("MatMul", _FLOAT, _FLOAT), Precision.INT8: ("MatMulInteger", _UINT8, _INT32)}
+
+
+def ceiling_precision(precision: Precision) -> Precision:
+    """The precision whose ceiling a file of `precision` is held against.
+
+    An fp16 file is held against fp32: that is what its products run in on a CPU.
+    """
+    return Precision.INT8 if precision is Precision.INT8 else Precision.FP32
+
+
+def measure_ceiling(precision: Precision, threads: int, *, seconds: float = SECONDS) -> Ceiling:
+    """Time a large matrix product; the best run counts.
+
+    Args:
+        precision: fp32, or int8 for unsigned bytes times signed ones.
+        threads: Threads inside the product.
+        seconds: How long to keep trying.
+    """
+    left, right = _operands(precision)
+    options = _options(threads, optimize=True, reuse_memory=True)
+    session = _create(product_model(precision, right), options, "cpu")
+    best, runs, end = float("inf"), 0, time.perf_counter() + seconds
+    while runs < MIN_RUNS or time.perf_counter() < end:
+        begin = time.perf_counter()
+        session.run(None, {"left": left})
+        best = min(best, time.perf_counter() - begin)
+        runs += 1
+    return Ceiling(str(precision), threads, ROWS * INNER * COLUMNS / best / 1e9)
+
+
+def product_model(precision: Precision, right: NDArray[np.float32] | NDArray[np.int8]) -> bytes:
+    """An ONNX file of one product, written by hand because the device has no onnx package.
+
+    Args:
+        precision: fp32 (`MatMul`) or int8 (`MatMulInteger`).
+        right: The constant right operand [inner, columns].
+
+    Returns:
+        The encoded file: input `left` [rows, inner], output `product` [rows, columns].
+    """
+    operator, left_type, product_type = _OPERATORS[precision]
+    right_type = _INT8 if precision is Precision.INT8 else _FLOAT
+    node = _message((1, "left"), (1, "right"), (2, "product"), (4, operator))
+    constant = _message(*((1, size) for size in right.shape), (2, right_type), (8, "right"), (9, right.tobytes()))
+    graph = _message(
+        (1, node),
+        (2, "product"),
+        (5, constant),
+        (11, _tensor("left", left_type, ROWS, right.shape[0])),
+        (12, _tensor("product", product_type, ROWS, right.shape[1])),
+    )
+    return _message((1, IR_VERSION), (7, graph), (8, _message((1, ""), (2, OPSET))))
+
+
+def _operands(precision: Precision) -> tuple[NDArray[np.generic], NDArray[np.float32] | NDArray[np.int8]]:
+    generator = np.random.default_rng(0)
+    if precision is Precision.INT8:
+        left = generator.integers(0, 256, (ROWS, INNER), dtype=np.uint8)
+        return left, generator.integers(-127, 128, (INNER, COLUMNS), dtype=np.int8)
+    return (
+        generator.standard_normal((ROWS, INNER), dtype=np.float32),
+        generator.standard_normal((INNER, COLUMNS), dtype=np.float32),
+    )
+
+
+def _tensor(name: str, element: int, *shape: int) -> bytes:
+    """A ValueInfoProto."""
+    dimensions = _message(*((1, _message((1, size))) for size in shape))
+    return _message((1, name), (2, _message((1, _message((1, element), (2, dimensions))))))
+
+
+def _message(*fields: tuple[int, int | str | bytes]) -> bytes:
+    """Encode a protobuf message from its field numbers and values."""
+    return b"".join(part for number, value in fields for part in _field(number, value))
+
+
+def _field(number: int, value: int | str | bytes) -> Iterator[bytes]:
+    if isinstance(value, int):
+        yield _varint(number << 3) + _varint(value)
+        return
+    content = value.encode() if isinstance(value, str) else value
+    yield _varint(number << 3 | 2) + _varint(len(content))
+    yield content
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])

@@ -1,0 +1,110 @@
+"""Element types of the operands of each operator, read from the file.
+
+The profile of a run cannot tell them: a CPU without half-precision products casts to float32 behind the scenes, and
+weights that were packed beforehand do not show up at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stale_edge_runtime.model_file import _ATTRIBUTE, _ELEMENT_TYPES, _GRAPH, _MODEL, _NODE, _TENSOR, _tensor_info
+from stale_edge_runtime.model_file import _VALUE_INFO as VALUE_INFO
+from stale_edge_runtime.protobuf import Budget, Message
+
+_FIXED_OUTPUT = {
+    "DynamicQuantizeLinear": "uint8",
+    "MatMulInteger": "int32",
+    "ConvInteger": "int32",
+    "Shape": "int64",
+    "ArgMax": "int64",
+    **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not"), "bool"),
+}
+_TYPE_FROM_INPUT = {"Where": 1, "QuantizeLinear": 2, "QLinearMatMul": 7}
+_BYTES = frozenset({"int8", "uint8"})
+
+
+@dataclass(frozen=True)
+class Operands:
+    """One operator of a graph."""
+
+    operator: str
+    """Its type."""
+    types: tuple[str, ...]
+    """Element type of each input; empty for one that is left out. Bytes that were only dequantised stay bytes."""
+    shapes: tuple[tuple[int, ...] | None, ...]
+    """Shape of each input that is a weight; none for the others."""
+
+
+def read_operands(content: bytes) -> list[Operands]:
+    """The inputs of every operator but `Constant`, in the order of the file.
+
+    Args:
+        content: A model file that `read_model` accepted.
+    """
+    budget = Budget()
+    graph = _required(Message(memoryview(content), _MODEL, budget).message("graph", _GRAPH))
+    weights = graph.messages("initializer", _TENSOR)
+    types = {tensor.text("name"): _element(tensor) for tensor in weights}
+    shapes = {tensor.text("name"): tuple(tensor.integers("dims")) for tensor in weights}
+    inputs = (_tensor_info(value) for value in graph.messages("input", VALUE_INFO))
+    types.update({tensor.name: tensor.element_type for tensor in inputs})
+    found = []
+    for node in graph.messages("node", _NODE):
+        operator = node.text("op_type")
+        operands = tuple(types.get(name, "") for name in node.texts("input"))
+        output = _output_type(node, operator, operands)
+        types.update(dict.fromkeys(node.texts("output"), output))
+        if operator != "Constant":
+            found.append(Operands(operator, operands, tuple(map(shapes.get, node.texts("input")))))
+    return found
+
+
+def product_type(operands: Operands) -> str:
+    """What a product of these operands is: int8, float16 or float32.
+
+    Args:
+        operands: Of a MatMul, Gemm, Conv or one of their integer kin.
+    """
+    # QLinearMatMul has scales and zero points between its two matrices.
+    factors = operands.types[0::3][:2] if operands.operator == "QLinearMatMul" else operands.types[:2]
+    if set(factors) <= _BYTES:
+        return "int8"
+    return "float16" if "float16" in factors else "float32"
+
+
+def _output_type(node: Message, operator: str, operands: tuple[str, ...]) -> str:
+    if operator in _FIXED_OUTPUT:
+        return _FIXED_OUTPUT[operator]
+    if operator == "Cast":
+        return _ELEMENT_TYPES[_attribute(node, "to").integer("i")].name
+    if operator in {"Constant", "ConstantOfShape"}:
+        tensor = _tensor_attribute(node)
+        return _element(tensor) if tensor else "float32"
+    if operator == "DequantizeLinear":
+        return operands[0] if operands[0] in _BYTES else "float32"
+    source = _TYPE_FROM_INPUT.get(operator, 0)
+    if operator == "QuantizeLinear" and len(operands) <= source:
+        return "uint8"
+    return operands[source] if source < len(operands) else "float32"
+
+
+def _element(tensor: Message) -> str:
+    return _ELEMENT_TYPES[tensor.integer("data_type")].name
+
+
+def _tensor_attribute(node: Message) -> Message | None:
+    for attribute in node.messages("attribute", _ATTRIBUTE):
+        if tensor := attribute.message("t", _TENSOR):
+            return tensor
+    return None
+
+
+def _attribute(node: Message, name: str) -> Message:
+    return _required(next((a for a in node.messages("attribute", _ATTRIBUTE) if a.text("name") == name), None))
+
+
+def _required(message: Message | None) -> Message:
+    if message is None:
+        raise ValueError("not a graph that read_model accepted")
+    return message

@@ -1,0 +1,137 @@
+"""What a timing must be read with: the processor, who else was using it, and the libraries. No names, no paths."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import re
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FLAGS = (
+    "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx_vnni", "avx512_vnni", "avx512_bf16",
+    "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve",
+)  # fmt: skip
+"""Processor flags that decide which product kernels can run."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "KMP_AFFINITY", "GOMP_CPU_AFFINITY")
+LIBRARIES = ("stale-edge", "numpy", "onnxruntime", "onnxruntime-gpu", "torch")
+
+
+@dataclass(frozen=True)
+class LoadReading:
+    """How busy the machine was at one moment."""
+
+    load_1min: float | None
+    """Average number of running processes over the last minute."""
+    ticks: tuple[int, ...]
+    """Processor ticks since boot: user, nice, system, idle, iowait, irq, softirq, steal; empty where unknown."""
+
+
+def read_load() -> LoadReading:
+    """How busy the machine is now."""
+    try:
+        load: float | None = round(os.getloadavg()[0], 2)
+    except (OSError, AttributeError):
+        load = None
+    words = _first_line("/proc/stat").split()
+    return LoadReading(load, tuple(map(int, words[1:9])) if words[:1] == ["cpu"] else ())
+
+
+def describe_machine(before: LoadReading, after: LoadReading, providers: Sequence[str]) -> dict[str, Any]:
+    """The `machine` part of a report.
+
+    Args:
+        before: Reading at the start of the run.
+        after: Reading at its end.
+        providers: Execution providers that sessions of this run said they used.
+
+    Returns:
+        JSON values; what cannot be known here is null.
+    """
+    cpuinfo = _text("/proc/cpuinfo")
+    return {
+        "cpu": _cpu_model(cpuinfo),
+        "architecture": platform.machine(),
+        "cpu_flags": _flags(cpuinfo),
+        "cores": os.cpu_count(),
+        "cores_allowed": cores_allowed(),
+        "cpu_quota_cores": _quota_cores(),
+        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
+        "memory_mb": _memory_mb(),
+        "load_1min": [before.load_1min, after.load_1min],
+        "busy_percent": _share(before, after, without={3, 4}),
+        "steal_percent": _share(before, after, only={7}),
+        "os": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "libraries": _library_versions(),
+        "providers": sorted(set(providers)),
+        "environment": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def cores_allowed() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _first_line(path: str) -> str:
+    return _text(path).partition("\n")[0].strip()
+
+
+def _cpu_model(cpuinfo: str) -> str:
+    match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return match.group(1).strip() if match else platform.processor() or platform.machine()
+
+
+def _flags(cpuinfo: str) -> list[str]:
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    found = set(match.group(1).split()) if match else set()
+    return [flag for flag in FLAGS if flag in found]
+
+
+def _quota_cores() -> float | None:
+    """Cores that a container may use on average, where it is limited."""
+    quota, _, period = _first_line("/sys/fs/cgroup/cpu.max").partition(" ")
+    return round(int(quota) / int(period), 2) if quota.isdigit() and period.isdigit() else None
+
+
+def _memory_mb() -> int | None:
+    match = re.search(r"^MemTotal:\s*(\d+) kB", _text("/proc/meminfo"), re.MULTILINE)
+    return int(match.group(1)) * 1024 // 1_000_000 if match else None
+
+
+def _share(
+    before: LoadReading, after: LoadReading, *, only: set[int] | None = None, without: set[int] | None = None
+) -> float | None:
+    """Percent of all processor time between two readings that went to some kinds of work."""
+    spent = [b - a for a, b in zip(before.ticks, after.ticks, strict=False)]
+    if not spent or sum(spent) <= 0:
+        return None
+    picked = (only or set(range(len(spent)))) - (without or set())
+    return round(100 * sum(spent[kind] for kind in picked if kind < len(spent)) / sum(spent), 1)
+
+
+def _library_versions() -> dict[str, str]:
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

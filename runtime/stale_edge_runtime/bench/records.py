@@ -1,0 +1,184 @@
+"""A benchmark's results as rows, and their JSON and CSV forms."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stale_edge_runtime.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SCHEMA = 1
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration: a model at one length, batch and thread count. Unknown numbers are none."""
+
+    model: str
+    """Name of the contender; for a file its name."""
+    kind: str
+    """What it takes in besides features."""
+    engine: str
+    """What ran it: onnxruntime or pytorch."""
+    precision: str
+    """Number format of its products."""
+    provider: str
+    """Where it ran, as the session itself said."""
+    threads: int
+    """Threads inside one operator."""
+    batch: int
+    """Videos in one forward."""
+    snippets: int
+    """Length of each video."""
+    runs: int
+    """Measured runs."""
+    median_ms: float
+    """Median of a forward, steady state."""
+    p90_ms: float | None
+    """90th percentile; none with fewer than 64 runs."""
+    min_ms: float
+    """Fastest forward."""
+    low_ms: float
+    """First quartile."""
+    high_ms: float
+    """Third quartile."""
+    first_ms: float | None
+    """First forward of a fresh process."""
+    load_ms: float | None
+    """Reading, checking and session creation in a fresh process."""
+    peak_rss_mb: float | None
+    """Memory peak of a fresh process, 10^6 bytes, libraries and loading included."""
+    run_peak_rss_mb: float | None
+    """Memory peak of a forward alone, libraries and weights included."""
+    base_rss_mb: float | None
+    """Memory of that process before it loaded the model."""
+    gmacs: float | None
+    """Multiply-accumulates of one forward, 10^9."""
+    gmacs_per_s: float | None
+    """The same over the median time."""
+    utilisation: float | None
+    """The same over the product ceiling of the same threads in the same run."""
+    warmup_runs: int
+    """Forwards before the measured ones."""
+    samples_ms: tuple[tuple[float, ...], ...] = ()
+    """Every measured run, by round."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How many times faster `b` is than `a`, from interleaved runs."""
+
+    a: str
+    """Name of the reference."""
+    b: str
+    """Name of what is compared with it."""
+    threads: int
+    """Threads of both."""
+    batch: int
+    """Videos in one forward of both."""
+    snippets: int
+    """Length of both."""
+    ratio: float
+    """Median time of a over median time of b."""
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    """Upper end of the 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What one product kernel reached on this machine in this run."""
+
+    precision: str
+    """fp32, or int8 for unsigned times signed bytes."""
+    threads: int
+    """Threads it ran on."""
+    gmacs_per_s: float
+    """Best rate, 10^9 multiply-accumulates per second."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far one contender's class logits are from the reference's on the same input."""
+
+    model: str
+    """Name of the contender."""
+    reference: str
+    """What it was compared with."""
+    snippets: int
+    """Length of the input."""
+    max_relative: float
+    """Largest difference over the largest logit of the reference."""
+    top1_changed: float
+    """Share of snippets whose best class is another one."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that one run of the benchmark found."""
+
+    machine: Mapping[str, Any]
+    """What the timings must be read with."""
+    protocol: Mapping[str, Any]
+    """How they were taken."""
+    rows: tuple[Row, ...]
+    """One for each configuration."""
+    comparisons: tuple[Comparison, ...] = ()
+    """One for each pair of models at each configuration."""
+    ceilings: tuple[Ceiling, ...] = ()
+    """Measured product ceilings."""
+    agreement: tuple[Agreement, ...] = ()
+    """Checks that the contenders compute the same."""
+    notes: tuple[str, ...] = field(default=())
+    """What went missing, and why."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values, in the form that the contract fixes."""
+        return {
+            "schema": SCHEMA,
+            "machine": dict(self.machine),
+            "protocol": dict(self.protocol),
+            "rows": [_json_row(row) for row in self.rows],
+            "comparisons": [_rounded(item) for item in self.comparisons],
+            "ceilings": [_rounded(item) for item in self.ceilings],
+            "agreement": [_rounded(item) for item in self.agreement],
+            "notes": list(self.notes),
+        }
+
+
+def save_json(path: Path, report: Report) -> None:
+    """Write a report as JSON."""
+    write_json(path, report.to_json())
+
+
+def save_csv(path: Path, report: Report) -> None:
+    """Write the rows as CSV, one configuration a line; an unknown number is an empty cell."""
+    columns = [item.name for item in dataclasses.fields(Row) if item.name != "samples_ms"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_rounded(row) for row in report.rows)
+    write_text(path, text.getvalue())
+
+
+def _json_row(row: Row) -> dict[str, Any]:
+    values = _rounded(row)
+    values["samples_ms"] = [[round(sample, 4) for sample in burst] for burst in row.samples_ms]
+    return values
+
+
+def _rounded(record: Row | Comparison | Ceiling | Agreement) -> dict[str, Any]:
+    """A record's fields, numbers to six significant digits."""
+    values = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+    return {
+        name: float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value for name, value in values.items()
+    }
