@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["STALE", "DecodeOptions", "Detection", "decode"]
 
 STALE = "stale"
+_LONGEST_S = 1e9
 _DEFAULTS = DecodeOptions()
 
 
@@ -78,13 +79,13 @@ def decode(
     outputs = _checked(class_logits, masks, video_logits)
     _check_names(len(outputs[2]), duration_s, classes, external)
     if compat == STALE:
-        times, labels, scores = _decode_published(outputs[0], outputs[1])
+        times_s, labels, scores = _decode_published(outputs[0], outputs[1], duration_s)
     else:
-        times, labels, scores = _decode_default(*outputs, options or _DEFAULTS)
+        times_s, labels, scores = _decode_default(*outputs, duration_s, options or _DEFAULTS)
     named = [classes[index] for index in labels] if classes is not None else [str(index) for index in labels]
     found = [
         Detection(start, end, label, score)
-        for (start, end), label, score in zip((times * duration_s).tolist(), named, scores, strict=True)
+        for (start, end), label, score in zip(times_s.tolist(), named, scores, strict=True)
         if start < end
     ]
     return found if external is None else enhance(found, *external, unique=compat is None)
@@ -114,9 +115,13 @@ def enhance(detections: list[Detection], label: str, score: float, *, unique: bo
 
 
 def _decode_default(
-    class_logits: Float32Array, masks: Float32Array, video_logits: Float32Array, options: DecodeOptions
+    class_logits: Float32Array,
+    masks: Float32Array,
+    video_logits: Float32Array,
+    duration_s: float,
+    options: DecodeOptions,
 ) -> tuple[FloatArray, list[int], list[float]]:
-    """Times relative to the video `[N, 2]`, class indices and scores."""
+    """Starts and ends in seconds `[N, 2]`, class indices and scores."""
     found = propose(class_logits, masks, video_logits, options)
     kept, scores = soft_nms(
         found.segments,
@@ -126,14 +131,17 @@ def _decode_default(
         min_score=options.min_score,
         limit=options.max_detections,
     )
-    return found.segments[kept] / len(class_logits), found.labels[kept].tolist(), scores.tolist()
+    times_s = np.minimum(found.segments[kept] * duration_s / len(class_logits), duration_s)
+    return times_s, found.labels[kept].tolist(), scores.tolist()
 
 
-def _decode_published(class_logits: Float32Array, masks: Float32Array) -> tuple[FloatArray, list[int], list[float]]:
-    """Times relative to the video `[N, 2]`, class indices and scores."""
+def _decode_published(
+    class_logits: Float32Array, masks: Float32Array, duration_s: float
+) -> tuple[FloatArray, list[int], list[float]]:
+    """Starts and ends in seconds `[N, 2]`, class indices and scores."""
     found = published_proposals(class_logits, masks)
     kept, scores = published_soft_nms(found.segments, found.scores)
-    return found.segments[kept], [found.label] * len(kept), scores.tolist()
+    return found.segments[kept] * duration_s, [found.label] * len(kept), scores.tolist()
 
 
 def _checked(class_logits: Any, masks: Any, video_logits: Any) -> tuple[Float32Array, Float32Array, Float32Array]:
@@ -173,8 +181,8 @@ def _check_names(
     count: int, duration_s: float, classes: Sequence[str] | None, external: tuple[str, float] | None
 ) -> None:
     """Refuse a duration, names or an external verdict that cannot be used."""
-    if not 0.0 < duration_s < np.inf:
-        raise BadDataError("duration_s", f"is {duration_s}", "give a positive number of seconds")
+    if not 0.0 < duration_s <= _LONGEST_S:
+        raise BadDataError("duration_s", f"is {duration_s}", f"give seconds, above 0 and up to {_LONGEST_S:g}")
     if classes is not None and len(classes) != count:
         raise BadDataError("classes", f"are {len(classes)} names for {count} classes")
     if external is not None and not np.isfinite(external[1]):

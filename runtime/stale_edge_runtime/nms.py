@@ -47,7 +47,7 @@ def soft_nms(
     """
     count = len(scores)
     start, end = _apart(np.asarray(segments, dtype=np.float64).reshape(-1, 2), labels)
-    length = end - start
+    length = np.maximum(end - start, np.finfo(np.float64).tiny)
     remaining = np.array(scores, dtype=np.float64)
     overlap, reach, union = np.empty(count), np.empty(count), np.empty(count)
     kept: list[int] = []
@@ -66,7 +66,7 @@ def soft_nms(
         np.maximum(overlap, 0.0, out=overlap)
         np.add(length, length[best], out=union)
         np.subtract(union, overlap, out=union)
-        np.divide(overlap, union, out=overlap, where=union > 0)
+        np.divide(overlap, union, out=overlap)
         np.multiply(overlap, overlap, out=overlap)
         np.multiply(overlap, -1.0 / sigma, out=overlap)
         remaining *= np.exp(overlap, out=overlap)

@@ -35,7 +35,9 @@ _MASK_LEVELS = np.array([0.2, 0.35, 0.5, 0.65, 0.8], dtype=np.float32)
 _SMOOTHING = 5
 _MARGIN_SHARE = 16
 _LOWEST_PRIOR = 0.1
-_LOWEST_MASK_WEIGHT = 0.25
+_LOWEST_MASK_WEIGHT = 0.1
+_SHORTNESS_SHARE = 0.04
+_SHORTNESS_LIMIT = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +46,17 @@ class DecodeOptions:
 
     max_detections: int = 100
     """Most detections of one video."""
-    min_score: float = 1e-3
+    min_score: float = 1e-4
     """Detections that score this or less are left out."""
     max_classes: int = 10
     """Most classes of one video."""
     class_share: float = 0.02
     """A class takes part when its evidence is at least this share of the strongest one's."""
     video_weight: float = 0.25
-    """Exponent of the video's class probability, relative to the highest, in a detection's score."""
+    """Exponent of the video's class probability, relative to the highest one, in a detection's score."""
     mask_rows: int = 32
     """Most mask rows that give segments."""
-    max_candidates: int = 1000
+    max_candidates: int = 500
     """Most pairs of segment and class that enter soft-NMS, the best ones."""
     sigma: float = 0.5
     """Width of soft-NMS; small suppresses more."""
@@ -186,11 +188,17 @@ def _surroundings(segments: IntArray, snippets: int) -> tuple[IntArray, IntArray
 
 
 def _class_fit(cumulative: Float64Array, segments: IntArray) -> Float64Array:
-    """How well each segment fits each curve, `[N, K]` in [0, 1]; `cumulative` is `[T+1, K]`."""
-    start, end, before, after = _surroundings(segments, len(cumulative) - 1)
+    """How well each segment fits each curve, `[N, K]` in [0, 1]; `cumulative` is `[T+1, K]`.
+
+    One snippet is easily high by chance, ten are not: a segment is trusted as if some empty snippets were added.
+    """
+    snippets = len(cumulative) - 1
+    start, end, before, after = _surroundings(segments, snippets)
     inner = cumulative[end] - cumulative[start]
     outer = cumulative[after] - cumulative[before] - inner
-    return _contrast(inner, outer, (end - start)[:, None], (after - before)[:, None])
+    length = (end - start)[:, None]
+    trust = length / (length + min(_SHORTNESS_SHARE * snippets, _SHORTNESS_LIMIT))
+    return _contrast(inner, outer, length, (after - before)[:, None]) * trust
 
 
 def _mask_fit(masks: Float32Array, segments: IntArray) -> Float64Array:
@@ -208,10 +216,11 @@ def _mask_fit(masks: Float32Array, segments: IntArray) -> Float64Array:
 
 
 def _contrast(inner: Float64Array, outer: Float64Array, inner_size: IntArray, size: IntArray) -> Float64Array:
-    """Mean inside, halved where the mean outside is as high: inside² / (inside + outside)."""
+    """Mean inside times its share of inside and outside, squared: a quarter where both means are the same."""
     inside = np.clip(inner / inner_size, 0.0, 1.0)
     outside = np.clip(outer / np.maximum(size - inner_size, 1), 0.0, 1.0)
-    fit: Float64Array = inside * inside / np.maximum(inside + outside, np.finfo(np.float64).tiny)
+    share = inside / np.maximum(inside + outside, np.finfo(np.float64).tiny)
+    fit: Float64Array = inside * share * share
     return fit
 
 
