@@ -83,7 +83,7 @@ class Effort:
     """A fast contender runs several times in one turn, up to about this long."""
     max_turn_runs: int = 16
     """Most runs in one turn."""
-    max_rounds: int = 1000
+    max_rounds: int = 200
     """Most turns of each contender, however fast."""
 
 

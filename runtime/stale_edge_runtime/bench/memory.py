@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stale_edge_runtime.errors import BadDataError, StaleEdgeError
+from stale_edge_runtime.errors import StaleEdgeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -153,4 +153,4 @@ def _read_answer(subject: str, answer: bytes) -> ColdStart:
         values: dict[str, Any] = json.loads(answer)
         return ColdStart(**values)
     except (ValueError, TypeError) as error:
-        raise BadDataError(subject, f"the measuring process said {answer[:60]!r}") from error
+        raise ChildError(subject, f"the measuring process said {answer[:60]!r}") from error

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import onnxruntime as ort
     from numpy.typing import NDArray
 
+_FAILURES: tuple[type[BaseException], ...] = (MemoryError, *ORT_ERRORS)
+
 
 @dataclass
 class OnnxContender:
@@ -84,8 +86,17 @@ class OnnxContender:
 
     def cold_start_words(self, threads: int, batch: int, snippets: int) -> Sequence[str]:
         """Module and arguments of the process that measures its cold start."""
-        classes, tokens = self.vocabulary.token_ids.shape
-        task = ColdStartTask(str(self.model.path.resolve()), self.provider, threads, batch, snippets, classes, tokens)
+        task = ColdStartTask(
+            path=str(self.model.path.resolve()),
+            provider=self.provider,
+            threads=threads,
+            batch=batch,
+            snippets=snippets,
+            feature_dim=self.feature_dim,
+            classes=self.vocabulary.token_ids.shape[0],
+            tokens=self.vocabulary.token_ids.shape[1],
+            token_table=int(self.vocabulary.token_ids.max()) + 1,
+        )
         return (__spec__.name, json.dumps(asdict(task)))
 
 
@@ -103,10 +114,14 @@ class ColdStartTask:
     """Videos in one forward."""
     snippets: int
     """Length of each."""
+    feature_dim: int
+    """Width of a snippet."""
     classes: int
     """Classes of a file that does not have them inside."""
     tokens: int
     """Length of their longest prompt."""
+    token_table: int
+    """Entries of its token table."""
 
 
 def vocabulary_for(model: ModelFile, *, classes: int = CLASSES, tokens: int = TOKENS) -> Vocabulary:
@@ -132,7 +147,7 @@ def _forward(
     def forward() -> Sequence[Any]:
         try:
             outputs: Sequence[Any] = session.run(None, feeds)
-        except (MemoryError, *ORT_ERRORS) as error:
+        except _FAILURES as error:
             reason = short_reason(error)
             raise BadDataError(
                 model.path, f"onnxruntime failed at {features.shape[1]} snippets ({reason})", "bench shorter lengths"
@@ -146,15 +161,14 @@ def main(words: Sequence[str]) -> None:
     """Measure the cold start that `words` describe and write it to standard output."""
     leave_with_parent()
     task = ColdStartTask(**json.loads(words[0]))
-    path = Path(task.path)
-    # Inputs are made before the clock starts; their width is that of the file, which is read again below.
-    probe = read_model(path)
-    features = clip_like_features(task.batch, task.snippets, probe.info.feature_dim)
-    vocabulary = vocabulary_for(probe, classes=task.classes, tokens=task.tokens)
-    del probe
+    # Inputs are made before the clock starts.
+    features = clip_like_features(task.batch, task.snippets, task.feature_dim)
+    vocabulary = synthetic_vocabulary(
+        task.feature_dim, classes=task.classes, tokens=task.tokens, token_table=task.token_table
+    )
 
     def load() -> Callable[[], Sequence[Any]]:
-        model = read_model(path)
+        model = read_model(Path(task.path))
         session = open_session(model, threads=task.threads, provider=task.provider)
         return _forward(model, session, features, vocabulary)
 

@@ -156,8 +156,8 @@ class Report:
 
 
 def save_json(path: Path, report: Report) -> None:
-    """Write a report as JSON."""
-    write_json(path, report.to_json())
+    """Write a report as JSON, on one line: it holds every sample."""
+    write_json(path, report.to_json(), indent=None)
 
 
 def save_csv(path: Path, report: Report) -> None:

@@ -1,0 +1,232 @@
+"""The thesis's contenders: PyTorch, the whole network with the text tower inside, in fp32 and in dynamic int8.
+
+Every forward encodes the class prompts again and computes the representation mask, as the published code does. Run as a
+module, this measures a contender's cold start in a process of its own.
+
+Source: spec/protocol.md, section 6, Fig. 4c.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from stale_edge.checkpoint import load_checkpoint
+from stale_edge.model import STALE
+from stale_edge.text import tokenize
+from stale_edge_runtime.bench.memory import leave_with_parent, report_cold_start
+from stale_edge_runtime.bench.vocabulary import Vocabulary
+from stale_edge_runtime.contract import Kind, Precision
+from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.synthetic import clip_like_features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from stale_edge.config import ModelConfig
+
+NAMES = {Precision.FP32: "PyTorch fp32", Precision.INT8: "PyTorch dynamic int8"}
+
+
+@dataclass
+class TorchContender:
+    """The whole network in PyTorch."""
+
+    network: nn.Module
+    """Ready to run: `forward(features, token_ids)`."""
+    config: ModelConfig
+    """Its sizes."""
+    precision: Precision
+    """fp32, or int8 for PyTorch's dynamic quantisation of the linear layers."""
+    token_ids: NDArray[np.int64]
+    """[classes, tokens]: encoded again at every forward."""
+    weights: Path
+    """The checkpoint, for processes that load it afresh."""
+    kind: str = str(Kind.FULL)
+    """The text tower is inside."""
+    engine: str = "pytorch"
+    """Library that runs it."""
+    provider: str = "cpu"
+    """Where it runs."""
+    _macs: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Its name in tables."""
+        return NAMES[self.precision]
+
+    @property
+    def feature_dim(self) -> int:
+        """Width of the features it takes."""
+        return self.config.feature_dim
+
+    def prepare(self, features: NDArray[np.float32], threads: int) -> Callable[[], Sequence[Any]]:
+        """A function that runs one forward, in inference mode.
+
+        Args:
+            features: [batch, snippets, D].
+            threads: Threads of PyTorch, for the whole process.
+        """
+        return _forward(self.network, features, self.token_ids, threads)
+
+    def macs(self, batch: int, snippets: int) -> int:
+        """Multiply-accumulates of one forward, counted by PyTorch on tensors without data."""
+        key = batch, snippets
+        if key not in self._macs:
+            self._macs[key] = count_macs(self.config, batch, snippets, *self.token_ids.shape)
+        return self._macs[key]
+
+    def cold_start_words(self, threads: int, batch: int, snippets: int) -> Sequence[str]:
+        """Module and arguments of the process that measures its cold start."""
+        task = ColdStartTask(
+            path=str(self.weights.resolve()),
+            precision=str(self.precision),
+            threads=threads,
+            batch=batch,
+            snippets=snippets,
+            feature_dim=self.feature_dim,
+            token_ids=self.token_ids.tolist(),
+        )
+        return (__spec__.name, json.dumps(asdict(task)))
+
+
+@dataclass(frozen=True)
+class ColdStartTask:
+    """What the measuring process is to start."""
+
+    path: str
+    """The checkpoint."""
+    precision: str
+    """fp32 or int8."""
+    threads: int
+    """Threads of PyTorch."""
+    batch: int
+    """Videos in one forward."""
+    snippets: int
+    """Length of each."""
+    feature_dim: int
+    """Width of a snippet."""
+    token_ids: list[list[int]]
+    """Tokenised prompts."""
+
+
+def torch_contenders(network: STALE, class_names: Sequence[str], weights: Path) -> list[TorchContender]:
+    """The thesis's contenders for one network.
+
+    Args:
+        network: With its text tower, in evaluation mode.
+        class_names: Prompts to encode at every forward.
+        weights: The checkpoint it came from, for processes that load it afresh.
+
+    Raises:
+        BadDataError: The network has no text tower.
+    """
+    if network.config.text is None:
+        raise BadDataError(weights, "has no text tower, which the published network runs at every forward")
+    token_ids = tokenize(class_names, network.config.text.context)
+    return [
+        TorchContender(ready(network, precision), network.config, precision, token_ids, weights) for precision in NAMES
+    ]
+
+
+def vocabulary_of(network: STALE, class_names: Sequence[str]) -> Vocabulary:
+    """The text inputs that make exported files compute what the network computes.
+
+    Args:
+        network: With its text tower.
+        class_names: The classes.
+    """
+    context = network.config.text.context if network.config.text else 0
+    token_ids = tokenize(class_names, context)
+    with torch.inference_mode():
+        embeddings = network.encode_text(torch.from_numpy(token_ids)).numpy()
+    return Vocabulary(token_ids, embeddings)
+
+
+def ready(network: STALE, precision: Precision) -> nn.Module:
+    """The network in one precision; int8 is a quantised copy.
+
+    Args:
+        network: In evaluation mode.
+        precision: fp32 or int8.
+    """
+    if precision is Precision.FP32:
+        return network
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and it is what the thesis measured
+        from torch.ao.quantization import quantize_dynamic
+
+        quantised: nn.Module = quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
+    return quantised
+
+
+def count_macs(config: ModelConfig, batch: int, snippets: int, classes: int, tokens: int) -> int:
+    """Multiply-accumulates of one published forward.
+
+    Args:
+        config: Sizes of the network.
+        batch: Videos.
+        snippets: Length of each.
+        classes: Prompts.
+        tokens: Length of the longest.
+    """
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network = STALE(config).eval()
+        features = torch.empty(batch, snippets, config.feature_dim)
+        network(features, torch.empty(classes, tokens, dtype=torch.int64))
+    return int(counter.get_total_flops()) // 2
+
+
+def _forward(
+    network: nn.Module, features: NDArray[np.float32], token_ids: NDArray[np.int64], threads: int
+) -> Callable[[], Sequence[Any]]:
+    torch.set_num_threads(threads)
+    inputs = torch.from_numpy(features), torch.from_numpy(token_ids)
+
+    def forward() -> Sequence[Any]:
+        with torch.inference_mode():
+            outputs: Sequence[Any] = network(*inputs)
+        return outputs
+
+    return forward
+
+
+def main(words: Sequence[str]) -> None:
+    """Measure the cold start that `words` describe and write it to standard output."""
+    leave_with_parent()
+    _import_everything()
+    task = ColdStartTask(**json.loads(words[0]))
+    features = clip_like_features(task.batch, task.snippets, task.feature_dim)
+    token_ids = np.array(task.token_ids, dtype=np.int64)
+
+    def load() -> Callable[[], Sequence[Any]]:
+        network = ready(load_checkpoint(Path(task.path)).network, Precision(task.precision))
+        return _forward(network, features, token_ids, task.threads)
+
+    report_cold_start(load)
+
+
+def _import_everything() -> None:
+    """Do what PyTorch puts off until it is first asked, so that loading is timed and not importing."""
+    import_module("safetensors.torch")
+    import_module("torch.ao.quantization")
+    with torch.device("meta"):
+        nn.init.uniform_(nn.Linear(1, 1).weight)
+        nn.Embedding(1, 1)
+        nn.Conv1d(1, 1, 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
