@@ -56,7 +56,7 @@ _ARCHIVE_ERRORS = (
     ValueError,
 )
 _FLOATS = {sign + code for sign in "<>=" for code in ("f2", "f4", "f8")}
-_CURE = "save them with numpy.save as float16, float32 or float64 of [snippets, width]"
+_CURE = "save them with numpy.save as float16, float32 or float64 with two axes"
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,16 @@ def read_features(path: Path, feature_dim: int) -> NDArray[np.float32]:
         raise reading_error(path, error) from error
 
 
-def check_features(array: NDArray[np.floating], feature_dim: int, *, subject: object) -> NDArray[np.float32]:
-    """Check the features of one video and make them float32.
+def check_features(
+    array: NDArray[np.floating], feature_dim: int, *, subject: object, row: str = "snippet"
+) -> NDArray[np.float32]:
+    """Check the features of one video, or the embeddings of a vocabulary, and make them float32.
 
     Args:
         array: `[snippets, feature_dim]`, any float type.
         feature_dim: Width that a snippet must have.
         subject: What errors name, usually the file.
+        row: What errors call a row.
 
     Returns:
         The same as contiguous float32; a copy only where it must be one.
@@ -124,23 +127,23 @@ def check_features(array: NDArray[np.floating], feature_dim: int, *, subject: ob
         raise BadDataError(subject, f"holds {array.dtype}, not floats", _CURE)
     shape = array.shape
     if len(shape) != 2:
-        raise BadDataError(subject, f"has {len(shape)} axes {list(shape[:8])}, not [snippets, {feature_dim}]", _CURE)
+        raise BadDataError(subject, f"has {len(shape)} axes {list(shape[:8])}, not [{row}s, {feature_dim}]", _CURE)
     if shape[1] != feature_dim:
         transposed = shape[0] == feature_dim
-        problem = f"is [{shape[0]:,}, {shape[1]:,}], not [snippets, {feature_dim}]"
-        cure = "transpose it: numpy.save(path, array.T)" if transposed else "extract features that fit the model"
+        problem = f"is [{shape[0]:,}, {shape[1]:,}], not [{row}s, {feature_dim}]"
+        cure = "transpose it: numpy.save(path, array.T)" if transposed else "make some that fit the model"
         raise BadDataError(subject, problem + (" (the published layout?)" if transposed else ""), cure)
     if not shape[0]:
-        raise BadDataError(subject, "holds no snippets", "extract its features again")
-    _check_finite(array, "NaN or infinity", "extract its features again", subject)
+        raise BadDataError(subject, f"holds no {row}s", "make it again")
+    _check_finite(array, "NaN or infinity", "make it again", subject, row)
     with np.errstate(over="ignore"):
         features = np.ascontiguousarray(array, dtype=np.float32)
     if array.dtype.itemsize > features.dtype.itemsize:
-        _check_finite(features, "values beyond float32", "scale the features down", subject)
+        _check_finite(features, "values beyond float32", "scale it down", subject, row)
     return features
 
 
-def _check_finite(array: NDArray[np.floating], what: str, cure: str, subject: object) -> None:
+def _check_finite(array: NDArray[np.floating], what: str, cure: str, subject: object, row: str) -> None:
     bad = [
         start + np.flatnonzero(~np.isfinite(array[start : start + CHECKED_ROWS]).all(axis=1))
         for start in range(0, len(array), CHECKED_ROWS)
@@ -148,8 +151,8 @@ def _check_finite(array: NDArray[np.floating], what: str, cure: str, subject: ob
     count = sum(map(len, bad))
     if count:
         first = next(int(rows[0]) for rows in bad if len(rows))
-        counted = "1 snippet holds" if count == 1 else f"{count:,} of {len(array):,} snippets hold"
-        raise BadDataError(subject, f"{counted} {what}, the first is snippet {first}", cure)
+        counted = f"1 {row} holds" if count == 1 else f"{count:,} of {len(array):,} {row}s hold"
+        raise BadDataError(subject, f"{counted} {what}, the first is {row} {first}", cure)
 
 
 def _read(stream: IO[bytes]) -> NDArray[np.floating]:

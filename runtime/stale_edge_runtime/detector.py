@@ -1,0 +1,276 @@
+"""From features to detections: a checked file, a session and the decoding, behind one object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from stale_edge_runtime.contract import DETECTION_OUTPUTS, FEATURES, TEXT_EMBEDDINGS, Kind, ModelInfo, Precision
+from stale_edge_runtime.decoding import Detection, decode
+from stale_edge_runtime.errors import BadDataError, UsageError
+from stale_edge_runtime.features import check_features
+from stale_edge_runtime.model_file import read_model
+from stale_edge_runtime.session import ORT_ERRORS, check_snippets, open_session, provider_of, short_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from stale_edge_runtime.decoding import DecodeOptions
+
+HEADS = 4
+"""Heads of the published network; the metadata does not say."""
+SCORE_COPIES = {Precision.FP32: 2, Precision.FP16: 3, Precision.INT8: 3}
+"""Attention matrices `[heads, T, T]` of float32 that are alive at once: before and after the softmax, and the
+conversions around low-precision products."""
+PROCESS_BYTES = 80 << 20
+"""Python, numpy and onnxruntime, before any model."""
+FILE_COPIES = 3
+"""The file's bytes, onnxruntime's weights, and the same packed for the processor."""
+
+_CURES = {
+    Kind.FULL: "export it with --open, or bake the classes in; full files are for `stale-edge bench`",
+    Kind.TEXT_TOWER: "use the file that takes features; this one makes text embeddings for it",
+}
+
+
+class Outputs(NamedTuple):
+    """What the network says about one video of T snippets."""
+
+    class_logits: NDArray[np.float32]
+    """`[T, C + 1]`, background last."""
+    masks: NDArray[np.float32]
+    """`[A, T]`, in (0, 1)."""
+    video_logits: NDArray[np.float32]
+    """`[C]`."""
+
+
+class Detector:
+    """Finds actions in features, with one model file.
+
+    Args:
+        path: A baked or open-vocabulary `.onnx` file that stale-edge exported.
+        threads: Threads inside one operator.
+        provider: Device to run on: `"cpu"` or `"cuda"`.
+        text_embeddings: `[C, feature_dim]`, for an open-vocabulary file; may come with each call instead.
+        classes: Names of these C classes.
+        max_memory_mb: Refuse videos that are predicted to need more memory than this (see `predict_memory_mb`).
+        reuse_memory: Keep freed memory for the next run: faster, but memory stays at what the longest video took.
+
+    Attributes:
+        path: The file.
+        info: What the file says about itself.
+        provider: Device that the session really uses.
+
+    Raises:
+        InputMissingError: There is no such file.
+        BadDataError: The file, or the embeddings, are not what they must be.
+        UsageError: A kind of file that cannot detect, embeddings without names, embeddings for a baked file.
+        UnavailableError: The provider or the threads cannot be had.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        threads: int = 1,
+        provider: str = "cpu",
+        *,
+        text_embeddings: NDArray[np.floating[Any]] | None = None,
+        classes: Sequence[str] | None = None,
+        max_memory_mb: float | None = None,
+        reuse_memory: bool = True,
+    ) -> None:
+        self.path = Path(path)
+        model = read_model(self.path)
+        self.info: ModelInfo = model.info
+        if self.info.kind in _CURES:
+            raise UsageError(self.path, f"is a {self.info.kind} file, which cannot detect", _CURES[self.info.kind])
+        self._file_bytes = model.size_bytes
+        self._max_memory_mb = max_memory_mb
+        self._vocabulary: tuple[NDArray[np.float32] | None, tuple[str, ...]] | None = None
+        if self.info.kind is Kind.BAKED or text_embeddings is not None or classes is not None:
+            self._vocabulary = self._checked_vocabulary(text_embeddings, classes)
+        self._session = open_session(model, threads=threads, provider=provider, reuse_memory=reuse_memory)
+        self.provider = provider_of(self._session)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the logits; empty for an open-vocabulary file that has none yet."""
+        return self._vocabulary[1] if self._vocabulary else ()
+
+    def detect(
+        self,
+        features: NDArray[np.floating[Any]],
+        duration_s: float | None = None,
+        *,
+        external: tuple[str, float] | None = None,
+        text_embeddings: NDArray[np.floating[Any]] | None = None,
+        classes: Sequence[str] | None = None,
+        compat: str | None = None,
+        options: DecodeOptions | None = None,
+    ) -> list[Detection]:
+        """Find the actions in one video.
+
+        Args:
+            features: `[T, feature_dim]`, any float type.
+            duration_s: Seconds that the T snippets cover. Without it, what the file says about the length of a
+                snippet counts; where it says nothing, times are in snippets.
+            external: Label and score that an external classifier gives the video.
+            text_embeddings: `[C, feature_dim]` for this call, for an open-vocabulary file.
+            classes: Names of these C classes.
+            compat: `"stale"` for the published decoding, defects included.
+            options: Choices of the default decoding.
+
+        Returns:
+            Detections, best first.
+
+        Raises:
+            BadDataError: The features or embeddings are not what they must be, there are too many snippets, or
+                the network answers with NaN.
+            UsageError: An open-vocabulary file without embeddings and names, or a baked one with them.
+        """
+        embeddings, names = self._vocabulary_of(text_embeddings, classes)
+        outputs = self._run(features, embeddings, len(names))
+        duration = len(features) * (self.info.snippet_seconds or 1.0) if duration_s is None else duration_s
+        return decode(*outputs, duration, classes=names, compat=compat, external=external, options=options)
+
+    def detect_batch(
+        self,
+        features: Sequence[NDArray[np.floating[Any]]],
+        durations_s: Sequence[float | None] | None = None,
+        **options: Any,
+    ) -> list[list[Detection]]:
+        """Find the actions in several videos of any lengths.
+
+        Each runs on its own. Padding would change answers, because attention sees every snippet, and so would
+        stacking equal lengths in an int8 file, whose activation scales are those of the whole input.
+
+        Args:
+            features: One `[T, feature_dim]` for each video.
+            durations_s: Seconds of each.
+            options: As for `detect`.
+
+        Raises:
+            UsageError: Not as many durations as videos.
+            BadDataError: As for `detect`.
+        """
+        durations = [None] * len(features) if durations_s is None else list(durations_s)
+        if len(durations) != len(features):
+            raise UsageError("durations_s", f"{len(durations)} for {len(features)} videos", "give one for each")
+        return [self.detect(video, duration, **options) for video, duration in zip(features, durations, strict=True)]
+
+    def forward(
+        self, features: NDArray[np.floating[Any]], *, text_embeddings: NDArray[np.floating[Any]] | None = None
+    ) -> Outputs:
+        """Run the network on one video, without decoding.
+
+        Args:
+            features: `[T, feature_dim]`, any float type.
+            text_embeddings: `[C, feature_dim]` for this call, for an open-vocabulary file.
+
+        Raises:
+            BadDataError: As for `detect`.
+            UsageError: An open-vocabulary file without embeddings, or a baked one with them.
+        """
+        if text_embeddings is None:
+            embeddings, names = self._vocabulary_of(None, None)
+            return self._run(features, embeddings, len(names))
+        self._check_takes_text()
+        embeddings = check_features(
+            np.asarray(text_embeddings), self.info.feature_dim, subject=TEXT_EMBEDDINGS, row="text row"
+        )
+        return self._run(features, embeddings, len(embeddings))
+
+    def predict_memory_mb(self, snippets: int) -> float:
+        """Peak memory of the process that a video is predicted to need, in MiB; meant to err upwards.
+
+        Process, `FILE_COPIES` times the file, `SCORE_COPIES` attention matrices `[4, T, T]`, and for each snippet
+        four rows of every head, four of the features and two of masks and logits, all float32.
+
+        Args:
+            snippets: T.
+        """
+        return self._predict_mb(snippets, len(self.classes))
+
+    def _predict_mb(self, snippets: int, classes: int) -> float:
+        dim, rows = self.info.feature_dim, self.info.anchors + classes + 1
+        scores = SCORE_COPIES[self.info.precision] * HEADS * snippets**2
+        activations = snippets * (4 * HEADS * dim + 4 * dim + 2 * rows)
+        return (PROCESS_BYTES + FILE_COPIES * self._file_bytes + 4 * (scores + activations)) / (1 << 20)
+
+    def _run(
+        self, features: NDArray[np.floating[Any]], embeddings: NDArray[np.float32] | None, classes: int
+    ) -> Outputs:
+        checked = check_features(np.asarray(features), self.info.feature_dim, subject=FEATURES)
+        check_snippets(self.info, len(checked))
+        if (
+            self._max_memory_mb is not None
+            and (needed := self._predict_mb(len(checked), classes)) > self._max_memory_mb
+        ):
+            raise BadDataError(
+                FEATURES,
+                f"{len(checked):,} snippets need about {needed:,.0f} MiB, {self._max_memory_mb:,.0f} are allowed",
+                "run them in windows with --window, or raise --max-memory",
+            )
+        inputs = {FEATURES: checked[np.newaxis]}
+        if embeddings is not None:
+            inputs[TEXT_EMBEDDINGS] = embeddings
+        try:
+            found = self._session.run(list(DETECTION_OUTPUTS), inputs)
+        except ORT_ERRORS as error:
+            problem = f"fails on {len(checked):,} snippets ({short_reason(error)})"
+            raise BadDataError(self.path, problem, "use shorter pieces with --window, or export it again") from error
+        outputs = Outputs(*(output[0] for output in found))
+        self._check_outputs(outputs, checked, classes)
+        return outputs
+
+    def _check_outputs(self, outputs: Outputs, features: NDArray[np.float32], classes: int) -> None:
+        snippets = len(features)
+        expected = ((snippets, classes + 1), (self.info.anchors, snippets), (classes,))
+        for name, output, shape in zip(DETECTION_OUTPUTS, outputs, expected, strict=True):
+            if output.shape != shape:
+                raise BadDataError(self.path, f"gives {name} {output.shape}, not {shape}", "export it again")
+            if not np.isfinite(output).all():
+                largest = float(np.abs(features).max())
+                raise BadDataError(
+                    self.path,
+                    f"gives NaN or infinity in {name} for features up to {largest:.3g}",
+                    "features that fit the model are about 10 long; scale these, or try the fp32 file",
+                )
+
+    def _vocabulary_of(
+        self, text_embeddings: NDArray[np.floating[Any]] | None, classes: Sequence[str] | None
+    ) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
+        """Embeddings and names of a call, or those of the detector."""
+        if text_embeddings is None and classes is None and self._vocabulary is not None:
+            return self._vocabulary
+        return self._checked_vocabulary(text_embeddings, classes)
+
+    def _checked_vocabulary(
+        self, text_embeddings: NDArray[np.floating[Any]] | None, classes: Sequence[str] | None
+    ) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
+        if self.info.kind is Kind.BAKED and text_embeddings is None and classes is None:
+            return None, self.info.classes
+        self._check_takes_text()
+        if text_embeddings is None or classes is None:
+            raise UsageError(
+                self.path, "is an open-vocabulary file", "give it text_embeddings and the names of their classes"
+            )
+        names = tuple(classes)
+        embeddings = check_features(
+            np.asarray(text_embeddings), self.info.feature_dim, subject=TEXT_EMBEDDINGS, row="text row"
+        )
+        if len(names) != len(embeddings) or len(set(names)) != len(names):
+            raise UsageError(
+                "classes",
+                f"{len(set(names))} different names for {len(embeddings)} text embeddings",
+                "give each class its own name",
+            )
+        return embeddings, names
+
+    def _check_takes_text(self) -> None:
+        if self.info.kind is not Kind.OPEN:
+            raise UsageError(self.path, "has its classes baked in", "export it with --open to choose them freely")

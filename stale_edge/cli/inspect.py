@@ -1,0 +1,172 @@
+"""`stale-edge inspect`: what a model file is, takes in, gives out and was checked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stale_edge.cli.console import Reporter
+from stale_edge.cli.options import JsonToStdout, Quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from stale_edge_runtime.bench.macs import MacCount
+    from stale_edge_runtime.model_file import ModelFile, TensorInfo
+
+SCHEMA = 1
+SHOWN_CLASSES = 6
+COUNTED_SNIPPETS = 200
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A file that stale-edge exported.")],
+    *,
+    macs: Annotated[bool, typer.Option("--macs", help="Count multiply-accumulates too; this runs the model.")] = False,
+    as_json: JsonToStdout = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what a model file is: kind, precision, classes, axes, operators, size, checks."""
+    from stale_edge_runtime.model_file import read_model
+
+    reporter = Reporter(quiet=quiet)
+    file = read_model(model)
+    count = _count(file) if macs else None
+    if as_json:
+        reporter.result_json(describe(file, count))
+        return
+    reporter.result(_table(file, count))
+    if file.info.untrained:
+        reporter.warn("the weights are seeded noise: right for timing, useless for detection")
+
+
+def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
+    """All that is known about a file, ready for JSON.
+
+    Args:
+        file: The file.
+        count: Its multiply-accumulates, where they were counted.
+    """
+    info = file.info
+    return {
+        "schema": SCHEMA,
+        "file": str(file.path),
+        "kind": str(info.kind),
+        "precision": str(info.precision),
+        "untrained": info.untrained,
+        "classes": list(info.classes),
+        "anchors": info.anchors,
+        "feature_dim": info.feature_dim,
+        "min_snippets": info.min_snippets,
+        "max_snippets": info.max_snippets,
+        "feature_extractor": info.feature_extractor,
+        "snippet_seconds": info.snippet_seconds,
+        "inputs": [_tensor(tensor) for tensor in file.inputs],
+        "outputs": [_tensor(tensor) for tensor in file.outputs],
+        "ir_version": file.ir_version,
+        "opset": file.opset,
+        "operators": dict(file.operators),
+        "size_bytes": file.size_bytes,
+        "weight_bytes": dict(file.weight_bytes),
+        "created_by": info.created_by,
+        "producer": file.producer,
+        "weights": dict(info.weights),
+        "rewrites": list(info.rewrites),
+        "recipe": dict(info.recipe),
+        "parity": dict(info.parity),
+        "macs": None if count is None else dict(zip(("1", "T", "T^2"), count.coefficients(), strict=True)),
+    }
+
+
+def _tensor(tensor: TensorInfo) -> dict[str, Any]:
+    return {"name": tensor.name, "type": tensor.element_type, "axes": list(tensor.axes)}
+
+
+def _count(file: ModelFile) -> MacCount:
+    from stale_edge_runtime.bench.macs import count_macs
+    from stale_edge_runtime.contract import FEATURES, INPUTS
+    from stale_edge_runtime.errors import UsageError
+
+    if FEATURES not in INPUTS[file.info.kind]:
+        raise UsageError("--macs", f"a {file.info.kind} file takes no snippets", "leave it out")
+    return count_macs(file)
+
+
+def _table(file: ModelFile, count: MacCount | None) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _lines(file, count):
+        if value:
+            table.add_row(name, escape(_printable(value)))
+    return table
+
+
+def _lines(file: ModelFile, count: MacCount | None) -> Iterable[tuple[str, str]]:
+    info = file.info
+    lengths = f"{info.min_snippets:,} to {info.max_snippets:,} snippets of width {info.feature_dim}"
+    each = f", {info.snippet_seconds:g} s each" if info.snippet_seconds else ""
+    yield "file", str(file.path)
+    yield "kind", f"{info.kind}, {info.precision}" + (", untrained" if info.untrained else "")
+    yield "classes", _shown_classes(info.classes)
+    yield "takes", lengths + each
+    yield "features by", info.feature_extractor
+    yield "inputs", "\n".join(map(_shape, file.inputs))
+    yield "outputs", "\n".join(map(_shape, file.outputs))
+    yield "format", f"opset {file.opset}, IR version {file.ir_version}"
+    yield "operators", _counts(file.operators)
+    yield "size", _megabytes(file.size_bytes)
+    yield "weights in", ", ".join(f"{name} {_megabytes(size)}" for name, size in file.weight_bytes.items())
+    yield "weights from", _pairs(info.weights)
+    yield "rewrites", "\n".join(info.rewrites)
+    yield "recipe", _pairs(info.recipe)
+    yield "parity", _pairs(info.parity) or "not checked"
+    yield "products", _products(count) if count else ""
+    yield "made by", info.created_by + (f" ({file.producer})" if file.producer else "")
+
+
+def _shown_classes(classes: tuple[str, ...]) -> str:
+    if not classes:
+        return "any: their text embeddings or tokens are an input"
+    more = f", … {len(classes) - SHOWN_CLASSES} more" if len(classes) > SHOWN_CLASSES else ""
+    return f"{len(classes)}: " + ", ".join(classes[:SHOWN_CLASSES]) + more
+
+
+def _shape(tensor: TensorInfo) -> str:
+    return f"{tensor.name} {tensor.element_type} [{', '.join(str(axis) for axis in tensor.axes)}]"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return f"{sum(counts.values())}: " + ", ".join(f"{name} {number}" for name, number in counts.items())
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"{name}: {_value(value)}" for name, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_value(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _products(count: MacCount) -> str:
+    a, b, c = (value / 1e6 for value in count.coefficients())
+    at = count.total(COUNTED_SNIPPETS) / 1e9
+    return f"{a:.4g} + {b:.4g} T + {c:.4g} T² million; {at:.3g} billion at T = {COUNTED_SNIPPETS}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.2f} MB ({size:,} bytes)" if size < 1e9 else f"{size / 1e9:.2f} GB ({size:,} bytes)"
+
+
+def _printable(text: str) -> str:
+    """Text from a file without what could steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
