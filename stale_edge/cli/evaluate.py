@@ -1,0 +1,306 @@
+"""`stale-edge evaluate`: mean average precision of a result file, and what to improve next."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stale_edge.cli.console import Reporter
+from stale_edge.cli.options import Quiet  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge_runtime.errors import BadDataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from rich.table import Table
+
+    from stale_edge_runtime.annotations import Annotations
+    from stale_edge_runtime.diagnosis import Diagnosis
+    from stale_edge_runtime.evaluation import EvaluationResult
+    from stale_edge_runtime.results import Results
+
+STDOUT = Path("-")
+DIAGNOSIS_TIOU = 0.5
+NAMES_SHOWN = 5
+
+
+def evaluate(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS.json", help="Detections in the official schema.")],
+    ground_truth: Annotated[
+        Path,
+        typer.Option(
+            "--ground-truth",
+            "-g",
+            metavar="GT.json",
+            help="Annotations of ActivityNet or THUMOS14, in any of their forms.",
+        ),
+    ],
+    subset: Annotated[
+        str | None,
+        typer.Option(help="Subset that counts; by default the one that is usual: THUMOS14's test, else validation."),
+    ] = None,
+    tiou: Annotated[
+        str | None,
+        typer.Option(
+            metavar="START:END:STEP",
+            help="tIoU thresholds, the end included, or a list as in 0.5,0.75. By default 0.5:0.95:0.05, and "
+            "0.3:0.7:0.1 where all videos have THUMOS14's names.",
+        ),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Count only these classes (one a line) and the videos that hold them."),
+    ] = None,
+    compat: Annotated[
+        str | None,
+        typer.Option(metavar="stale", help="As the published evaluator: only videos that have detections count."),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
+    ] = None,
+    worst: Annotated[int, typer.Option(min=0, metavar="N", help="How many worst and best classes to show.")] = 5,
+    quiet: Quiet = False,
+) -> None:
+    """Evaluate detections: mAP per tIoU, best and worst classes, kinds of errors.
+
+    Every video of the subset counts, also one without a detection.
+    """
+    from stale_edge_runtime import files
+    from stale_edge_runtime.diagnosis import NEAR_TIOU, diagnose
+    from stale_edge_runtime.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, shrunk_to
+    from stale_edge_runtime.evaluation import evaluate as evaluate_results
+    from stale_edge_runtime.results import read_results
+
+    report = Reporter(quiet=quiet)
+    tious = parse_tious(tiou) if tiou is not None else None
+    annotations, subset = _annotations(report, ground_truth, subset, classes)
+    tious = tious or (THUMOS_TIOUS if annotations.is_thumos else ACTIVITYNET_TIOUS)
+    found = read_results(results)
+    _check_ids(results, found, annotations)
+    result = evaluate_results(annotations, found.detections, tious, compat=compat)
+    _warn(report, result, found)
+    judged = shrunk_to(annotations, found.detections) if compat else annotations
+    at = DIAGNOSIS_TIOU if DIAGNOSIS_TIOU in tious else max(NEAR_TIOU, min(tious))
+    diagnosis = diagnose(judged, found.detections, at)
+    content = {
+        **result.to_json(),
+        "subset": subset,
+        "score_enhancement": found.score_enhancement,
+        "diagnosis": diagnosis.to_json(),
+    }
+    if json == STDOUT:
+        report.result_json(content)
+        return
+    if json:
+        files.write_json(json, content)
+    report.result(_heading(result, subset, found))
+    for table in (_map_table(result), _class_table(result, worst), _error_table(diagnosis)):
+        if table.row_count:
+            report.result(table)
+    report.result(_missed_line(diagnosis))
+
+
+def parse_tious(text: str) -> tuple[float, ...]:
+    """Thresholds written as `start:end:step` (the end included) or as a list with commas.
+
+    Args:
+        text: What the user typed.
+
+    Returns:
+        The thresholds, each the float that its decimal digits mean: 0.9, not 0.8999999999999999.
+
+    Raises:
+        UsageError: It is neither, or a threshold is not above 0 and up to 1.
+    """
+    from stale_edge_runtime.evaluation import MAX_TIOUS
+
+    error = UsageError(
+        "--tiou", f"{text[:80]!r} is not thresholds above 0 and up to 1", "as in 0.5:0.95:0.05 or 0.5,0.75"
+    )
+    try:
+        if ":" in text:
+            start, end, step = (Decimal(part) for part in text.split(":"))
+            if not (0 < start <= end <= 1 and step > 0 and (end - start) / step < MAX_TIOUS):
+                raise error
+            values = [start + step * index for index in range(int((end - start) / step) + 1)]
+        else:
+            values = [Decimal(part) for part in text.split(",")]
+        tious = tuple(float(value) for value in values)
+    except (ValueError, InvalidOperation, ArithmeticError):
+        raise error from None
+    if not all(0 < value <= 1 for value in tious) or len(tious) > MAX_TIOUS:
+        raise error
+    return tious
+
+
+def _annotations(report: Reporter, path: Path, subset: str | None, classes: Path | None) -> tuple[Annotations, str]:
+    """The ground truth that counts, and the name of its subset."""
+    from stale_edge_runtime.annotations import read_annotations
+    from stale_edge_runtime.class_list import read_class_list
+
+    everything = read_annotations(path)
+    subset = subset or everything.default_subset
+    annotations = everything.subset(subset)
+    if classes:
+        names = read_class_list(classes)
+        if absent := sorted(set(names) - set(annotations.classes)):
+            report.warn(f"{classes}: {_listing(absent)} not in the ground truth of subset {subset}")
+        annotations = annotations.restricted_to(names)
+    report.note(
+        f"{path}: subset {subset}, {len(annotations.videos):,} videos, {annotations.instance_count:,} instances, "
+        f"{len(annotations.classes)} classes"
+    )
+    dirt = annotations.dirt
+    counts = {
+        "of length zero": dirt.zero_length,
+        "exact duplicates": dirt.duplicates,
+        "past the end of their video": dirt.past_end,
+    }
+    if kinds := [f"{kind} {count}" for kind, count in counts.items() if count]:
+        report.note(f"instances kept as they are: {', '.join(kinds)}")
+    return annotations, subset
+
+
+def _check_ids(path: Path, found: Results, annotations: Annotations) -> None:
+    """Refuse results none of whose videos count: their ids are written differently, or it is another data set."""
+    known = {video.id for video in annotations.videos}
+    if found.detections and known and known.isdisjoint(found.detections):
+        raise BadDataError(
+            path,
+            f"none of its {len(found.detections)} videos (as {next(iter(found.detections))}) is in the ground truth "
+            f"(as {min(known)})",
+            "check the subset and how ids are written",
+        )
+
+
+def _warn(report: Reporter, result: EvaluationResult, found: Results) -> None:
+    """Say what does not count, and what makes the figures what they are."""
+    if (record := found.score_enhancement) is not None:
+        report.warn(
+            f"these results use SCORE ENHANCEMENT ({_source(record)}): an external classifier changed their labels"
+            f"{_top1(record)}; report them beside results without it"
+        )
+    if result.compat:
+        report.warn(
+            f"compat {result.compat}: {result.dropped_videos:,} ground-truth videos without detections do not count"
+        )
+    if result.ignored_labels:
+        count = sum(result.ignored_labels.values())
+        report.warn(
+            f"{count:,} detections ignored, their labels are not in the ground truth: {_listing(result.ignored_labels)}"
+        )
+    if result.unknown_videos:
+        fate = "count as false positives" if result.compat else "ignored"
+        report.warn(
+            f"{sum(result.unknown_videos.values()):,} detections {fate}, their videos are not in the ground truth: "
+            f"{_listing(result.unknown_videos)}"
+        )
+    if result.silent_videos:
+        report.note(f"{result.silent_videos:,} videos have no detection; their instances count as missed")
+
+
+def _source(record: Mapping[str, Any]) -> str:
+    return str(record.get("source", "source not recorded"))[:200]
+
+
+def _top1(record: Mapping[str, Any]) -> str:
+    accuracy = record.get("top1_accuracy")
+    if type(accuracy) not in {float, int} or not 0 <= accuracy <= 1:  # type: ignore[operator]
+        return " (its top-1 accuracy is not recorded)"
+    return f" (its top-1 accuracy: {accuracy:.1%})"
+
+
+def _listing(names: Iterable[str]) -> str:
+    ordered = list(names)
+    shown = ", ".join(ordered[:NAMES_SHOWN])
+    return shown if len(ordered) <= NAMES_SHOWN else f"{shown} and {len(ordered) - NAMES_SHOWN} more"
+
+
+def _heading(result: EvaluationResult, subset: str, found: Results) -> str:
+    rules = f", compat {result.compat}" if result.compat else ""
+    enhanced = ", WITH SCORE ENHANCEMENT" if found.score_enhancement is not None else ""
+    instances = sum(result.instances.values())
+    return (
+        f"{subset}{rules}{enhanced}: {result.videos:,} videos, {instances:,} instances of "
+        f"{len(result.classes)} classes, {result.detections:,} detections"
+    )
+
+
+def _map_table(result: EvaluationResult) -> Table:
+    from rich.table import Table
+
+    from stale_edge_runtime.evaluation import tiou_text
+
+    table = Table()
+    table.add_column("tIoU")
+    table.add_column("mAP %", justify="right")
+    for tiou, value in zip(result.tious, result.map, strict=True):
+        table.add_row(tiou_text(tiou), f"{100 * value:.2f}")
+    table.add_section()
+    table.add_row("average", f"{100 * result.average_map:.2f}", style="bold")
+    return table
+
+
+def _class_table(result: EvaluationResult, count: int) -> Table:
+    """The worst and the best classes by AP averaged over the thresholds."""
+    import numpy as np
+    from rich.markup import escape
+    from rich.table import Table
+
+    from stale_edge_runtime.evaluation import tiou_text
+
+    average = result.average_precision.mean(axis=1)
+    order = np.argsort(average, kind="stable").tolist()
+    whole = len(order) <= 2 * count
+    groups = [order] if whole else [order[:count], order[len(order) - count :]]
+    table = Table(title="AP of all classes, worst first" if whole else f"AP of the {count} worst and best classes")
+    table.add_column("class")
+    for heading in ("instances", f"AP % at {tiou_text(result.tious[0])}", "average AP %"):
+        table.add_column(heading, justify="right")
+    for group in groups:
+        for index in group:
+            name = result.classes[index]
+            first = result.average_precision[index, 0]
+            table.add_row(
+                escape(name), str(result.instances[name]), f"{100 * first:.2f}", f"{100 * average[index]:.2f}"
+            )
+        table.add_section()
+    return table
+
+
+def _error_table(diagnosis: Diagnosis) -> Table:
+    from rich.table import Table
+
+    from stale_edge_runtime.diagnosis import Outcome
+    from stale_edge_runtime.evaluation import tiou_text
+
+    table = Table(
+        title=f"What detections are at tIoU {tiou_text(diagnosis.tiou)}",
+        caption="best k·G: of each class the k·G detections of highest score; G is its number of instances",
+    )
+    table.add_column("kind")
+    for breakdown in diagnosis.breakdowns:
+        table.add_column(f"best {breakdown.multiple}·G", justify="right")
+        table.add_column("%", justify="right")
+    for outcome in Outcome:
+        cells = []
+        for breakdown in diagnosis.breakdowns:
+            count = breakdown.counts[outcome]
+            cells += [f"{count:,}", f"{100 * count / max(breakdown.detections, 1):.1f}"]
+        table.add_row(outcome.value, *cells)
+    return table
+
+
+def _missed_line(diagnosis: Diagnosis) -> str:
+    from stale_edge_runtime.diagnosis import Fate
+    from stale_edge_runtime.evaluation import tiou_text
+
+    total = sum(diagnosis.fates.values())
+    reasons = [
+        f"{fate.value} ({count:,})" for fate, count in diagnosis.fates.items() if fate is not Fate.FOUND and count
+    ]
+    line = f"missed {diagnosis.missed:,} of {total:,} instances at tIoU {tiou_text(diagnosis.tiou)}"
+    return f"{line}; seen: {', '.join(reasons)}" if reasons else line
