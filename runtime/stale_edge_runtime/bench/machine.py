@@ -76,6 +76,11 @@ def describe_machine(before: LoadReading, after: LoadReading, providers: Sequenc
     }
 
 
+def cpu_flags() -> list[str]:
+    """Flags of the processor that matter for speed, where the system tells them."""
+    return _flags(_text("/proc/cpuinfo"))
+
+
 def cores_allowed() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

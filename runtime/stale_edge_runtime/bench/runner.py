@@ -102,6 +102,22 @@ def run(
     )
 
 
+def check_ready(contenders: Sequence[Contender], plan: Plan) -> None:
+    """Run every contender once at every thread count, so that what cannot be had shows before anything is timed.
+
+    Args:
+        contenders: What to measure.
+        plan: Where.
+
+    Raises:
+        UnavailableError: A provider or thread count cannot be had.
+        BadDataError: A file does not run.
+    """
+    for threads in plan.threads:
+        for contender in contenders:
+            contender.prepare(clip_like_features(1, plan.lengths[0], contender.feature_dim), threads)()
+
+
 def check_answers(
     contenders: Sequence[Contender], reference: Contender, snippets: int, *, threads: int = 1, seed: int = 0
 ) -> list[Agreement]:
