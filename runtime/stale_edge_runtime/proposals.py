@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Float32Array: TypeAlias = NDArray[np.float32]
 Float64Array: TypeAlias = NDArray[np.float64]
 
-_CURVE_LEVELS = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], dtype=np.float32)
+_CURVE_LEVELS = np.array([0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], dtype=np.float32)
 _MASK_LEVELS = np.array([0.2, 0.35, 0.5, 0.65, 0.8], dtype=np.float32)
 _SMOOTHING = 5
 _MARGIN_SHARE = 16
