@@ -144,7 +144,8 @@ class WideAttention(nn.Module):
         return residual
 
     def _split(self, projected: Tensor) -> Tensor:
-        return projected.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = projected.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return heads
 
 
 class MaskHead(nn.Module):

@@ -57,7 +57,8 @@ class RepresentationMask(nn.Module):
         for linear in self.mask_embedding[:-1]:
             mask = F.relu(linear(mask))
         mask = self.mask_embedding[-1](mask)  # [B, 1, D]
-        return (embedded @ mask.transpose(1, 2)).squeeze(2).sigmoid()  # [B, T]
+        foreground: Tensor = (embedded @ mask.transpose(1, 2)).squeeze(2).sigmoid()  # [B, T]
+        return foreground
 
 
 class FeedForward(nn.Module):

@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from stale_edge import __version__
-from stale_edge.model import STALE
 from stale_edge.text import tokenize
 from stale_edge_export.graph import DetectionGraph, GivenText, StoredText, text_embeddings
 from stale_edge_export.parity import Arrays, Parity, check_detection, check_text_tower
@@ -47,10 +46,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stale_edge.checkpoint import Checkpoint
+    from stale_edge.model import STALE
 
 # Sizes to trace with: none is 0 or 1, and none equals a constant of the network, so none is taken for one.
 TRACE_BATCH, TRACE_SNIPPETS, TRACE_CLASSES, TRACE_TOKENS = 3, 37, 11, 9
-CHECK_VOCABULARIES = (("Archery", "Long jump", "Doing kickboxing"), ("Surfing",), ("Playing water polo", "Polishing shoes"))
+CHECK_VOCABULARIES = (
+    ("Archery", "Long jump", "Doing kickboxing"),
+    ("Surfing",),
+    ("Playing water polo", "Polishing shoes"),
+)
 
 
 @dataclass(frozen=True)
@@ -136,8 +140,7 @@ def build_graph(
         text: Text embeddings [C, D] of a baked file.
         fold: Apply the exact rewrites.
     """
-    if kind is Kind.TEXT_TOWER:
-        assert network.text_tower is not None
+    if kind is Kind.TEXT_TOWER and network.text_tower is not None:
         return network.text_tower, ()
     if text is not None:
         source: nn.Module = StoredText(text)
@@ -182,7 +185,8 @@ def trace(module: nn.Module, network: STALE, kind: Kind) -> onnx.ModelProto:
             external_data=False,
             verbose=False,
         )
-    assert program is not None
+    if program is None:
+        raise RuntimeError("the dynamo exporter gave no program")
     return _without_traces(program.model_proto)
 
 
@@ -243,8 +247,8 @@ def _as_signature(kind: Kind, axes: tuple[dict[int, str], ...]) -> tuple[Any, ..
 
 
 def _token_ids(network: STALE, names: tuple[str, ...]) -> np.ndarray:
-    assert network.config.text is not None
-    return tokenize(names, network.config.text.context)
+    config = network.config.text
+    return tokenize(names, config.context) if config else tokenize(names)
 
 
 def _name_by_stage(model: onnx.ModelProto) -> None:

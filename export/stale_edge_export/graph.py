@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from stale_edge.model import CLAMP_MIN, LOGIT_SCALE, STALE, foreground_gate
 
+
 class DetectionGraph(nn.Module):
     """From features to the three outputs of the contract, in stages.
 

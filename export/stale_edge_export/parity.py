@@ -13,7 +13,7 @@ from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.synthetic import clip_like_features
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from stale_edge.model import STALE
@@ -29,19 +29,35 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
+class Case:
+    """One comparison of a file with the network."""
+
+    size: str
+    """What makes it hard, as in `257 snippets`."""
+    detail: str
+    """The rest, as in `batch 3, random features`."""
+    errors: Mapping[str, float]
+    """Largest absolute difference of each output."""
+
+
+@dataclass(frozen=True)
 class Parity:
     """Largest differences between a file and the network."""
 
-    cases: tuple[tuple[str, Mapping[str, float]], ...]
-    """Label of each case and its largest absolute difference by output."""
+    cases: tuple[Case, ...]
+    """All comparisons."""
     covered: Mapping[str, Any]
     """What was covered: lengths, batches, kinds of input."""
 
     @property
     def max_error(self) -> dict[str, float]:
         """Largest absolute difference of each output."""
-        names = self.cases[0][1]
-        return {name: max(errors[name] for _, errors in self.cases) for name in names}
+        return self._largest(self.cases)
+
+    def by_size(self) -> dict[str, dict[str, float]]:
+        """Largest absolute difference of each output at each size."""
+        sizes = dict.fromkeys(case.size for case in self.cases)
+        return {size: self._largest(case for case in self.cases if case.size == size) for size in sizes}
 
     def to_metadata(self) -> dict[str, Any]:
         """What the file's metadata records."""
@@ -57,14 +73,20 @@ class Parity:
         Raises:
             BadDataError: An output is beyond its tolerance, or not finite.
         """
-        for label, errors in self.cases:
-            for name, error in errors.items():
+        for case in self.cases:
+            for name, error in case.errors.items():
                 if not error <= TOLERANCE[name]:
                     raise BadDataError(
                         path,
-                        f"{name} differs from PyTorch by {error:.2g} at {label}, more than {TOLERANCE[name]:.0e}",
+                        f"{name} differs from PyTorch by {error:.2g} at {case.size}, {case.detail}, "
+                        f"more than {TOLERANCE[name]:.0e}",
                         "no file was written; try --no-fold and report this",
                     )
+
+    @staticmethod
+    def _largest(cases: Iterable[Case]) -> dict[str, float]:
+        listed = list(cases)
+        return {name: max(case.errors[name] for case in listed) for name in listed[0].errors}
 
 
 def check_detection(
@@ -81,22 +103,21 @@ def check_detection(
         texts: From the number of a case to text embeddings [C, D] and the file's text inputs.
         progress: Called after each case.
     """
-    cases = []
+    cases: list[Case] = []
     for kind in INPUTS:
         for batch in BATCHES:
             for snippets in LENGTHS:
                 embeddings, text_inputs = texts(len(cases))
                 features, reference = _decided_case(network, embeddings, kind, batch, snippets)
                 outputs = run({"features": features, **text_inputs})
-                label = f"{snippets} snippets, batch {batch}, {kind} features"
-                cases.append((label, {name: _difference(outputs[name], reference[name]) for name in reference}))
-                progress(label)
+                errors = {name: _difference(outputs[name], reference[name]) for name in reference}
+                case = Case(f"{snippets} snippets", f"batch {batch}, {kind} features", errors)
+                cases.append(case)
+                progress(f"{case.size}, {case.detail}")
     return Parity(tuple(cases), {"lengths": list(LENGTHS), "batches": list(BATCHES), "inputs": list(INPUTS)})
 
 
-def check_text_tower(
-    run: Callable[[Arrays], Arrays], network: STALE, token_ids: Mapping[str, np.ndarray]
-) -> Parity:
+def check_text_tower(run: Callable[[Arrays], Arrays], network: STALE, token_ids: Mapping[str, np.ndarray]) -> Parity:
     """Compare a text tower with the network's.
 
     Args:
@@ -109,7 +130,8 @@ def check_text_tower(
         with torch.inference_mode():
             reference = network.encode_text(torch.from_numpy(ids)).numpy()
         outputs = run({"token_ids": ids})
-        cases.append((label, {TEXT_EMBEDDINGS: _difference(outputs[TEXT_EMBEDDINGS], reference)}))
+        errors = {TEXT_EMBEDDINGS: _difference(outputs[TEXT_EMBEDDINGS], reference)}
+        cases.append(Case(label, "as a text", errors))
     return Parity(tuple(cases), {"vocabularies": [list(ids.shape) for ids in token_ids.values()]})
 
 

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stale_edge.model import STALE, MaskHead, WideAttention
 from stale_edge_export.graph import DetectionGraph, StoredText
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from stale_edge.model import STALE, MaskHead, WideAttention
 
 
 def mask_head_as_product(graph: DetectionGraph, network: STALE) -> None:
@@ -51,7 +52,7 @@ def folded_query_key(attention: WideAttention) -> Tensor:
     heads = attention.heads
     query = attention.query.weight.double().unflatten(0, (heads, -1))  # [H, D, D]
     key = attention.key.weight.double().unflatten(0, (heads, -1))  # [H, D, D]
-    folded = query.transpose(1, 2) @ key / math.sqrt(query.shape[2])  # [H, D, D]
+    folded: Tensor = query.transpose(1, 2) @ key / math.sqrt(query.shape[2])  # [H, D, D]
     return folded.permute(1, 0, 2).flatten(1).float()
 
 
@@ -60,7 +61,8 @@ def folded_value_output(attention: WideAttention) -> Tensor:
     heads = attention.heads
     value = attention.value.weight.double().unflatten(0, (heads, -1))  # [H, D, D]
     output = attention.output.weight.double().unflatten(1, (heads, -1)).permute(1, 2, 0)  # [H, D, D]
-    return (value.transpose(1, 2) @ output).flatten(0, 1).float()
+    folded: Tensor = (value.transpose(1, 2) @ output).flatten(0, 1).float()
+    return folded
 
 
 class MaskHeadAsProduct(nn.Module):
@@ -134,17 +136,20 @@ class FoldedCrossAttention(nn.Module):
         self.register_buffer("bias", attention.output.bias)
         self.norm = attention.norm
         query_key = folded_query_key(attention)
-        self.register_buffer("query_key", query_key if text_embeddings is None else None)
-        stored = None if text_embeddings is None else network.with_background(text_embeddings).detach()
-        self.register_buffer("stored_text", stored)
-        self.register_buffer("stored_query", None if stored is None else self._stack_heads(stored @ query_key))
+        self.stored = text_embeddings is not None
+        if text_embeddings is None:
+            self.register_buffer("query_key", query_key)
+        else:
+            text = network.with_background(text_embeddings).detach()
+            self.register_buffer("stored_text", text)
+            self.register_buffer("stored_query", self._stack_heads(text @ query_key))
 
     background: Tensor
     value_output: Tensor
     bias: Tensor
-    query_key: Tensor | None
-    stored_text: Tensor | None
-    stored_query: Tensor | None
+    query_key: Tensor
+    stored_text: Tensor
+    stored_query: Tensor
 
     def forward(self, gated: Tensor, text_embeddings: Tensor) -> Tensor:
         """Text [B, C + 1, D], rows of length one, from gated features [B, T, D] and text embeddings [C, D]."""
@@ -154,7 +159,7 @@ class FoldedCrossAttention(nn.Module):
         return F.normalize(self.norm(attended @ self.value_output + self.bias + text), dim=2)
 
     def _text_side(self, text_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        if self.stored_text is not None and self.stored_query is not None:
+        if self.stored:
             return self.stored_text, self.stored_query
         text = torch.cat((text_embeddings, self.background))
         return text, self._stack_heads(text @ self.query_key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -13,6 +13,7 @@ from stale_edge import __version__
 from stale_edge.cli.bench import bench
 from stale_edge.cli.convert import convert
 from stale_edge.cli.demo import demo
+from stale_edge.cli.evaluate import evaluate
 from stale_edge.cli.export import export
 from stale_edge.cli.inspect import inspect
 from stale_edge.cli.quantize import quantize
@@ -21,10 +22,12 @@ from stale_edge_runtime.errors import EXIT_INTERRUPTED, EXIT_USAGE, StaleEdgeErr
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# Typer keeps its own copy of click, or uses click itself, by version; the class is the same either way.
+UsageMistake: type[Any] = typer.BadParameter.__mro__[1]
+
 app = typer.Typer(
     name="stale-edge",
     help="Zero-shot temporal action localization (STALE) on edge devices.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
@@ -37,8 +40,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
@@ -46,9 +50,13 @@ def root(
     ] = False,
 ) -> None:
     """Zero-shot temporal action localization (STALE) on edge devices."""
+    del debug, version  # `run` and the callback of --version act on them
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(EXIT_USAGE)
 
 
-for command in (demo, convert, export, quantize, bench, inspect):
+for command in (demo, convert, export, quantize, bench, inspect, evaluate):
     app.command(no_args_is_help=False)(command)
 
 
@@ -58,20 +66,12 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: The words after the program's name.
     """
-    import click
-
     words = list(arguments)
     debug = "--debug" in words
     words = ["--debug", *(word for word in words if word != "--debug")] if debug else words
     try:
         outcome = get_command(app).main(args=words, prog_name="stale-edge", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return EXIT_USAGE
-    except click.ClickException as error:
-        _say(f"error: {error.format_message()}; see --help")
-        return EXIT_USAGE
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _say("interrupted; outputs already there are unchanged")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -82,6 +82,11 @@ def run(arguments: Sequence[str]) -> int:
             raise
         _say(f"error: {error}")
         return error.exit_code
+    except Exception as error:
+        if not isinstance(error, UsageMistake):
+            raise
+        _say(f"error: {error.format_message()}; see --help")
+        return EXIT_USAGE
     return outcome if isinstance(outcome, int) else 0
 
 

@@ -80,9 +80,7 @@ def export(
             checkpoint, target, kind=kind, classes=names, fold=fold, snippet_seconds=snippet_seconds, progress=step
         )
     if json:
-        report.result_json(
-            {"output": str(target), "size_bytes": made.size_bytes, "metadata": made.info.to_metadata()}
-        )
+        report.result_json({"output": str(target), "size_bytes": made.size_bytes, "metadata": made.info.to_metadata()})
         return
     if not quiet:
         report.result(parity_table(made.parity))
@@ -90,18 +88,18 @@ def export(
 
 
 def parity_table(parity: Parity) -> Table:
-    """The check as a table: one row per case, the tolerance last."""
+    """The check as a table: one row per size, the tolerance last."""
     from rich.table import Table
 
     from stale_edge_export.parity import TOLERANCE
 
-    table = Table(title="Largest difference from PyTorch")
-    table.add_column("case")
+    table = Table(title="Largest difference from PyTorch, over all batches and inputs", title_justify="left")
+    table.add_column("size")
     names = list(parity.max_error)
     for name in names:
         table.add_column(name, justify="right")
-    for label, errors in parity.cases:
-        table.add_row(label, *(f"{errors[name]:.1e}" for name in names))
+    for size, errors in parity.by_size().items():
+        table.add_row(size, *(f"{errors[name]:.1e}" for name in names))
     table.add_section()
     table.add_row("allowed", *(f"{TOLERANCE[name]:.0e}" for name in names))
     return table
