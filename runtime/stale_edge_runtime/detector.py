@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,16 +12,21 @@ from stale_edge_runtime.contract import DETECTION_OUTPUTS, FEATURES, TEXT_EMBEDD
 from stale_edge_runtime.decoding import Detection, decode
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.features import check_features
+from stale_edge_runtime.memory_limit import limited_memory
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.session import ORT_ERRORS, check_snippets, open_session, provider_of, short_reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
     from stale_edge_runtime.decoding import DecodeOptions
 
+MAX_MEMORY_MB = 4096.0
+"""Memory that a run may take unless told otherwise: enough for the longest video in one piece."""
+RUN_ERRORS = (*ORT_ERRORS, MemoryError)
 HEADS = 4
 """Heads of the published network; the metadata does not say."""
 SCORE_COPIES = {Precision.FP32: 2, Precision.FP16: 3, Precision.INT8: 3}
@@ -57,7 +63,8 @@ class Detector:
         provider: Device to run on: `"cpu"` or `"cuda"`.
         text_embeddings: `[C, feature_dim]`, for an open-vocabulary file; may come with each call instead.
         classes: Names of these C classes.
-        max_memory_mb: Refuse videos that are predicted to need more memory than this (see `predict_memory_mb`).
+        max_memory_mb: Refuse videos that are predicted to need more memory than this (see `predict_memory_mb`), and
+            stop a run on the CPU that takes more all the same. None for no limit.
         reuse_memory: Keep freed memory for the next run: faster, but memory stays at what the longest video took.
 
     Attributes:
@@ -80,7 +87,7 @@ class Detector:
         *,
         text_embeddings: NDArray[np.floating[Any]] | None = None,
         classes: Sequence[str] | None = None,
-        max_memory_mb: float | None = None,
+        max_memory_mb: float | None = MAX_MEMORY_MB,
         reuse_memory: bool = True,
     ) -> None:
         self.path = Path(path)
@@ -219,13 +226,19 @@ class Detector:
         if embeddings is not None:
             inputs[TEXT_EMBEDDINGS] = embeddings
         try:
-            found = self._session.run(list(DETECTION_OUTPUTS), inputs)
-        except ORT_ERRORS as error:
+            with self._memory_limit():
+                found = self._session.run(list(DETECTION_OUTPUTS), inputs)
+        except RUN_ERRORS as error:
             problem = f"fails on {len(checked):,} snippets ({short_reason(error)})"
             raise BadDataError(self.path, problem, "use shorter pieces with --window, or export it again") from error
         outputs = Outputs(*(output[0] for output in found))
         self._check_outputs(outputs, checked, classes)
         return outputs
+
+    def _memory_limit(self) -> AbstractContextManager[None]:
+        if self._max_memory_mb is None or self.provider != "cpu":
+            return nullcontext()
+        return limited_memory(int(self._max_memory_mb * (1 << 20)))
 
     def _check_outputs(self, outputs: Outputs, features: NDArray[np.float32], classes: int) -> None:
         snippets = len(features)

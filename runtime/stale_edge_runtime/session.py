@@ -16,6 +16,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as _ort_state
 
 from stale_edge_runtime.errors import BadDataError, UnavailableError, UsageError
+from stale_edge_runtime.memory_limit import limited_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 SILENT = 4
 """Onnxruntime's severity that keeps everything but fatal errors back: its errors reach us as exceptions."""
+
+OPENING_BYTES = 256 << 20
+OPENING_COPIES = 8
+"""Opening a file may take this much memory, and so many times the file; 3 times is normal."""
 
 ORT_ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
@@ -150,9 +155,10 @@ def open_content(
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     try:
-        session = _create(content, options, provider)
+        with _opening_limit(content, provider):
+            session = _create(content, options, provider)
     except MemoryError as error:
-        raise BadDataError(subject, "needs more memory than there is") from error
+        raise BadDataError(subject, "needs more memory than a model of its size may") from error
     except ORT_ERRORS as error:
         raise BadDataError(subject, f"onnxruntime refuses it ({short_reason(error)})", "export it again") from error
     if (found := provider_of(session)) != provider:
@@ -227,6 +233,13 @@ def _options(threads: int, *, optimize: bool, reuse_memory: bool) -> ort.Session
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     return options
+
+
+def _opening_limit(content: bytes, provider: str) -> contextlib.AbstractContextManager[None]:
+    """The memory ceiling for opening a model; drivers of other devices reserve what they like."""
+    if provider != "cpu":
+        return contextlib.nullcontext()
+    return limited_memory(OPENING_BYTES + OPENING_COPIES * len(content))
 
 
 def _create(content: bytes, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:

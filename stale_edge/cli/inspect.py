@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import JsonToStdout, Quiet
+from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads them)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
