@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 MAX_MEMORY_MB = 4096.0
 """Memory that a run may take unless told otherwise: enough for the longest video in one piece."""
-RUN_ERRORS = (*ORT_ERRORS, MemoryError)
 HEADS = 4
 """Heads of the published network; the metadata does not say."""
 SCORE_COPIES = {Precision.FP32: 2, Precision.FP16: 3, Precision.INT8: 3}
@@ -228,7 +227,7 @@ class Detector:
         try:
             with self._memory_limit():
                 found = self._session.run(list(DETECTION_OUTPUTS), inputs)
-        except RUN_ERRORS as error:
+        except ORT_ERRORS as error:
             problem = f"fails on {len(checked):,} snippets ({short_reason(error)})"
             raise BadDataError(self.path, problem, "use shorter pieces with --window, or export it again") from error
         outputs = Outputs(*(output[0] for output in found))

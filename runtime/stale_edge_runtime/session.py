@@ -35,6 +35,7 @@ OPENING_COPIES = 8
 ORT_ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
+    MemoryError,
     *(value for value in vars(_ort_state).values() if isinstance(value, type) and issubclass(value, Exception)),
 )
 """What onnxruntime raises; its own exceptions have no common base."""
