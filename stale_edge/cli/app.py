@@ -11,8 +11,10 @@ from typer.main import get_command
 
 from stale_edge import __version__
 from stale_edge.cli.bench import bench
+from stale_edge.cli.compare import compare
 from stale_edge.cli.convert import convert
 from stale_edge.cli.demo import demo
+from stale_edge.cli.detect import detect
 from stale_edge.cli.evaluate import evaluate
 from stale_edge.cli.export import export
 from stale_edge.cli.inspect import inspect
@@ -56,7 +58,7 @@ def root(
         raise typer.Exit(EXIT_USAGE)
 
 
-for command in (demo, convert, export, quantize, bench, inspect, evaluate):
+for command in (demo, convert, export, quantize, bench, inspect, detect, evaluate, compare):
     app.command(no_args_is_help=False)(command)
 
 

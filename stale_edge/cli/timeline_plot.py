@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from stale_edge_runtime.errors import UsageError, missing_extra
+from stale_edge.cli.extras import require_plot
+from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.files import atomic_path
 
 if TYPE_CHECKING:
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 MAX_PANELS = 8
 MAX_LANES = 16
+MAX_LEVELS = 3
 NAME_WIDTH = 30
 FORMATS = {".png": "png", ".svg": "svg"}
 
-LANE_INCHES = 0.36
+LANE_INCHES = 0.42
 PANEL_INCHES = 0.85
 LEGEND_INCHES = 0.75
 WIDTH_INCHES = 11.0
@@ -63,10 +65,7 @@ def check_picture(target: Path, videos: int) -> None:
         raise UsageError(target, "is not a picture that can be written", "end its name in .png or .svg")
     if videos > MAX_PANELS:
         raise UsageError(target, f"would show {videos} videos, {MAX_PANELS} fit", "name fewer videos with --picture")
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        raise missing_extra("matplotlib", "plot", "detect --picture") from None
+    require_plot("detect --picture")
 
 
 def write_timeline(target: Path, panels: Sequence[TimelinePanel]) -> None:
@@ -90,7 +89,7 @@ def write_timeline(target: Path, panels: Sequence[TimelinePanel]) -> None:
     colours = {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(labels)}
     heights = [PANEL_INCHES + LANE_INCHES * max(1, len(shown)) for shown, _ in lanes]
     # A fixed salt and no date: the same result gives the same file.
-    settings = {"svg.hashsalt": "stale-edge", "font.size": 9, "axes.edgecolor": INK, "text.parse_math": False}
+    settings: Any = {"svg.hashsalt": "stale-edge", "font.size": 9, "axes.edgecolor": INK, "text.parse_math": False}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(WIDTH_INCHES, sum(heights) + LEGEND_INCHES), layout="constrained")
         grid = figure.add_gridspec(len(panels) + 1, 1, height_ratios=[*heights, LEGEND_INCHES])
@@ -119,7 +118,7 @@ def _draw_panel(
     axes: Any, panel: TimelinePanel, labels: list[str], hidden: int, colours: dict[str, str], top: float
 ) -> None:
     rows = {label: row for row, label in enumerate(labels)}
-    _draw_detections(axes, panel, rows, colours, top)
+    covered = _draw_detections(axes, panel, rows, colours, top)
     for start, end, label in panel.truth or ():
         if label in rows:
             axes.broken_barh(
@@ -136,38 +135,58 @@ def _draw_panel(
     _label_time(axes, panel)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_title(shorten_name(panel.video_id, 60), loc="left", fontsize=10, fontweight="bold", color=INK)
-    axes.set_title(_summary(panel, hidden), loc="right", fontsize=8, color="#666666")
+    axes.set_title(_summary(panel, hidden, covered), loc="right", fontsize=8, color="#666666")
 
 
-def _draw_detections(
-    axes: Any, panel: TimelinePanel, rows: dict[str, int], colours: dict[str, str], top: float
-) -> None:
+def _draw_detections(axes: Any, panel: TimelinePanel, rows: dict[str, int], colours: dict[str, str], top: float) -> int:
+    """Draw what fits and return how many detections did not: the weakest of those that lie over each other."""
     from matplotlib.colors import to_rgb
 
-    bottom, height = (-0.36, 0.72) if panel.truth is None else (-0.16, 0.56)
-    # The best on top, each blended with the paper: overlaps must not look like higher scores.
-    for found in sorted(panel.detections, key=lambda d: d.score):
-        if found.label not in rows:
-            continue
-        row = rows[found.label]
-        opacity = _opacity(found.score, top)
-        paint = tuple(1 - opacity * (1 - part) for part in to_rgb(colours[found.label]))
-        width = found.end_s - found.start_s
-        axes.broken_barh([(found.start_s, width)], (row + bottom, height), facecolor=paint, edgecolor="none")
-        # White edges part neighbours; on hair-thin bars they would hide the bar.
-        if width > panel.length / 150:
-            axes.broken_barh(
-                [(found.start_s, width)], (row + bottom, height), facecolor="none", edgecolor="white", lw=0.7
-            )
+    levels = {label: stack([d for d in panel.detections if d.label == label]) for label in rows}
+    strips = _strips(max(map(len, levels.values()), default=1), with_truth=panel.truth is not None)
     for label, row in rows.items():
-        _write_best_score(axes, panel, label, row + bottom + height / 2, top)
+        for (bottom, height), level in zip(strips, levels[label], strict=False):
+            for found in level:
+                opacity = _opacity(found.score, top)
+                paint = tuple(1 - opacity * (1 - part) for part in to_rgb(colours[label]))
+                width = found.end_s - found.start_s
+                # White edges part neighbours; on hair-thin bars they would hide the bar.
+                edge = {"edgecolor": "white", "lw": 0.7} if width > panel.length / 150 else {"edgecolor": "none"}
+                axes.broken_barh([(found.start_s, width)], (row + bottom, height), facecolor=paint, **edge)
+        if levels[label]:
+            bottom, height = strips[0]
+            _write_best_score(axes, panel, levels[label][0][0], row + bottom + height / 2, top)
+    shown = sum(len(level) for found in levels.values() for level in found)
+    return sum(d.label in rows for d in panel.detections) - shown
 
 
-def _write_best_score(axes: Any, panel: TimelinePanel, label: str, height: float, top: float) -> None:
-    found = max((d for d in panel.detections if d.label == label), key=lambda d: d.score, default=None)
-    if found is None or found.end_s - found.start_s < panel.length / 16:
+def stack(detections: Sequence[Detection]) -> list[list[Detection]]:
+    """Detections of one lane in levels without overlaps, the best in the first; what fits in none is left out."""
+    levels: list[list[Detection]] = []
+    for found in sorted(detections, key=lambda d: -d.score):
+        for level in levels:
+            if all(found.end_s <= other.start_s or found.start_s >= other.end_s for other in level):
+                level.append(found)
+                break
+        else:
+            if len(levels) < MAX_LEVELS:
+                levels.append([found])
+    return levels
+
+
+def _strips(levels: int, *, with_truth: bool) -> list[tuple[float, float]]:
+    """Bottom and height of each level in its lane: the best one high, the others thin below it."""
+    bottom, height = (-0.16, 0.56) if with_truth else (-0.36, 0.72)
+    if levels <= 1:
+        return [(bottom, height)]
+    thin = height / 5
+    first = height - thin * (levels - 1)
+    return [(bottom, first), *((bottom + first + thin * index, thin) for index in range(levels - 1))]
+
+
+def _write_best_score(axes: Any, panel: TimelinePanel, found: Detection, height: float, top: float) -> None:
+    if found.end_s - found.start_s < panel.length / 16:
         return
-    colour = "white" if _opacity(found.score, top) > 0.55 else INK
     axes.text(
         (found.start_s + found.end_s) / 2,
         height,
@@ -175,7 +194,7 @@ def _write_best_score(axes: Any, panel: TimelinePanel, label: str, height: float
         ha="center",
         va="center_baseline",
         fontsize=7.5,
-        color=colour,
+        color="white" if _opacity(found.score, top) > 0.55 else INK,
     )
 
 
@@ -220,10 +239,12 @@ def shorten_name(name: str, width: int = NAME_WIDTH) -> str:
     return printable[: width // 2] + "…" + printable[-(width - width // 2 - 1) :]
 
 
-def _summary(panel: TimelinePanel, hidden: int) -> str:
+def _summary(panel: TimelinePanel, hidden: int, covered: int) -> str:
     parts = [_count(len(panel.detections), "detection")]
     if panel.truth is not None:
         parts.append(_count(len(panel.truth), "true instance"))
+    if covered:
+        parts.append(f"{covered} weaker overlapping ones not shown")
     if hidden:
         parts.append(f"{hidden} more {'class' if hidden == 1 else 'classes'} not shown")
     return ", ".join(parts)

@@ -1,0 +1,195 @@
+"""`stale-edge compare`: what a change of precision or export means in the task's own units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stale_edge.cli.console import Reporter
+from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.video_inputs import (
+    AnnotationsFile,
+    Clock,
+    Fps,
+    Hop,
+    MinScore,
+    Provider,
+    Stride,
+    Threads,
+    Top,
+    Window,
+    find_videos,
+)
+from stale_edge_runtime.errors import BadDataError, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from stale_edge.cli.detection_run import Outcome
+    from stale_edge_runtime.annotations import Annotations
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound that the user set on one figure of the comparison."""
+
+    option: str
+    """The option that set it."""
+    figure: str
+    """Key of the figure."""
+    bound: float | None
+    """The bound; None where the option was not given."""
+    at_least: bool = False
+    """Whether the figure must reach the bound, rather than stay within it."""
+
+    def broken_by(self, figures: dict[str, Any]) -> str:
+        """What is wrong, or nothing; a figure that does not exist breaks no bound."""
+        value = figures[self.figure]
+        if self.bound is None or value is None:
+            return ""
+        if (value < self.bound) if self.at_least else (value > self.bound):
+            return f"{self.figure} is {value:.4g}, {self.option} {self.bound:g}"
+        return ""
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.onnx", help="The model to measure against.")],
+    b: Annotated[Path, typer.Argument(metavar="B.onnx", help="The model that changed.")],
+    features: Annotated[
+        list[str],
+        typer.Option(
+            "--features", "-f", metavar="FEATURES", help="Files, folders or globs, as for `detect`; repeatable."
+        ),
+    ],
+    annotations: AnnotationsFile = None,
+    min_matched: Annotated[float | None, typer.Option(min=0, max=1, help="Least share of detections matched.")] = None,
+    max_shift_s: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="Largest 95th percentile of the boundary shift.")
+    ] = None,
+    max_flips: Annotated[float | None, typer.Option(min=0, max=1, help="Largest share of class flips.")] = None,
+    min_rank: Annotated[float | None, typer.Option(min=-1, max=1, help="Least rank correlation of scores.")] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Largest drop of average mAP from A to B, as a fraction.")
+    ] = None,
+    fps: Fps = None,
+    stride: Stride = None,
+    window: Window = None,
+    hop: Hop = None,
+    top: Top = None,
+    min_score: MinScore = 0.0,
+    threads: Threads = 1,
+    provider: Provider = "cpu",
+    json: JsonToStdout = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare the detections of two models on the same videos.
+
+    Exits with 65 when a figure is beyond a bound that was given.
+    """
+    from stale_edge.cli.detection_run import DetectionRun, open_detector, run_all
+    from stale_edge_runtime.annotations import read_annotations
+    from stale_edge_runtime.windows import WindowPlan
+
+    reporter = Reporter(quiet=quiet)
+    if hop and not window:
+        raise UsageError("--hop", "moves windows, and there are none", "give --window as well")
+    if max_drop is not None and annotations is None:
+        raise UsageError("--max-drop", "needs ground truth", "give --ground-truth as well")
+    videos = find_videos(features)
+    truth = None if annotations is None else read_annotations(annotations)
+    plan = WindowPlan.of(window, hop) if window else None
+    detector = open_detector(a, threads, provider)
+    clock = Clock.of(detector.info, truth, fps, stride)
+    run = DetectionRun(detector, clock, plan, top=top, min_score=min_score)
+    first = run_all(run, videos, reporter, label=a.name)
+    run = replace(run, detector=open_detector(b, threads, provider))
+    second = run_all(run, videos, reporter, label=b.name)
+    figures = {"unit": clock.unit, **_figures(first, second, truth, a)}
+    limits = (
+        Limit("--min-matched", "matched_share", min_matched, at_least=True),
+        Limit("--max-shift-s", "shift_p95", max_shift_s),
+        Limit("--max-flips", "flip_share", max_flips),
+        Limit("--min-rank", "rank_correlation", min_rank, at_least=True),
+        Limit("--max-drop", "map_drop", max_drop),
+    )
+    broken = [problem for limit in limits if (problem := limit.broken_by(figures))]
+    if json:
+        reporter.result_json({"a": str(a), "b": str(b), **figures, "broken": broken})
+    else:
+        reporter.result(_table(figures, a, b))
+    failed = first.with_failures_of(second).report_failures(reporter)
+    if broken:
+        raise BadDataError(b, "; ".join(broken), f"it does not agree with {a}")
+    if failed:
+        raise typer.Exit(failed)
+
+
+def _figures(first: Outcome, second: Outcome, truth: Annotations | None, a: Path) -> dict[str, Any]:
+    """The figures of the comparison, over the videos that both models could use."""
+    from stale_edge_runtime.agreement import Agreement, agreement
+
+    both = [video_id for video_id in first.results if video_id in second.results]
+    if not both:
+        raise BadDataError(a, "shares no usable video with the other model", "see the errors above")
+    total = Agreement.total(agreement(first.results[video], second.results[video]) for video in both)
+    maps = _average_maps(first, second, truth, both)
+    return {
+        "videos": total.videos,
+        "detections_a": total.detections[0],
+        "detections_b": total.detections[1],
+        "matched_share": total.matched_share,
+        "shift_median": total.shift_median_s,
+        "shift_p95": total.shift_p95_s,
+        "class_flips": total.flips,
+        "flip_share": total.flip_share,
+        "rank_correlation": total.rank_correlation,
+        "map_a": maps[0] if maps else None,
+        "map_b": maps[1] if maps else None,
+        "map_drop": maps[0] - maps[1] if maps else None,
+    }
+
+
+def _average_maps(
+    first: Outcome, second: Outcome, truth: Annotations | None, videos: list[str]
+) -> tuple[float, float] | None:
+    """Average mAP of both on the annotated ones of these videos; None without ground truth."""
+    if truth is None:
+        return None
+    from stale_edge_runtime.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, evaluate
+
+    wanted = frozenset(videos)
+    judged = replace(truth, videos=tuple(video for video in truth.videos if video.id in wanted))
+    tious = THUMOS_TIOUS if judged.is_thumos else ACTIVITYNET_TIOUS
+    known = {video.id for video in judged.videos}
+    results = [{video: outcome.results[video] for video in videos if video in known} for outcome in (first, second)]
+    return evaluate(judged, results[0], tious).average_map, evaluate(judged, results[1], tious).average_map
+
+
+ROWS = (
+    ("detections matched (same class, tIoU 0.95)", "matched_share", "{:.1%}"),
+    ("boundary shift, median ({unit})", "shift_median", "{:.3f}"),
+    ("boundary shift, 95th percentile ({unit})", "shift_p95", "{:.3f}"),
+    ("class flips (same place, another class)", "class_flips", "{}"),
+    ("class flips, share of pairs", "flip_share", "{:.1%}"),
+    ("order of scores (Kendall, 1 is unchanged)", "rank_correlation", "{:.3f}"),
+    ("average mAP of A", "map_a", "{:.2%}"),
+    ("average mAP of B", "map_b", "{:.2%}"),
+    ("drop of average mAP from A to B", "map_drop", "{:+.2%}"),
+)
+"""What is shown: name, figure, form."""
+
+
+def _table(figures: dict[str, Any], a: Path, b: Path) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    counts = f"{figures['videos']} videos, {figures['detections_a']} and {figures['detections_b']} detections"
+    table = Table("figure", title=f"{escape(b.name)} against {escape(a.name)}: {counts}")
+    table.add_column("value", justify="right")
+    for name, figure, form in ROWS:
+        if figures[figure] is not None:
+            table.add_row(name.format(unit=figures["unit"]), form.format(figures[figure]))
+    return table

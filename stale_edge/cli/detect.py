@@ -1,0 +1,297 @@
+"""`stale-edge detect`: from feature files, or a stream of features, to detections."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stale_edge.cli.console import Reporter
+from stale_edge.cli.options import Quiet  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.video_inputs import (
+    AnnotationsFile,
+    Clock,
+    Fps,
+    Hop,
+    MinScore,
+    Provider,
+    Stride,
+    Threads,
+    Top,
+    Window,
+    find_videos,
+)
+from stale_edge_runtime.errors import UsageError, writing_error
+
+if TYPE_CHECKING:
+    from stale_edge.cli.detection_run import DetectionRun, Outcome
+    from stale_edge_runtime.annotations import Annotations
+    from stale_edge_runtime.decoding import Detection
+
+STDOUT = Path("-")
+FOLLOW_WINDOW = 200
+TABLE_ROWS = 10
+
+
+class Format(StrEnum):
+    """Kinds of result files."""
+
+    JSON = "json"
+    CSV = "csv"
+
+
+class Compat(StrEnum):
+    """Published behaviours that can be asked for."""
+
+    STALE = "stale"
+
+
+def detect(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="File from `export` or `quantize`.")],
+    features: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FEATURES…",
+            help="Feature files, folders (the .npy and .npz files right inside, not in folders below), or globs.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Result file, .json or .csv; - for stdout."),
+    ] = None,
+    file_format: Annotated[
+        Format | None, typer.Option("--format", help="Of the result; by default from its name, else JSON.")
+    ] = None,
+    annotations: AnnotationsFile = None,
+    fps: Fps = None,
+    stride: Stride = None,
+    window: Window = None,
+    hop: Hop = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="Read snippets from stdin as they arrive (float32, little-endian, one row after the other) and "
+            f"print detections as they settle, one JSON object a line. Windows of {FOLLOW_WINDOW} unless --window is "
+            "given.",
+        ),
+    ] = False,
+    external: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Score enhancement by an external classifier's scores; recorded in the result."
+        ),
+    ] = None,
+    compat: Annotated[Compat | None, typer.Option(help="Decode as the published code does, defects included.")] = None,
+    text_embeddings: Annotated[
+        Path | None, typer.Option(metavar="FILE.npy", help="What an open-vocabulary model looks for: classes x width.")
+    ] = None,
+    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Names of these classes, one a line.")] = None,
+    top: Top = None,
+    min_score: MinScore = 0.0,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw a timeline of the videos, .png or .svg.")
+    ] = None,
+    max_memory: Annotated[
+        float | None, typer.Option(metavar="MB", help="Refuse a video predicted to need more memory.")
+    ] = None,
+    threads: Threads = 1,
+    provider: Provider = "cpu",
+    quiet: Quiet = False,
+) -> None:
+    """Find actions in videos, given their features.
+
+    A file's name without `v_` and ending is the video's id. One bad file never stops the others: it is listed at
+    the end, and the exit code is 65.
+    """
+    from stale_edge.cli.detection_run import DetectionRun, open_detector, run_all
+    from stale_edge_runtime.annotations import read_annotations
+    from stale_edge_runtime.enhancement import read_external
+    from stale_edge_runtime.windows import WindowPlan
+
+    reporter = Reporter(quiet=quiet)
+    whole_results = {
+        "FEATURES": features,
+        "--output": output,
+        "--picture": picture,
+        "--external": external,
+        "--annotations": annotations,
+    }
+    _check_options(follow, compat, window, hop, whole_results)
+    kind = _format(output, file_format)
+    videos = [] if follow else find_videos(features or [])
+    _check_outputs(output, picture, len(videos))
+    detector = open_detector(model, threads, provider, text_embeddings, classes, max_memory)
+    truth = None if annotations is None else read_annotations(annotations)
+    clock = Clock.of(detector.info, truth, fps, stride)
+    plan = WindowPlan.of(window or FOLLOW_WINDOW, hop) if window or follow else None
+    scores = None if external is None else read_external(external)
+    run = DetectionRun(detector, clock, plan, compat, scores, top, min_score)
+    reporter.note(f"times are in {clock.source}")
+    if follow:
+        _follow(run)
+        return
+    outcome = run_all(run, videos, reporter)
+    record = _record(run, model, truth, external, outcome, reporter)
+    _write(output, kind, outcome, record, reporter)
+    if picture is not None:
+        _draw(picture, run, outcome)
+    if code := outcome.report_failures(reporter):
+        raise typer.Exit(code)
+
+
+def _check_options(
+    follow: bool, compat: Compat | None, window: int | None, hop: int | None, whole_results: dict[str, Any]
+) -> None:
+    """Refuse options that do not go together."""
+    if follow and (given := [name for name, value in whole_results.items() if value]):
+        raise UsageError("--follow", f"does not go with {' or '.join(given)}", "a stream has no end to wait for")
+    if not follow and not whole_results["FEATURES"]:
+        raise UsageError("FEATURES", "are missing", "name feature files or folders, or use --follow")
+    if compat and (follow or window):
+        raise UsageError("--compat", "decodes whole videos, as the published code does", "leave out windows")
+    if hop and not (window or follow):
+        raise UsageError("--hop", "moves windows, and there are none", "give --window as well")
+
+
+def _format(output: Path | None, wanted: Format | None) -> Format:
+    by_name = Format.CSV if output is not None and output.suffix.lower() == ".csv" else Format.JSON
+    return wanted or by_name
+
+
+def _check_outputs(output: Path | None, picture: Path | None, videos: int) -> None:
+    """Find out that an output cannot be written before the work, not after it."""
+    if picture is not None:
+        from stale_edge.cli.timeline_plot import check_picture
+
+        check_picture(picture, videos)
+    for target in (output, picture):
+        if target is None or target == STDOUT:
+            continue
+        try:
+            tempfile.TemporaryFile(dir=target.parent).close()
+        except OSError as error:
+            raise writing_error(target, error) from error
+
+
+def _follow(run: DetectionRun) -> None:
+    """Print detections of a stream as they settle, one JSON object a line."""
+    from stale_edge_runtime.stream import DetectionStream, read_rows
+
+    if run.plan is None:
+        raise AssertionError("a stream runs in windows")
+    stream = DetectionStream(run.detect_piece, run.plan, run.clock.snippet_s or 1.0)
+    try:
+        for rows in read_rows(sys.stdin.buffer, run.detector.info.feature_dim):
+            _say(run.select(stream.push(rows)))
+    finally:
+        if not isinstance(sys.exc_info()[1], KeyboardInterrupt | BrokenPipeError):
+            _say(run.select(stream.finish()))
+
+
+def _say(settled: list[Detection]) -> None:
+    for found in settled:
+        row = {"label": found.label, "score": found.score, "segment": [found.start_s, found.end_s]}
+        sys.stdout.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+    if settled:
+        sys.stdout.flush()
+
+
+def _record(
+    run: DetectionRun,
+    model: Path,
+    truth: Annotations | None,
+    external: Path | None,
+    outcome: Outcome,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """What goes into the result file's `external_data`: what made the detections."""
+    from stale_edge_runtime.results import MODEL, SCORE_ENHANCEMENT
+
+    info = run.detector.info
+    record: dict[str, Any] = {
+        MODEL: {"file": model.name, "precision": str(info.precision), "untrained": info.untrained},
+        "time_unit": run.clock.unit,
+    }
+    if info.untrained:
+        reporter.warn(f"{model} has untrained weights: what it finds means nothing")
+    if run.compat:
+        record["compat"] = run.compat
+    if run.external is not None and external is not None:
+        labels = {
+            video.id: {instance.label for instance in video.instances}
+            for video in (truth.videos if truth else ())
+            if video.id in outcome.results
+        }
+        accuracy = run.external.accuracy(labels)
+        known = sum(run.external.best(video) is not None for video in outcome.results)
+        shown = "" if accuracy is None else f"; its top-1 accuracy on them is {accuracy:.1%}"
+        reporter.note(f"score enhancement from {external} for {known} of {len(outcome.results)} videos{shown}")
+        record[SCORE_ENHANCEMENT] = {"source": external.name, "videos": known, "top1_accuracy": accuracy}
+    return record
+
+
+def _write(output: Path | None, kind: Format, outcome: Outcome, record: dict[str, Any], reporter: Reporter) -> None:
+    if output is None:
+        reporter.result(_table(outcome, record["time_unit"]))
+        reporter.note(f"{_counted(outcome)}, the best {TABLE_ROWS} of each shown; -o FILE writes all")
+        return
+    if output != STDOUT:
+        _write_file(output, kind, outcome, record)
+        reporter.note(f"wrote {output}: {_counted(outcome)}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "results"
+        _write_file(target, kind, outcome, record)
+        sys.stdout.write(target.read_text(encoding="utf-8"))
+
+
+def _write_file(target: Path, kind: Format, outcome: Outcome, record: dict[str, Any]) -> None:
+    from stale_edge_runtime.results import write_results, write_results_csv
+
+    if kind is Format.CSV:
+        write_results_csv(target, outcome.results)
+    else:
+        write_results(target, outcome.results, external=record)
+
+
+def _counted(outcome: Outcome) -> str:
+    return f"{sum(map(len, outcome.results.values()))} detections in {len(outcome.results)} videos"
+
+
+def _table(outcome: Outcome, unit: str) -> Any:
+    """The best detections of every video, for reading."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for heading in ("video", "label"):
+        table.add_column(heading)
+    for heading in (f"start ({unit})", f"end ({unit})", "score"):
+        table.add_column(heading, justify="right")
+    for video_id, found in outcome.results.items():
+        for d in found[:TABLE_ROWS]:
+            table.add_row(escape(video_id), escape(d.label), f"{d.start_s:.2f}", f"{d.end_s:.2f}", f"{d.score:.3f}")
+    return table
+
+
+def _draw(picture: Path, run: DetectionRun, outcome: Outcome) -> None:
+    from stale_edge.cli.timeline_plot import TimelinePanel, write_timeline
+    from stale_edge.cli.video_inputs import SECONDS
+
+    panels = [
+        TimelinePanel(
+            video_id=video_id,
+            length=outcome.lengths[video_id],
+            detections=found,
+            truth=run.clock.truth(video_id),
+            in_seconds=run.clock.unit == SECONDS,
+        )
+        for video_id, found in outcome.results.items()
+    ]
+    write_timeline(picture, panels)
