@@ -124,6 +124,7 @@ def read_results(path: Path) -> Results:
     external = content.get("external_data") or {}
     if not isinstance(external, dict):
         raise BadDataError(path, "'external_data' is not an object", "correct it or leave it out")
+    _json(path, external)
     detections: dict[str, tuple[Detection, ...]] = {}
     for video, rows in content["results"].items():
         _check_id(path, video)
@@ -179,7 +180,10 @@ def _check_id(path: Path, video: str) -> None:
 
 
 def _json(path: Path, value: Any) -> str:
+    """JSON text that UTF-8 can carry."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (ValueError, TypeError) as error:
-        raise BadDataError(path, f"not written: {error}") from error
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadDataError(path, f"cannot hold such values ({error})") from error
+    return text

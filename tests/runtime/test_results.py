@@ -1,0 +1,158 @@
+"""Result files: what is written is read back, and nothing else is taken."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stale_edge_runtime.decoding import Detection
+from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError
+from stale_edge_runtime.results import (
+    MODEL,
+    SCORE_ENHANCEMENT,
+    VIDEO_ID,
+    read_results,
+    write_results,
+    write_results_csv,
+)
+
+FINITE = st.floats(-1e6, 1e6)
+DETECTIONS = st.builds(
+    lambda start, length, label, score: Detection(start, start + length, label, score),
+    FINITE,
+    st.floats(0, 1e6),
+    st.text(min_size=1, max_size=20).filter(str.isprintable),
+    FINITE,
+)
+RESULTS = st.dictionaries(
+    st.from_regex(VIDEO_ID, fullmatch=True), st.lists(DETECTIONS, max_size=4).map(tuple), max_size=4
+)
+GOOD = {"label": "Archery", "score": 0.5, "segment": [1.0, 2.0]}
+
+
+@given(results=RESULTS)
+def test_what_is_written_is_read_back(results, tmp_path_factory):
+    path = tmp_path_factory.mktemp("results") / "r.json"
+    write_results(path, results)
+    assert read_results(path).detections == results
+
+
+def test_schema_is_the_official_one(tmp_path):
+    path = tmp_path / "r.json"
+    write_results(path, {"a": [Detection(1.0, 2.5, "Long jump", 0.25)], "b": []}, external={MODEL: {"sha256": "00"}})
+    assert json.loads(path.read_text()) == {
+        "version": "VERSION 1.3",
+        "results": {"a": [{"label": "Long jump", "score": 0.25, "segment": [1.0, 2.5]}], "b": []},
+        "external_data": {MODEL: {"sha256": "00"}},
+    }
+
+
+def test_numbers_of_numpy_are_written_as_numbers(tmp_path):
+    path = tmp_path / "r.json"
+    write_results(path, {"a": [Detection(np.float32(1), np.float64(2), "x", np.float32(0.5))]})
+    assert read_results(path).detections == {"a": (Detection(1.0, 2.0, "x", 0.5),)}
+
+
+def test_csv_has_a_line_for_each_detection(tmp_path):
+    path = tmp_path / "r.csv"
+    write_results_csv(path, {"a": [Detection(1.0, 2.5, 'Clean, "jerk"', 0.25)], "b": []})
+    assert path.read_text() == 'video,start_s,end_s,score,label\na,1.0,2.5,0.25,"Clean, ""jerk"""\n'
+
+
+@pytest.mark.parametrize(
+    ("external", "expected"),
+    [
+        ({}, None),
+        ({SCORE_ENHANCEMENT: None}, None),
+        (
+            {SCORE_ENHANCEMENT: {"source": "cuhk.json", "top1_accuracy": 0.88}},
+            {"source": "cuhk.json", "top1_accuracy": 0.88},
+        ),
+        ({SCORE_ENHANCEMENT: "cuhk.json"}, {"source": "cuhk.json"}),
+    ],
+)
+def test_score_enhancement_is_remembered(tmp_path, external, expected):
+    write_results(tmp_path / "r.json", {}, external=external)
+    assert read_results(tmp_path / "r.json").score_enhancement == expected
+
+
+@pytest.mark.parametrize(
+    ("results", "external", "word"),
+    [
+        ({"a": [Detection(2.0, 1.0, "x", 0.5)]}, {}, "ends at 1.0 before it starts at 2.0"),
+        ({"a": [Detection(1.0, 2.0, "x", float("nan"))]}, {}, "score that is not finite"),
+        ({"a": [Detection(1.0, 2.0, "", 0.5)]}, {}, "label"),
+        ({"a": [Detection(1.0, 2.0, "\ud800", 0.5)]}, {}, "label"),
+        ({"../a": []}, {}, "'../a'"),
+        ({"": []}, {}, "video id"),
+        ({}, {"x": float("inf")}, "cannot hold"),
+        ({}, {"x": object()}, "cannot hold"),
+        ({}, {"x": "\ud800"}, "cannot hold"),
+    ],
+)
+def test_what_no_reader_takes_is_not_written(tmp_path, results, external, word):
+    path = tmp_path / "r"
+    path.write_text("old")
+    with pytest.raises(BadDataError, match=word):
+        write_results(path, results, external=external)
+    if results:
+        with pytest.raises(BadDataError, match=word):
+            write_results_csv(path, results)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["r"]
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(CannotWriteError, match="nowhere"):
+        write_results(tmp_path / "nowhere" / "r.json", {})
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ("", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"results": {"a": []', "is not JSON"),
+        ("[]", "no object 'results'"),
+        ("{}", "no object 'results'"),
+        ('{"results": []}', "no object 'results'"),
+        ('{"results": {}, "external_data": [1]}', "external_data"),
+        ('{"results": {}, "external_data": {"x": 1e999}}', "cannot hold"),
+        ('{"results": {}, "external_data": {"x": "\\ud800"}}', "cannot hold"),
+        ('{"results": {"a": [], "a": []}}', "'a' twice"),
+        ('{"results": {"a/b": []}}', "'a/b'"),
+        ('{"results": {"a": {}}}', "not a list"),
+        ('{"results": {"a": [1]}}', "detection 0 is not in the schema"),
+        ('{"results": {"a": ["text"]}}', "detection 0 is not in the schema"),
+        ('{"results": {"a": [{"label": "x", "score": 1}]}}', "detection 0 is not in the schema"),
+        (GOOD | {"segment": [1, 2, 3]}, "detection 1 is not in the schema"),
+        (GOOD | {"segment": 7}, "detection 1 is not in the schema"),
+        (GOOD | {"segment": ["1", "2"]}, "start that is not a number"),
+        (GOOD | {"segment": [True, 2]}, "start that is not a number"),
+        (GOOD | {"segment": [0, 10**400]}, "end too large"),
+        (GOOD | {"segment": [2, 1]}, "ends at 1 before it starts at 2"),
+        (GOOD | {"score": None}, "score that is not a number"),
+        (GOOD | {"label": 3}, "label"),
+        (GOOD | {"label": "x" * 501}, "label"),
+        (GOOD | {"label": "a\nb"}, "label"),
+        ('{"results": {"a": [{"label": "x", "score": 1e999, "segment": [0, 1]}]}}', "score that is not finite"),
+        ('{"results": {"a": [{"label": "x", "score": NaN, "segment": [0, 1]}]}}', "holds NaN"),
+    ],
+)
+def test_hostile_files_are_refused_by_name(tmp_path, content, word):
+    path = tmp_path / "hostile.json"
+    path.write_text(content if isinstance(content, str) else json.dumps({"results": {"a": [GOOD, content]}}))
+    with pytest.raises(BadDataError) as caught:
+        read_results(path)
+    assert "hostile.json" in str(caught.value)
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(InputMissingError, match=r"none\.json"):
+        read_results(tmp_path / "none.json")
