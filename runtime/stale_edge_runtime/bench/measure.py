@@ -81,6 +81,8 @@ class Effort:
     """Fewest turns of each contender, however slow; even, so that every A B has its B A."""
     turn_s: float = 0.05
     """A fast contender runs several times in one turn, up to about this long."""
+    turn_share: float = 0.2
+    """Or this share of the slowest contender's run, where that is longer."""
     max_turn_runs: int = 16
     """Most runs in one turn."""
     max_rounds: int = 200
@@ -114,7 +116,7 @@ def time_together(forwards: Sequence[Callable[[], object]], effort: Effort) -> l
     """
     with _no_garbage_collection():
         warm = [warm_up(forward, effort.seconds) if effort.warm_up else (0, 0.0) for forward in forwards]
-        turns = [_turn_runs(best_s, effort) for _, best_s in warm]
+        turns = _turn_runs([best_s for _, best_s in warm], effort)
         rounds: list[list[list[float]]] = [[] for _ in forwards]
         deadline = time.perf_counter() + effort.seconds * len(forwards)
         done = 0
@@ -154,10 +156,12 @@ def _enough(rounds: int, time_is_up: bool, effort: Effort) -> bool:
     return rounds >= effort.max_rounds or (time_is_up and rounds >= effort.min_rounds)
 
 
-def _turn_runs(best_s: float, effort: Effort) -> int:
-    if effort.runs is not None or best_s <= 0:
-        return 1
-    return max(1, min(effort.max_turn_runs, round(effort.turn_s / best_s)))
+def _turn_runs(best_s: Sequence[float], effort: Effort) -> list[int]:
+    """Runs of each contender in one turn, from the best time of each."""
+    if effort.runs is not None:
+        return [1] * len(best_s)
+    turn_s = max(effort.turn_s, effort.turn_share * max(best_s))
+    return [max(1, min(effort.max_turn_runs, round(turn_s / max(best, 1e-9)))) for best in best_s]
 
 
 def _time_ms(forward: Callable[[], object]) -> float:
