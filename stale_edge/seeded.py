@@ -33,7 +33,7 @@ def seeded_values(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
         float32 array of that shape.
     """
     if name.endswith(".logit_scale"):
-        return np.float32(math.log(100.0)).reshape(shape)
+        return np.full(shape, math.log(100.0), dtype=np.float32)
     generator = np.random.default_rng([zlib.crc32(name.encode()), seed])
     values = generator.standard_normal(shape)
     if len(shape) >= 2:

@@ -1,11 +1,20 @@
-"""Fixtures that all test folders share."""
+"""Fixtures that all test folders share. Torch is imported inside them: the runtime's tests run without it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stale_edge.checkpoint import Checkpoint
+    from stale_edge.config import ModelConfig
+
+TINY_CLASSES = ("Archery", "Long jump", "Doing kickboxing", "Rock climbing")
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +24,46 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip("needs the shared/ folder beside the project (or $STALE_EDGE_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ModelConfig:
+    """Sizes of a network that exports in seconds."""
+    from stale_edge.config import ModelConfig, TextConfig
+
+    text = TextConfig(width=16, layers=2, heads=2, hidden=32)
+    return ModelConfig(feature_dim=32, anchors=10, heads=2, mask_channels=16, text=text)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_config: ModelConfig) -> Checkpoint:
+    """A tiny network with four classes, passed off as converted."""
+    from stale_edge.checkpoint import Checkpoint
+    from stale_edge.seeded import seeded_network
+
+    origin = {"source": "published", "sha256": "0" * 64}
+    return Checkpoint(seeded_network(tiny_config, 3), TINY_CLASSES, origin)
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny network as a checkpoint file."""
+    from stale_edge.checkpoint import save_checkpoint
+
+    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
+    save_checkpoint(path, tiny_checkpoint)
+    return path
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a `stale-edge` command line in this process; gives exit code, stdout and stderr."""
+    from stale_edge.cli.app import run
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = run([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
