@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.segments import FloatArray, IntArray, paired_tiou
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from stale_edge_runtime.decoding import Detection
 
 UNMATCHED: Final = -1
-_PAIRS_AT_ONCE: Final = 1 << 21
+MAX_PAIRS: Final = 1 << 23
+"""Small files can hold any number of pairs; beyond these memory would run out."""
+_PAIRS_AT_ONCE: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -130,15 +133,22 @@ def overlapping(detections: Columns, instances: Columns, min_tiou: float, *, sam
         instances: Any order.
         min_tiou: Above 0; pairs below it are left out.
         same_class: Whether the two must be of one class.
+
+    Raises:
+        BadDataError: There are more than `MAX_PAIRS`; a whole validation set has less than a tenth of it.
     """
     videos = 1 + max(detections.video.max(initial=0), instances.video.max(initial=0))
     groups = [columns.label * (videos * same_class) + columns.video for columns in (detections, instances)]
     by_group = np.argsort(groups[1], kind="stable")
     first = np.searchsorted(groups[1][by_group], groups[0], side="left")
     counts = np.searchsorted(groups[1][by_group], groups[0], side="right") - first
-    found = [
-        _pairs_of_block(detections, instances, by_group, first, counts, rows, min_tiou) for rows in _blocks(counts)
-    ]
+    found, total = [], 0
+    for rows in _blocks(counts):
+        found.append(_pairs_of_block(detections, instances, by_group, first, counts, rows, min_tiou))
+        total += len(found[-1][0])
+        if total > MAX_PAIRS:
+            problem = f"more than {MAX_PAIRS:,} pairs of a detection and an instance overlap"
+            raise BadDataError("results", problem, "keep fewer detections of a video")
     detection, instance, tiou = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.lexsort((-instance, -tiou, detection))
     return Pairs(detection[order], instance[order], tiou[order])

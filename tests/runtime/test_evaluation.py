@@ -283,6 +283,12 @@ def test_unknown_compat_is_refused():
         evaluate(ground_truth({"a": [(0, 1, "x")]}), {}, compat="other")
 
 
+def test_a_small_file_cannot_ask_for_all_memory():
+    truth = ground_truth({"a": [(0, 10, "x")] * 3000})
+    with pytest.raises(BadDataError, match="keep fewer detections"):
+        evaluate(truth, {"a": [Detection(0, 10, "x", 0.5)] * 3000})
+
+
 @pytest.mark.slow
 def test_a_whole_validation_set_takes_seconds():
     random_ = random.Random(0)
