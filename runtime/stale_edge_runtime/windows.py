@@ -223,8 +223,8 @@ class WindowMerger:
         spans, past = _spans(live), _spans(settled)
         reaches = past[:, None, 1] > spans[None, :, 0]  # [settled, live]
         long_enough = 2 * (past[:, 1] - past[:, 0])[:, None] >= (spans[:, 1] - spans[:, 0])[None, :]
-        useful = (reaches & long_enough).any(axis=1)
-        self._settled[label] = [track for track, wanted in zip(settled, useful, strict=True) if wanted]
+        useful = np.flatnonzero((reaches & long_enough).any(axis=1))
+        self._settled[label] = [settled[index] for index in useful]
 
 
 def _same_action(earlier: _Track, later: _Track) -> _Track:

@@ -74,8 +74,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         outcome = get_command(app).main(args=words, prog_name="stale-edge", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted; outputs already there are unchanged")
-        return EXIT_INTERRUPTED
+        outcome = EXIT_INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -89,6 +88,8 @@ def run(arguments: Sequence[str]) -> int:
             raise
         _say(f"error: {error.format_message()}; see --help")
         return EXIT_USAGE
+    if outcome == EXIT_INTERRUPTED:  # some versions of typer turn Ctrl-C into its exit code themselves
+        _say("interrupted; outputs already there are unchanged")
     return outcome if isinstance(outcome, int) else 0
 
 

@@ -94,13 +94,13 @@ def compare(
     from stale_edge_runtime.windows import WindowPlan
 
     reporter = Reporter(quiet=quiet)
-    if hop and not window:
+    if hop is not None and window is None:
         raise UsageError("--hop", "moves windows, and there are none", "give --window as well")
     if max_drop is not None and annotations is None:
         raise UsageError("--max-drop", "needs ground truth", "give --ground-truth as well")
     videos = find_videos(features)
     truth = None if annotations is None else read_annotations(annotations)
-    plan = WindowPlan.of(window, hop) if window else None
+    plan = None if window is None else WindowPlan.of(window, hop)
     detector = open_detector(a, threads, provider)
     clock = Clock.of(detector.info, truth, fps, stride)
     run = DetectionRun(detector, clock, plan, top=top, min_score=min_score)

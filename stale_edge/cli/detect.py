@@ -129,7 +129,8 @@ def detect(
     detector = open_detector(model, threads, provider, text_embeddings, classes, max_memory)
     truth = None if annotations is None else read_annotations(annotations)
     clock = Clock.of(detector.info, truth, fps, stride)
-    plan = WindowPlan.of(window or FOLLOW_WINDOW, hop) if window or follow else None
+    window = FOLLOW_WINDOW if follow and window is None else window
+    plan = None if window is None else WindowPlan.of(window, hop)
     scores = None if external is None else read_external(external)
     run = DetectionRun(detector, clock, plan, compat, scores, top, min_score)
     reporter.note(f"times are in {clock.source}")
@@ -153,9 +154,9 @@ def _check_options(
         raise UsageError("--follow", f"does not go with {' or '.join(given)}", "a stream has no end to wait for")
     if not follow and not whole_results["FEATURES"]:
         raise UsageError("FEATURES", "are missing", "name feature files or folders, or use --follow")
-    if compat and (follow or window):
+    if compat and (follow or window is not None):
         raise UsageError("--compat", "decodes whole videos, as the published code does", "leave out windows")
-    if hop and not (window or follow):
+    if hop is not None and window is None and not follow:
         raise UsageError("--hop", "moves windows, and there are none", "give --window as well")
 
 
