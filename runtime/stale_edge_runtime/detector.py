@@ -230,21 +230,22 @@ class Detector:
         except ORT_ERRORS as error:
             problem = f"fails on {len(checked):,} snippets ({short_reason(error)})"
             raise BadDataError(self.path, problem, "use shorter pieces with --window, or export it again") from error
-        outputs = Outputs(*(output[0] for output in found))
-        self._check_outputs(outputs, checked, classes)
-        return outputs
+        return self._checked_outputs(found, checked, classes)
 
     def _memory_limit(self) -> AbstractContextManager[None]:
         if self._max_memory_mb is None or self.provider != "cpu":
             return nullcontext()
         return limited_memory(int(self._max_memory_mb * (1 << 20)))
 
-    def _check_outputs(self, outputs: Outputs, features: NDArray[np.float32], classes: int) -> None:
+    def _checked_outputs(
+        self, found: Sequence[NDArray[np.float32]], features: NDArray[np.float32], classes: int
+    ) -> Outputs:
         snippets = len(features)
-        expected = ((snippets, classes + 1), (self.info.anchors, snippets), (classes,))
-        for name, output, shape in zip(DETECTION_OUTPUTS, outputs, expected, strict=True):
+        expected = ((1, snippets, classes + 1), (1, self.info.anchors, snippets), (1, classes))
+        for name, output, shape in zip(DETECTION_OUTPUTS, found, expected, strict=True):
             if output.shape != shape:
-                raise BadDataError(self.path, f"gives {name} {output.shape}, not {shape}", "export it again")
+                problem = f"gives {name} {list(output.shape)}, not {list(shape)}"
+                raise BadDataError(self.path, problem, "export it again")
             if not np.isfinite(output).all():
                 largest = float(np.abs(features).max())
                 raise BadDataError(
@@ -252,6 +253,7 @@ class Detector:
                     f"gives NaN or infinity in {name} for features up to {largest:.3g}",
                     "features that fit the model are about 10 long; scale these, or try the fp32 file",
                 )
+        return Outputs(*(output[0] for output in found))
 
     def _vocabulary_of(
         self, text_embeddings: NDArray[np.floating[Any]] | None, classes: Sequence[str] | None
