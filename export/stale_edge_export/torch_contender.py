@@ -168,7 +168,7 @@ def ready(network: STALE, precision: Precision) -> nn.Module:
         warnings.simplefilter("ignore")  # it is deprecated, and it is what the thesis measured
         from torch.ao.quantization import quantize_dynamic
 
-        quantised: nn.Module = quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
+        quantised: nn.Module = quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
     return quantised
 
 
