@@ -93,6 +93,8 @@ def bench(
     quiet: Quiet = False,
 ) -> None:
     """Measure time, memory and arithmetic of exported files, taking turns, warmed up at each length."""
+    from stale_edge_runtime.bench.machine import within_memory
+
     _choice("--compare", compare, "torch")
     _choice("--protocol", protocol, "thesis")
     outputs = Outputs(json, csv, plot)
@@ -104,7 +106,8 @@ def bench(
     chosen = choose_providers(providers)
     files = read_models(models, plan.lengths, report)
     with contenders(files, chosen, prompts, compare is not None, checkpoint, report) as entered:
-        result = _measure(entered, plan, compare is not None, report)
+        with within_memory(chosen):
+            result = _measure(entered, plan, compare is not None, report)
     _show(result, outputs, report)
 
 
@@ -173,9 +176,9 @@ def choose_providers(asked: str | None) -> tuple[str, ...]:
         asked: Names separated by commas.
 
     Raises:
-        UnavailableError: One is not known; whether a known one can be had shows when it is opened.
+        UnavailableError: One is not known, or cannot be had here.
     """
-    from stale_edge_runtime.session import PROVIDERS
+    from stale_edge_runtime.session import PROVIDERS, check_provider
     from stale_edge_runtime.session import providers as working
 
     if asked is None:
@@ -184,6 +187,7 @@ def choose_providers(asked: str | None) -> tuple[str, ...]:
     for name in names:
         if name not in PROVIDERS:
             raise UnavailableError(f"provider {name!r}", "is not known", f"use {' or '.join(PROVIDERS)}")
+        check_provider(name)
     return names
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from stale_edge_runtime.bench.records import Ceiling
 from stale_edge_runtime.contract import IR_VERSION, OPSET, Precision
-from stale_edge_runtime.session import _create, _options
+from stale_edge_runtime.session import open_content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,8 +45,7 @@ def measure_ceiling(precision: Precision, threads: int, *, seconds: float = SECO
         seconds: How long to keep trying.
     """
     left, right = _operands(precision)
-    options = _options(threads, optimize=True, reuse_memory=True)
-    session = _create(product_model(precision, right), options, "cpu")
+    session = open_content(product_model(precision, right), subject="matrix product", threads=threads)
     best, runs, end = float("inf"), 0, time.perf_counter() + seconds
     while runs < MIN_RUNS or time.perf_counter() < end:
         begin = time.perf_counter()

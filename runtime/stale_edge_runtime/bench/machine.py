@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import platform
@@ -11,8 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stale_edge_runtime.memory_limit import limited_memory
+from stale_edge_runtime.session import cores
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 FLAGS = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx_vnni", "avx512_vnni", "avx512_bf16",
@@ -60,10 +64,10 @@ def describe_machine(before: LoadReading, after: LoadReading, providers: Sequenc
         "architecture": platform.machine(),
         "cpu_flags": _flags(cpuinfo),
         "cores": os.cpu_count(),
-        "cores_allowed": cores_allowed(),
+        "cores_allowed": cores(),
         "cpu_quota_cores": _quota_cores(),
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
-        "memory_mb": _memory_mb(),
+        "memory_mb": total // 1_000_000 if (total := memory_bytes()) else None,
         "load_1min": [before.load_1min, after.load_1min],
         "busy_percent": _share(before, after, without={3, 4}),
         "steal_percent": _share(before, after, only={7}),
@@ -79,13 +83,6 @@ def describe_machine(before: LoadReading, after: LoadReading, providers: Sequenc
 def cpu_flags() -> list[str]:
     """Flags of the processor that matter for speed, where the system tells them."""
     return _flags(_text("/proc/cpuinfo"))
-
-
-def cores_allowed() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _text(path: str) -> str:
@@ -116,9 +113,22 @@ def _quota_cores() -> float | None:
     return round(int(quota) / int(period), 2) if quota.isdigit() and period.isdigit() else None
 
 
-def _memory_mb() -> int | None:
+def memory_bytes() -> int | None:
+    """Memory of this machine; none where the system cannot tell."""
     match = re.search(r"^MemTotal:\s*(\d+) kB", _text("/proc/meminfo"), re.MULTILINE)
-    return int(match.group(1)) * 1024 // 1_000_000 if match else None
+    return int(match.group(1)) * 1024 if match else None
+
+
+@contextlib.contextmanager
+def within_memory(providers: Sequence[str]) -> Iterator[None]:
+    """Let a file that asks for more memory than the machine has get an error, and not the machine.
+
+    Args:
+        providers: Where files run meanwhile; a driver maps more than it uses, so the limit holds for the CPU alone.
+    """
+    total = memory_bytes() if set(providers) <= {"cpu"} else None
+    with limited_memory(total) if total else contextlib.nullcontext():
+        yield
 
 
 def _share(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stale_edge_runtime.bench.graph_types import read_operands
+from stale_edge_runtime.bench.machine import within_memory
 from stale_edge_runtime.bench.macs import MacCount, count_macs, model_feeds
 from stale_edge_runtime.bench.memory import leave_with_parent, report_cold_start
 from stale_edge_runtime.bench.vocabulary import CLASSES, TOKEN_TABLE, TOKENS, Vocabulary, synthetic_vocabulary
@@ -172,7 +173,8 @@ def main(words: Sequence[str]) -> None:
         session = open_session(model, threads=task.threads, provider=task.provider)
         return _forward(model, session, features, vocabulary)
 
-    report_cold_start(load)
+    with within_memory([task.provider]):
+        report_cold_start(load)
 
 
 if __name__ == "__main__":
