@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 FORMAT = "stale-edge-checkpoint-1"
 MAX_BYTES = 8 << 30
-_METADATA_KEYS = {"format", "config", "classes", "origin"}
+METADATA_KEY = "stale_edge"
+_METADATA_FIELDS = {"format", "config", "classes", "origin"}
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,17 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    # One entry: the library writes several in an order that changes from run to run.
     metadata = {
-        "format": FORMAT,
-        "config": json.dumps(checkpoint.network.config.to_dict()),
-        "classes": json.dumps(list(checkpoint.classes), ensure_ascii=False),
-        "origin": json.dumps(dict(checkpoint.origin), ensure_ascii=False),
+        METADATA_KEY: json.dumps(
+            {
+                "format": FORMAT,
+                "config": checkpoint.network.config.to_dict(),
+                "classes": list(checkpoint.classes),
+                "origin": dict(checkpoint.origin),
+            },
+            ensure_ascii=False,
+        )
     }
     tensors = {name: value.contiguous() for name, value in checkpoint.network.state_dict().items()}
     with atomic_path(path) as temporary:
@@ -220,14 +227,17 @@ def _load_pickle(path: Path) -> tuple[dict[str, Tensor], int | None]:
 
 
 def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[ModelConfig, tuple[str, ...], dict[str, Any]]:
-    if metadata.keys() != _METADATA_KEYS or metadata["format"] != FORMAT:
-        raise BadDataError(path, f"does not say format {FORMAT!r}: not a checkpoint of stale-edge", _RECONVERT)
     try:
-        config = ModelConfig.from_dict(json.loads(metadata["config"]))
-        classes = json.loads(metadata["classes"])
-        origin = json.loads(metadata["origin"])
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        values = json.loads(metadata.get(METADATA_KEY, "null"))
+    except (ValueError, RecursionError) as error:
         raise BadDataError(path, f"metadata cannot be read ({error})", _RECONVERT) from error
+    if not isinstance(values, dict) or values.keys() != _METADATA_FIELDS or values["format"] != FORMAT:
+        raise BadDataError(path, f"does not say format {FORMAT!r}: not a checkpoint of stale-edge", _RECONVERT)
+    classes, origin = values["classes"], values["origin"]
+    try:
+        config = ModelConfig.from_dict(values["config"])
+    except (ValueError, TypeError) as error:
+        raise BadDataError(path, f"metadata 'config' cannot be read ({error})", _RECONVERT) from error
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise BadDataError(path, "metadata 'classes' is not a list of names", _RECONVERT)
     if not isinstance(origin, dict):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stale_edge.config import TextConfig
 
 PROMPT = "a video of action "
+MASKED = -10_000.0
 
 
 def tokenize(class_names: Sequence[str], context: int = 77) -> np.ndarray:
@@ -69,8 +70,10 @@ class TextTower(nn.Module):
             float32 [C, D], pooled at the first end token, not normalised.
         """
         hidden = self.token_embedding(token_ids) + self.position_embedding.weight[: token_ids.shape[1]]  # [C, L, W]
+        # A finite mask: its exponential is zero all the same, and it fits half precision.
+        mask = torch.full((token_ids.shape[1], token_ids.shape[1]), MASKED).triu(1).to(hidden)  # [L, L]
         for layer in self.layers:
-            hidden = layer(hidden)
+            hidden = layer(hidden, mask)
         end = (token_ids == self.end_token).int().argmax(dim=1)  # [C]
         pooled = hidden.gather(1, end[:, None, None].expand(-1, -1, hidden.shape[2])).squeeze(1)  # [C, W]
         embeddings: Tensor = self.projection(self.final_norm(pooled))
@@ -92,18 +95,18 @@ class TextLayer(nn.Module):
         self.expand = nn.Linear(config.width, config.hidden)
         self.contract = nn.Linear(config.hidden, config.width)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """One layer: [C, L, W] to [C, L, W]."""
-        hidden = hidden + self._attend(self.attention_norm(hidden))
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """One layer: [C, L, W] to [C, L, W], with a mask [L, L] added to the attention scores."""
+        hidden = hidden + self._attend(self.attention_norm(hidden), mask)
         inner = self.expand(self.feed_forward_norm(hidden))  # [C, L, hidden]
         contracted: Tensor = self.contract(inner * torch.sigmoid(1.702 * inner))
         return hidden + contracted
 
-    def _attend(self, hidden: Tensor) -> Tensor:
+    def _attend(self, hidden: Tensor, mask: Tensor) -> Tensor:
         query, key, value = (
             part(hidden).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [C, heads, L, W / heads]
             for part in (self.query, self.key, self.value)
         )
-        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         output: Tensor = self.output(attended.transpose(1, 2).flatten(2))
         return output

@@ -1,0 +1,172 @@
+"""int8 and fp16 files run, stay close, are smaller, and say how they were made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from stale_edge_export.quantization.fp16 import check_range
+from stale_edge_export.quantization.harm import measure_harm
+from stale_edge_export.quantization.int8 import TARGETS, this_machine, weight_products
+from stale_edge_export.quantization.quantize import quantize_file
+from stale_edge_runtime.contract import Kind, Precision
+from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.model_file import read_model
+from stale_edge_runtime.session import open_session
+from stale_edge_runtime.synthetic import clip_like_features
+
+TinyExport = Callable[..., Path]
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def files(tiny_export: TinyExport, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny fp32 file and its quantised versions, by precision."""
+    folder = tmp_path_factory.mktemp("quantize")
+    paths = {precision: folder / f"{precision}.onnx" for precision in Precision}
+    paths[Precision.FP32].write_bytes(tiny_export(Kind.BAKED).read_bytes())
+    for precision in (Precision.INT8, Precision.FP16):
+        quantize_file(paths[Precision.FP32], paths[precision], precision)
+    return {str(precision): path for precision, path in paths.items()}
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_runs_at_any_length_and_stays_close(precision: str, files: dict[str, Path]) -> None:
+    before, after = (open_session(read_model(files[name])) for name in ("fp32", precision))
+    for snippets in (1, 2, 3, 99, 100, 101, 257):
+        features = clip_like_features(3, snippets, 32)
+        masks = [session.run(["masks"], {"features": features})[0] for session in (before, after)]
+        assert masks[1].dtype == np.float32
+        assert np.abs(masks[0] - masks[1]).max() < 0.05
+
+
+def test_fp16_is_more_exact_than_int8(files: dict[str, Path]) -> None:
+    features = [clip_like_features(1, 100, 32, seed=seed) for seed in range(4)]
+    harm = {name: measure_harm(read_model(files["fp32"]), read_model(path), features) for name, path in files.items()}
+    errors = {name: item["masks"].relative_error for name, item in harm.items()}
+    assert errors["fp32"] == 0 < errors["fp16"] < errors["int8"] < 0.2
+
+
+def test_recipe_is_recorded(files: dict[str, Path]) -> None:
+    int8 = read_model(files["int8"]).info
+    assert int8.precision is Precision.INT8
+    assert int8.recipe["target"] == "portable"
+    assert "temporal/MatMul_0" in int8.recipe["products"]
+    assert any(name.startswith("mask_head/") for name in int8.recipe["products"])
+    assert 0 < int8.recipe["low_precision_share"] < 1
+    assert set(int8.recipe["harm"]) == {"class_logits", "masks", "video_logits"}
+    fp16 = read_model(files["fp16"]).info
+    assert fp16.recipe["largest_value"]["snippets"] == 8192
+    assert fp16.recipe["largest_value"]["value"] < 65504
+    for name in ("int8", "fp16"):
+        assert read_model(files[name]).info.parity == read_model(files["fp32"]).info.parity
+
+
+def test_is_deterministic(files: dict[str, Path], tmp_path: Path) -> None:
+    for precision in (Precision.INT8, Precision.FP16):
+        quantize_file(files["fp32"], tmp_path / "again.onnx", precision)
+        assert (tmp_path / "again.onnx").read_bytes() == files[str(precision)].read_bytes()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_weights_keep_to_the_range_of_the_target(target: str, files: dict[str, Path], tmp_path: Path) -> None:
+    quantize_file(files["fp32"], tmp_path / "a.onnx", Precision.INT8, cpu=target)
+    weights = [
+        onnx.numpy_helper.to_array(item)
+        for item in onnx.load(tmp_path / "a.onnx").graph.initializer
+        if item.data_type == onnx.TensorProto.INT8 and item.dims and len(item.dims) == 2
+    ]
+    largest = max(int(np.abs(weight.astype(int)).max()) for weight in weights)
+    assert largest == (64 if TARGETS[target].reduce_range else 127)
+
+
+def test_this_machine_is_a_target() -> None:
+    assert this_machine() in TARGETS
+
+
+def test_excluded_products_stay_in_fp32(files: dict[str, Path], tmp_path: Path) -> None:
+    report = quantize_file(files["fp32"], tmp_path / "a.onnx", Precision.INT8, exclude="^temporal/")
+    assert not any(name.startswith("temporal/") for name in report.info.recipe["products"])
+    kept = [node.name for node in onnx.load(tmp_path / "a.onnx").graph.node if node.op_type == "MatMul"]
+    assert "temporal/MatMul_0" in kept
+    assert weight_products(onnx.load(files["fp32"])) == sorted(
+        [*report.info.recipe["products"], *report.info.recipe["kept_fp32"]], key=kept_order(files["fp32"])
+    )
+
+
+def kept_order(path: Path) -> Callable[[str], int]:
+    names = [node.name for node in onnx.load(path).graph.node]
+    return names.index
+
+
+@pytest.mark.parametrize("kind", [Kind.OPEN, Kind.FULL, Kind.TEXT_TOWER])
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP16])
+def test_every_kind(kind: Kind, precision: Precision, tiny_export: TinyExport, tmp_path: Path) -> None:
+    report = quantize_file(tiny_export(kind), tmp_path / "b.onnx", precision)
+    assert report.low_precision_share > 0.1
+    assert all(np.isfinite(item.relative_error) for item in report.harm.values())
+
+
+def test_values_beyond_half_precision_are_refused(files: dict[str, Path]) -> None:
+    model = onnx.load(files["fp32"])
+    features = clip_like_features(1, 50, 32)
+    check_range(model, {"features": features})
+    with pytest.raises(BadDataError, match=r"temporal/.*beyond half precision's 65504; use --int8"):
+        check_range(model, {"features": features * np.float32(1e4)})
+
+
+class TestCommand:
+    def test_names_its_output_after_the_model(self, files: dict[str, Path], command: Command) -> None:
+        code, out, err = command("quantize", files["fp32"], "--int8")
+        made = files["fp32"].with_suffix(".int8.onnx")
+        assert code == 0, err
+        assert "changed decisions" in out
+        assert read_model(made).info.precision is Precision.INT8
+        made.unlink()
+
+    def test_measures_on_given_features(self, files: dict[str, Path], tmp_path: Path, command: Command) -> None:
+        np.save(tmp_path / "v.npy", clip_like_features(1, 20, 32)[0])
+        words = (
+            "quantize",
+            files["fp32"],
+            "--fp16",
+            "-o",
+            tmp_path / "a.onnx",
+            "--features",
+            tmp_path / "v.npy",
+            "--json",
+        )
+        code, out, err = command(*words)
+        assert code == 0, err
+        assert json.loads(out)["recipe"]["harm"]["masks"]["relative_error"] < 0.02
+
+    @pytest.mark.parametrize(
+        ("words", "code", "message"),
+        [
+            (["{fp32}"], 2, "exactly one is needed"),
+            (["{fp32}", "--int8", "--fp16"], 2, "exactly one is needed"),
+            (["{fp32}", "--fp16", "--exclude", "x"], 2, "go with --int8 only"),
+            (["{fp32}", "--int8", "--exclude", "("], 2, "is no regular expression"),
+            (["{fp32}", "--int8", "--exclude", "nothing"], 2, "matches none of temporal/"),
+            (["{fp32}", "--int8", "--target", "z80"], 2, "use auto, vnni"),
+            (["{int8}", "--int8"], 65, "is int8 already"),
+            (["none.onnx", "--int8"], 66, "none.onnx: no such file"),
+            (["{fp32}", "--int8", "-o", "no/a.onnx"], 73, "folder no does not exist"),
+            (["{fp32}", "--int8", "--features", "none.npy"], 66, "none.npy: no such file"),
+        ],
+    )
+    def test_errors(
+        self, words: list[str], code: int, message: str, files: dict[str, Path], command: Command,
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.chdir(tmp_path)
+        found, out, err = command("quantize", *(word.format(**files) for word in words))
+        assert (found, out) == (code, "")
+        assert message in err
+        assert "Traceback" not in err
+        assert not list(tmp_path.iterdir())

@@ -1,0 +1,69 @@
+"""Each rewrite alone, and all together, against the network."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from stale_edge.config import ModelConfig
+from stale_edge.model import foreground_gate
+from stale_edge.seeded import seeded_network
+from stale_edge_export.graph import DetectionGraph, GivenText, StoredText
+from stale_edge_export.rewrites import REWRITES
+
+if TYPE_CHECKING:
+    from stale_edge.checkpoint import Checkpoint
+
+LENGTHS = (1, 2, 3, 9, 10, 11, 100, 257)
+SUBSETS = [(name,) for name in REWRITES] + list(combinations(REWRITES, 2)) + [tuple(REWRITES)]
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["stored-text", "given-text"])
+@pytest.mark.parametrize("names", SUBSETS, ids="+".join)
+def test_gives_the_same_outputs(names: tuple[str, ...], stored: bool, tiny_checkpoint: Checkpoint) -> None:
+    network = tiny_checkpoint.network
+    text = torch.randn(4, 32, generator=torch.Generator().manual_seed(1))
+    graph = DetectionGraph(network, StoredText(text) if stored else GivenText())
+    for name in names:
+        REWRITES[name](graph, network)
+    for snippets in LENGTHS:
+        features = torch.randn(2, snippets, 32, generator=torch.Generator().manual_seed(snippets))
+        with torch.inference_mode():
+            expected = network.detect(features, text)
+            class_logits, masks, video_logits = graph(features, *([] if stored else [text]))
+        torch.testing.assert_close(masks, expected.masks, rtol=0, atol=1e-5)
+        torch.testing.assert_close(class_logits, expected.class_logits, rtol=0, atol=1e-4)
+        torch.testing.assert_close(video_logits, expected.video_logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("keep", [0.0, 1.0], ids=["none-kept", "all-kept"])
+def test_cross_attention_at_extreme_gates(keep: float, tiny_checkpoint: Checkpoint) -> None:
+    network = tiny_checkpoint.network
+    text = torch.randn(4, 32, generator=torch.Generator().manual_seed(2))
+    plain, folded = (DetectionGraph(network, StoredText(text)) for _ in range(2))
+    REWRITES["fold-cross-attention"](folded, network)
+    for snippets in LENGTHS:
+        gated = keep * torch.randn(2, snippets, 32, generator=torch.Generator().manual_seed(snippets))
+        with torch.inference_mode():
+            torch.testing.assert_close(
+                folded.cross_attention(gated, text), plain.cross_attention(gated, text), rtol=0, atol=1e-5
+            )
+
+
+@pytest.mark.slow
+def test_full_size() -> None:
+    network = seeded_network(ModelConfig(), 0)
+    text = torch.randn(200, 512, generator=torch.Generator().manual_seed(3))
+    graph = DetectionGraph(network, StoredText(text))
+    for rewrite in REWRITES.values():
+        rewrite(graph, network)
+    for snippets in (1, 99, 100, 101, 257, 1000):
+        features = torch.randn(1, snippets, 512, generator=torch.Generator().manual_seed(snippets))
+        with torch.inference_mode():
+            expected = network.detect(features, text)
+            class_logits, masks, _ = graph(features)
+        assert torch.equal(foreground_gate(masks), foreground_gate(expected.masks))
+        torch.testing.assert_close(class_logits, expected.class_logits, rtol=0, atol=1e-4)
