@@ -181,7 +181,6 @@ class ModelInfo:
     def to_metadata(self) -> dict[str, str]:
         """The metadata properties of the file, every value a string."""
         values: dict[str, Any] = {
-            "format": FORMAT,
             "kind": str(self.kind),
             "precision": str(self.precision),
             "anchors": self.anchors,
@@ -201,6 +200,7 @@ class ModelInfo:
             values["snippet_seconds"] = self.snippet_seconds
         if self.recipe:
             values["recipe"] = dict(self.recipe)
+        values["format"] = FORMAT  # last in the file and required: a file cut off anywhere lacks it
         return {
             METADATA_PREFIX + key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             for key, value in values.items()

@@ -406,11 +406,11 @@ def _fits(axis: Axis, wanted: int | str | _Symbolic) -> bool:
 
 
 def _check_texts(info: ModelInfo) -> None:
-    """Refuse metadata that cannot be printed or written again: NaN, infinity, lone surrogates."""
+    """Refuse metadata that cannot be printed or written again."""
     try:
         json.dumps(asdict(info), ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
-        raise _RefusedError("has metadata with NaN, infinity or text that is not Unicode") from None
+        raise _RefusedError("has metadata with NaN, infinity, text that is not Unicode, or nested too deeply") from None
     if info.kind is not Kind.BAKED:
         return
     if len(set(info.classes)) != len(info.classes) or not all(info.classes):

@@ -18,7 +18,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_FIELDS = 4_000_000
+MAX_FIELDS = 250_000
+"""A network of the published size with its text tower has 8,000."""
 MAX_VARINT_BYTES = 10
 COUNT_BLOCK_BYTES = 1 << 24
 
