@@ -1,0 +1,156 @@
+"""Which videos and which of their instances are taught, and why the others are not.
+
+By default every instance of every class asked for is taught, and whatever is left out is counted by reason.
+`compat="stale"` chooses as the published code does: of each video only the last instance counts, and a video is
+dropped when that one is shorter than 6 % of it.
+
+Source: spec/protocol.md §1.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from stale_edge_runtime.annotations import MAX_ANNOTATION_BYTES
+from stale_edge_runtime.errors import BadDataError, UsageError
+from stale_edge_runtime.files import read_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    from stale_edge_runtime.annotations import Annotations, Instance, Video
+
+ACTION_NAMES: Final = "action_name.csv"
+COMPAT_MIN_SHARE: Final = 0.06
+
+
+class Reason(StrEnum):
+    """Why something is left out; the first word says what is counted."""
+
+    NO_INSTANCE = "videos without an instance"
+    OTHER_CLASSES = "instances of other classes"
+    NO_CLASS = "videos without an instance of the classes"
+    AFTER_END = "instances that start after their video"
+    ALL_AFTER_END = "videos all of whose instances start after them"
+    NOT_LAST = "instances before the last one of their video"
+    TOO_SHORT = "videos whose last instance is shorter than 6 % of them"
+    NO_DURATION = "videos of unknown duration"
+    NO_FEATURES = "videos without a feature file"
+    NOT_SAMPLED = "videos outside the sampled fraction"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledVideo:
+    """A video and what of it is taught."""
+
+    id: str
+    """Without the `v_` of feature files."""
+    duration_s: float | None
+    """Seconds that the features cover, where known; else of the video; none where the file does not tell."""
+    instances: tuple[Instance, ...]
+    """At least one."""
+    hidden: tuple[tuple[float, float], ...] = ()
+    """Start and end, in seconds, of instances of other classes; never their labels."""
+
+
+@dataclass
+class Selection:
+    """Videos that are taught, and a count of what is not."""
+
+    videos: list[LabelledVideo] = field(default_factory=list)
+    """In the order of the annotations."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """How many videos or instances, by reason."""
+
+    @property
+    def instance_count(self) -> int:
+        """Number of instances that are taught."""
+        return sum(len(video.instances) for video in self.videos)
+
+
+def select(annotations: Annotations, classes: Collection[str] | None, *, compat: str | None = None) -> Selection:
+    """Choose what is taught.
+
+    Args:
+        annotations: Videos of one subset.
+        classes: Names of the classes to teach; all when not given.
+        compat: `"stale"` chooses as published.
+
+    Raises:
+        UsageError: Another `compat` than `"stale"`.
+    """
+    if compat not in {None, "stale"}:
+        raise UsageError("compat", f"is {compat!r}", "there is only 'stale'")
+    choose = _choose_published if compat else _choose
+    wanted = frozenset(classes if classes is not None else annotations.classes)
+    selection = Selection()
+    for video in annotations.videos:
+        if not video.instances:
+            selection.left_out[Reason.NO_INSTANCE] += 1
+        elif chosen := choose(video, wanted, selection.left_out):
+            selection.videos.append(chosen)
+    return selection
+
+
+def class_names(annotations: Annotations, path: Path, action_names: Path | None = None) -> tuple[str, ...]:
+    """Names of all classes of a data set, also of those without an instance.
+
+    Args:
+        annotations: All of its videos.
+        path: File that they were read from.
+        action_names: CSV with a column `action`. Annotations in the published form have theirs beside them, in
+            `action_name.csv`; where there is none, and for other forms, the names are those of the instances, sorted.
+
+    Raises:
+        InputMissingError: There is no such CSV.
+        BadDataError: It has no such column, repeats a name, or lacks a class that has instances.
+    """
+    published = any(video.featured_s is not None for video in annotations.videos)
+    beside = path.parent / ACTION_NAMES
+    if action_names is None and not (published and beside.is_file()):
+        return annotations.classes
+    source = action_names or beside
+    try:
+        text = read_bytes(source, limit=MAX_ANNOTATION_BYTES).decode("utf-8-sig")
+        names = tuple(row["action"] for row in csv.DictReader(io.StringIO(text), strict=True))
+    except (UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise BadDataError(source, f"cannot be used ({error})", "expected a CSV with the column action") from error
+    if len(set(names)) != len(names):
+        raise BadDataError(source, "names a class twice", "keep one line for each")
+    if absent := sorted(set(annotations.classes) - set(names)):
+        raise BadDataError(source, f"lacks {absent[0]!r}, a class of {path}", "the two files belong together")
+    return names
+
+
+def _choose(video: Video, wanted: frozenset[str], left_out: Counter[str]) -> LabelledVideo | None:
+    inside = [i for i in video.instances if video.duration_s is None or i.start_s < video.duration_s]
+    kept = tuple(instance for instance in inside if instance.label in wanted)
+    others = tuple((i.start_s, i.end_s) for i in inside if i.label not in wanted)
+    left_out[Reason.AFTER_END] += len(video.instances) - len(inside)
+    left_out[Reason.OTHER_CLASSES] += len(others)
+    if not kept:
+        left_out[Reason.NO_CLASS if others else Reason.ALL_AFTER_END] += 1
+        return None
+    return LabelledVideo(video.id, video.featured_s or video.duration_s, kept, others)
+
+
+def _choose_published(video: Video, wanted: frozenset[str], left_out: Counter[str]) -> LabelledVideo | None:
+    last = video.instances[-1]
+    left_out[Reason.NOT_LAST] += len(video.instances) - 1
+    if last.label not in wanted:
+        left_out[Reason.OTHER_CLASSES] += 1
+        left_out[Reason.NO_CLASS] += 1
+        return None
+    if video.duration_s is None:
+        left_out[Reason.NO_DURATION] += 1
+        return None
+    if last.end_s - last.start_s < COMPAT_MIN_SHARE * video.duration_s:
+        left_out[Reason.TOO_SHORT] += 1
+        return None
+    return LabelledVideo(video.id, video.featured_s or video.duration_s, (last,))
