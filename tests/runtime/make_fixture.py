@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT / "runtime"))
 from stale_edge_runtime.contract import IR_VERSION, OPSET, Kind, ModelInfo, Precision  # noqa: E402
 
 DIM, ANCHORS, WIDTH = 8, 10, 16
+GREED = 123_456_789  # found and replaced by the tests
 CLASS_NAMES = ("archery", "long jump", "playing kora")
 
 
@@ -121,11 +122,29 @@ def build(kind: Kind) -> onnx.ModelProto:
     return model
 
 
+def greedy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network plus a constant of GREED values, all zero, whose sum moves the epsilon."""
+    graph = model.graph
+    for node in graph.node:
+        node.input[:] = ["moved_epsilon" if name == "epsilon" else name for name in node.input]
+    extra = [
+        helper.make_node("ConstantOfShape", ["greed"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["epsilon", "sum"], ["moved_epsilon"]),
+    ]
+    nodes_after = [*extra, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes_after)
+    graph.initializer.append(numpy_helper.from_array(np.array([GREED], np.int64), "greed"))
+    return model
+
+
 def main() -> None:
     folder = ROOT / "tests" / "data"
     folder.mkdir(exist_ok=True)
     for kind in (Kind.BAKED, Kind.OPEN):
         (folder / f"tiny_{kind}.onnx").write_bytes(build(kind).SerializeToString(deterministic=True))
+    (folder / "greedy.onnx").write_bytes(greedy(build(Kind.BAKED)).SerializeToString(deterministic=True))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,106 @@
+"""`stale-edge inspect`: everything about a file, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stale_edge.cli.app import run
+
+DATA = Path(__file__).parents[1] / "data"
+BAKED, OPEN = str(DATA / "tiny_baked.onnx"), str(DATA / "tiny_open.onnx")
+
+
+def test_table_holds_what_people_ask(capsys):
+    assert run(["inspect", BAKED]) == 0
+    out, err = capsys.readouterr()
+    for words in (
+        "baked, fp32, untrained",
+        "3: archery, long jump, playing kora",
+        "1 to 512 snippets of width 8, 2 s each",
+        "features float32 [batch, snippets, 8]",
+        "class_logits float32 [batch, snippets, 4]",
+        "masks float32 [batch, 10, snippets]",
+        "opset 18",
+        "MatMul 6",
+        "bytes)",
+        "attention_shared_keys",
+        "max_error: class_logits 1.5e-06",
+    ):
+        assert words in out
+    assert "seeded noise: right for timing, useless for detection" in err
+
+
+def test_json_is_all_that_stdout_holds(capsys):
+    assert run(["inspect", OPEN, "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert err == ""
+    assert found["schema"] == 1
+    assert found["file"] == OPEN
+    assert (found["kind"], found["precision"], found["untrained"]) == ("open", "fp32", True)
+    assert found["inputs"][1] == {"name": "text_embeddings", "type": "float32", "axes": ["classes", 8]}
+    assert found["outputs"][0]["axes"] == ["batch", "snippets", "classes + 1"]
+    assert found["size_bytes"] == Path(OPEN).stat().st_size
+    assert found["operators"]["MatMul"] == 6
+    assert found["parity"]["lengths"] == [1, 2, 100]
+    assert found["macs"] is None
+
+
+def test_multiply_accumulates_are_those_counted_by_hand(capsys):
+    assert run(["inspect", BAKED, "--json", "--macs"]) == 0
+    macs = json.loads(capsys.readouterr().out)["macs"]
+    # query 8x8, hidden 8x16, masks 16x10, cosine 8x4 for every snippet; attention 8 twice for every pair
+    assert macs == {"1": 0, "T": 8 * 8 + 8 * 16 + 16 * 10 + 8 * 4, "T^2": 2 * 8}
+    assert run(["inspect", BAKED, "--macs"]) == 0
+    assert "billion at T = 200" in capsys.readouterr().out
+
+
+def test_names_in_a_file_cannot_steer_the_terminal(capsys, tmp_path):
+    content = Path(BAKED).read_bytes()
+    for name, evil in ((b"long jump", b"\x1b[2J\x1b[1mA"), (b"playing kora", b"[red]kora[/]")):
+        assert len(name) == len(evil)
+        content = content.replace(name, evil if b"\x1b" not in evil else b"\\u001b[2J"[: len(name)])
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    assert run(["inspect", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "[red]kora[/]" in out
+    assert "\N{REPLACEMENT CHARACTER}[2J" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        (None, 66, "no such file"),
+        (b"", 65, "IR version 0"),
+        (b"hello", 65, "not an ONNX file"),
+        (b"\x08\x0a" * 1000, 65, "two fields 'ir_version'"),
+    ],
+)
+def test_files_that_are_none_end_in_one_line(capsys, tmp_path, content, code, message):
+    path = tmp_path / "model.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    assert run(["inspect", str(path)]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith(f"error: {path}: ")
+    assert message in err
+
+
+def test_no_file_is_a_usage_error(capsys):
+    assert run(["inspect"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_program_itself_answers():
+    program = [sys.executable, "-c", "from stale_edge.cli.app import main; main()"]
+    done = subprocess.run([*program, "inspect", BAKED, "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["kind"] == "baked"
