@@ -186,16 +186,19 @@ class WindowMerger:
         return self._settle(np.inf)
 
     def _absorb(self, live: list[_Track], pieces: list[_Track], window_start: float) -> None:
-        live.sort(key=lambda track: -track.score)
+        """Merge each piece, best first, with the track of the same action, or start a track."""
         known = len(live)
-        overlap = _overlap_in_common_view(live, pieces, window_start) if known else np.zeros((0, 0))
+        overlap = _overlap_in_common_view(live, pieces, window_start) if known else np.zeros((1, len(pieces)))
+        scores = np.array([track.score for track in live] or [0.0])[:, None]
+        # A weak alternative that fits a little better must not take the place of the action itself.
+        affinity = np.where(overlap >= SAME_ACTION_TIOU, overlap * scores, -1.0)
         for column, piece in enumerate(pieces):
-            row = int(overlap[:, column].argmax()) if known else 0
-            if known and overlap[row, column] >= SAME_ACTION_TIOU:
-                live[row] = _same_action(live[row], piece)
-                overlap[row] = -1.0
-            else:
+            row = int(affinity[:, column].argmax())
+            if affinity[row, column] < 0:
                 live.append(piece)
+            else:
+                live[row] = _same_action(live[row], piece)
+                affinity[row] = -1.0
 
     def _settle(self, before: float) -> list[Detection]:
         """Decide on everything that ends before `before`, the earliest time that a later window can touch."""

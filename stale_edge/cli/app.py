@@ -18,6 +18,7 @@ from stale_edge.cli.detect import detect
 from stale_edge.cli.evaluate import evaluate
 from stale_edge.cli.export import export
 from stale_edge.cli.inspect import inspect
+from stale_edge.cli.interrupt import INTERRUPTED
 from stale_edge.cli.quantize import quantize
 from stale_edge_runtime.errors import EXIT_INTERRUPTED, EXIT_USAGE, StaleEdgeError
 
@@ -89,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
         _say(f"error: {error.format_message()}; see --help")
         return EXIT_USAGE
     if outcome == EXIT_INTERRUPTED:  # some versions of typer turn Ctrl-C into its exit code themselves
-        _say("interrupted; outputs already there are unchanged")
+        _say(INTERRUPTED)
     return outcome if isinstance(outcome, int) else 0
 
 

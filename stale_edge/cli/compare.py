@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.video_inputs import (
     AnnotationsFile,
@@ -104,9 +105,10 @@ def compare(
     detector = open_detector(a, threads, provider)
     clock = Clock.of(detector.info, truth, fps, stride)
     run = DetectionRun(detector, clock, plan, top=top, min_score=min_score)
-    first = run_all(run, videos, reporter, label=a.name)
-    run = replace(run, detector=open_detector(b, threads, provider))
-    second = run_all(run, videos, reporter, label=b.name)
+    with prompt_interrupt():
+        first = run_all(run, videos, reporter, label=a.name)
+        run = replace(run, detector=open_detector(b, threads, provider))
+        second = run_all(run, videos, reporter, label=b.name)
     figures = {"unit": clock.unit, **_figures(first, second, truth, a)}
     limits = (
         Limit("--min-matched", "matched_share", min_matched, at_least=True),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import Quiet  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.video_inputs import (
     AnnotationsFile,
@@ -26,7 +27,7 @@ from stale_edge.cli.video_inputs import (
     Window,
     find_videos,
 )
-from stale_edge_runtime.errors import UsageError, writing_error
+from stale_edge_runtime.errors import BadDataError, UsageError, writing_error
 
 if TYPE_CHECKING:
     from stale_edge.cli.detection_run import DetectionRun, Outcome
@@ -137,7 +138,8 @@ def detect(
     if follow:
         _follow(run)
         return
-    outcome = run_all(run, videos, reporter)
+    with prompt_interrupt():
+        outcome = run_all(run, videos, reporter)
     record = _record(run, model, truth, external, outcome, reporter)
     _write(output, kind, outcome, record, reporter)
     if picture is not None:
@@ -187,12 +189,14 @@ def _follow(run: DetectionRun) -> None:
     if run.plan is None:
         raise AssertionError("a stream runs in windows")
     stream = DetectionStream(run.detect_piece, run.plan, run.clock.snippet_s or 1.0)
-    try:
-        for rows in read_rows(sys.stdin.buffer, run.detector.info.feature_dim):
-            _say(run.select(stream.push(rows)))
-    finally:
-        if not isinstance(sys.exc_info()[1], KeyboardInterrupt | BrokenPipeError):
+    with prompt_interrupt():
+        try:
+            for rows in read_rows(sys.stdin.buffer, run.detector.info.feature_dim):
+                _say(run.select(stream.push(rows)))
+        except BadDataError:  # what came before is whole, and so are its detections
             _say(run.select(stream.finish()))
+            raise
+        _say(run.select(stream.finish()))
 
 
 def _say(settled: list[Detection]) -> None:
@@ -262,7 +266,8 @@ def _write_file(target: Path, kind: Format, outcome: Outcome, record: dict[str, 
 
 
 def _counted(outcome: Outcome) -> str:
-    return f"{sum(map(len, outcome.results.values()))} detections in {len(outcome.results)} videos"
+    videos = len(outcome.results)
+    return f"{sum(map(len, outcome.results.values()))} detections in {videos} video{'' if videos == 1 else 's'}"
 
 
 def _table(outcome: Outcome, unit: str) -> Any:

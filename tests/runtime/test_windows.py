@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stale_edge_runtime.decoding import Detection
+from stale_edge_runtime.decoding import Detection, decode
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.windows import WindowMerger, WindowPlan, detect_in_windows
 
@@ -214,3 +214,36 @@ def test_what_the_merger_holds_does_not_grow_with_the_video():
         merger.add(first, last, found)
         held.append(sum(map(len, merger._live.values())) + sum(map(len, merger._settled.values())))
     assert max(held[-100:]) <= max(held[:100]) <= 20
+
+
+def network(features):
+    """What a perfect network would answer: column c of the features is 1 where class c happens."""
+    anchors = 20
+    snippets, classes = features.shape
+    action = np.where(features.any(axis=1), features.argmax(axis=1) + 1, 0)
+    run = np.cumsum(np.r_[True, action[1:] != action[:-1]]) * (action > 0)
+    anchor_run = run[(np.arange(anchors) * snippets) // anchors]
+    masks = np.where((anchor_run[:, None] == run[None]) & (run > 0), 0.95, 0.02)
+    rng = np.random.default_rng(snippets)
+    class_logits = 8.0 * np.c_[features, action == 0] + rng.normal(0, 0.1, (snippets, classes + 1))
+    return class_logits, masks, class_logits[:, :classes].mean(axis=0)
+
+
+@pytest.mark.parametrize(("window", "hop"), [(60, None), (60, 45), (50, 13), (80, None)])
+def test_real_decoding_finds_planted_actions_across_seams_once_and_whole(window, hop):
+    actions = [(20, 50, 0), (55, 62, 1), (80, 105, 0), (130, 290, 1), (330, 345, 2), (352, 368, 2)]
+    features = np.zeros((400, 3), np.float32)
+    for start, end, index in actions:
+        features[start:end, index] = 1.0
+    names = ("run", "jump", "swim")
+    found = detect_in_windows(
+        lambda rows, duration_s: decode(*network(rows), duration_s, classes=names),
+        features,
+        WindowPlan.of(window, hop),
+        duration_s=200.0,
+    )
+    best = found[: len(actions)]
+    assert {(d.start_s, d.end_s, d.label) for d in best} == {
+        (start / 2, end / 2, names[index]) for start, end, index in actions
+    }
+    assert min(d.score for d in best) > 1.4 * found[len(actions)].score

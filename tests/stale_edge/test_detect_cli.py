@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -236,19 +237,24 @@ def spoil(folder):
     np.save(folder / "v_wide.npy", np.ones((10, WIDTH + 1), np.float32))
 
 
-def test_bad_files_never_change_what_the_good_ones_give(tmp_path, capsys):
+@pytest.mark.parametrize(("good", "copies"), [(54, 1), pytest.param(900, 17, marks=pytest.mark.slow)])
+def test_bad_files_never_change_what_the_good_ones_give(good, copies, tmp_path, capsys):
     folder, clean, spoilt = tmp_path / "features", tmp_path / "clean.json", tmp_path / "spoilt.json"
     folder.mkdir()
-    for index in range(54):
-        np.save(folder / f"v_good{index:02}.npy", features(index, 5 + index))
+    for index in range(good):
+        np.save(folder / f"v_good{index:03}.npy", features(index, 5 + index % 60))
     assert run(["detect", BAKED, str(folder), "-o", str(clean)]) == 0
     spoil(folder)
+    for copy in range(1, copies):
+        for name in BAD_FILES:
+            shutil.copy(folder / f"v_{name}.npy", folder / f"v_{name}{copy}.npy")
+    bad = copies * len(BAD_FILES)
     capsys.readouterr()
     assert run(["detect", BAKED, str(folder), "-o", str(spoilt), "--quiet"]) == 65
     assert clean.read_bytes() == spoilt.read_bytes()
-    assert len(read(spoilt)["results"]) == 54
+    assert len(read(spoilt)["results"]) == good
     said = capsys.readouterr().err
-    assert "6 of 60 videos could not be used" in said
+    assert f"{bad} of {good + bad} videos could not be used" in said
     assert "Traceback" not in said
     for name in BAD_FILES:
         assert said.count(f"v_{name}.npy") == 1
@@ -372,6 +378,7 @@ def follow(*words):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        bufsize=0,  # a line read early must not take the next ones with it
     )
 
 
@@ -384,12 +391,13 @@ def test_follow_finds_what_windows_find_and_says_it_early(tmp_path):
     content = video.astype("<f4").tobytes()
     child.stdin.write(content[: 4 * WIDTH * 120 + 5])
     child.stdin.flush()
-    early = json.loads(child.stdout.readline())  # before the stream has ended
+    early = child.stdout.readline()  # before the stream has ended
+    assert early, child.communicate(timeout=60)
     child.stdin.write(content[4 * WIDTH * 120 + 5 :])
     rest, said = child.communicate(timeout=60)
     assert child.returncode == 0
     assert b"Traceback" not in said
-    found = [early, *map(json.loads, rest.splitlines())]
+    found = [json.loads(line) for line in (early, *rest.splitlines())]
     in_order = lambda d: (-d["score"], *d["segment"], d["label"])  # noqa: E731
     assert sorted(found, key=in_order) == read(target)["results"]["video"]
 
@@ -433,3 +441,37 @@ def test_ctrl_c_ends_at_once_and_leaves_the_old_result(words, tmp_path):
     assert b"Traceback" not in said
     assert target.read_text() == "old"
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+
+
+def peak_mb(command, cwd):
+    """Peak memory of a command, measured in a child of its own."""
+    measure = (
+        "import resource, subprocess, sys\n"
+        "code = subprocess.run(sys.argv[1:], check=False).returncode\n"
+        "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", measure, *command], cwd=cwd, capture_output=True, text=True, check=True
+    )
+    code, peak = done.stdout.split()
+    assert code == "0", done.stderr
+    return int(peak) / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def test_ten_hours_in_windows_take_little_memory(tmp_path):
+    np.save(tmp_path / "hours.npy", features(0, 67_500))
+    command = [*PROGRAM, "detect", BAKED, "hours.npy", "--window", "500", "-q", "-o", "r.json", "--min-score", "0.05"]
+    assert peak_mb(command, tmp_path) < 400
+    found = read(tmp_path / "r.json")["results"]["hours"]
+    assert max(d["segment"][1] for d in found) > 134_000
+
+
+@pytest.mark.slow
+def test_ten_hours_in_windows_with_a_network_of_the_published_size(tmp_path):
+    pytest.importorskip("torch")
+    assert run(["export", "-o", str(tmp_path / "stale.onnx"), "-q"]) == 0
+    rng = np.random.default_rng(0)
+    scenes = np.repeat(rng.standard_normal((2700, 512), dtype=np.float32), 25, axis=0)
+    np.save(tmp_path / "hours.npy", 0.5 * scenes)
+    command = [*PROGRAM, "detect", "stale.onnx", "hours.npy", "--window", "200", "-q", "-o", "r.json"]
+    assert peak_mb(command, tmp_path) < 1536

@@ -1,0 +1,140 @@
+"""Timelines: readable with one detection or fifty, and honest about what they leave out."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from stale_edge.cli.timeline_plot import (
+    MAX_LANES,
+    MAX_LEVELS,
+    MAX_PANELS,
+    TimelinePanel,
+    check_picture,
+    clock,
+    shorten_name,
+    stack,
+    write_timeline,
+)
+from stale_edge_runtime.decoding import Detection
+from stale_edge_runtime.errors import CannotWriteError, UnavailableError, UsageError
+
+pytest.importorskip("matplotlib")
+
+
+def many(number, classes, length=200.0):
+    rng = np.random.default_rng(number)
+    starts = rng.uniform(0, length * 0.9, number)
+    return [
+        Detection(start, min(length, start + rng.exponential(20) + 1), f"class {rng.integers(classes)}", rng.uniform())
+        for start in starts
+    ]
+
+
+def size(path):
+    return struct.unpack(">II", path.read_bytes()[16:24])
+
+
+def svg_text(path):
+    """What an SVG of text says; letters are drawn as outlines, and each text is a comment before them."""
+    return path.read_text()
+
+
+@pytest.mark.parametrize("number", [0, 1, 50])
+def test_pictures_of_any_number_of_detections(number, tmp_path):
+    target = tmp_path / "t.png"
+    write_timeline(target, [TimelinePanel("clip", 200.0, many(number, 4))])
+    width, height = size(target)
+    assert width == 1650
+    assert 200 < height < 800
+
+
+def test_an_svg_names_classes_and_counts(tmp_path):
+    target = tmp_path / "t.svg"
+    truth = [(10.0, 20.0, "long jump"), (30.0, 35.0, "archery")]
+    panel = TimelinePanel("clip & co", 200.0, [Detection(9, 21, "long jump", 0.8)], truth)
+    write_timeline(target, [panel])
+    ElementTree.parse(target)  # noqa: S314 (our own file)
+    said = svg_text(target)
+    for text in ("long jump", "archery", "clip &amp; co", "1 detection, 2 true instances", "ground truth"):
+        assert f"<!-- {text} -->" in said
+
+
+def test_the_same_result_gives_the_same_file(tmp_path):
+    for name in ("a.svg", "b.svg"):
+        write_timeline(tmp_path / name, [TimelinePanel("clip", 200.0, many(20, 3))])
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_more_classes_than_lanes_are_counted_as_left_out(tmp_path):
+    found = [Detection(0, 10, f"class {index:02}", 1 - index / 100) for index in range(MAX_LANES + 3)]
+    write_timeline(tmp_path / "t.svg", [TimelinePanel("clip", 200.0, found)])
+    said = svg_text(tmp_path / "t.svg")
+    assert "3 more classes not shown" in said
+    assert "<!-- class 00 -->" in said
+    assert f"<!-- class {MAX_LANES:02} -->" not in said
+
+
+def test_true_classes_keep_their_lanes_however_many_are_found(tmp_path):
+    found = [Detection(0, 10, f"class {index:02}", 0.9) for index in range(MAX_LANES)]
+    write_timeline(tmp_path / "t.svg", [TimelinePanel("clip", 200.0, found, [(0.0, 5.0, "the true one")])])
+    assert "<!-- the true one -->" in svg_text(tmp_path / "t.svg")
+
+
+def test_detections_over_each_other_are_stacked_best_first():
+    whole, part, other = Detection(0, 10, "a", 0.9), Detection(2, 4, "a", 0.5), Detection(10, 12, "a", 0.1)
+    assert stack([part, other, whole]) == [[whole, other], [part]]
+    nested = [Detection(0, 10 - index, "a", 0.9 - index / 10) for index in range(MAX_LEVELS + 2)]
+    assert stack(nested) == [[found] for found in nested[:MAX_LEVELS]]
+
+
+def test_what_fits_in_no_level_is_counted(tmp_path):
+    nested = [Detection(0, 10 - index, "a", 0.9 - index / 10) for index in range(MAX_LEVELS + 2)]
+    write_timeline(tmp_path / "t.svg", [TimelinePanel("clip", 20.0, nested)])
+    assert "2 weaker overlapping ones not shown" in svg_text(tmp_path / "t.svg")
+
+
+def test_names_are_shortened_to_fit():
+    assert shorten_name("Long jump") == "Long jump"
+    assert shorten_name("Putting on shoes while standing on one leg") == "Putting on shoes while…"
+    long = shorten_name("x" * 20 + "y" * 30)
+    assert len(long) == 30
+    assert "…" in long
+    assert shorten_name("a\nb") == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_text_is_never_read_as_markup(tmp_path):
+    found = [Detection(0, 10, r"$\frac{1}{$ <b>&", 0.9)]
+    write_timeline(tmp_path / "t.svg", [TimelinePanel("$x$", 20.0, found)])
+    ElementTree.parse(tmp_path / "t.svg")  # noqa: S314 (our own file)
+
+
+def test_clock():
+    assert [clock(90, 100), clock(90, 300), clock(3700, 9000)] == ["90", "1:30", "1:01:40"]
+
+
+@pytest.mark.parametrize("length", [0.01, 1.0, 5.9, 119.0, 4000.0, 36_000.0, 400_000.0])
+def test_any_length_of_video(length, tmp_path):
+    found = [Detection(0, length / 2, "a", 0.5)]
+    write_timeline(tmp_path / "t.png", [TimelinePanel("clip", length, found, [(0.0, length, "a")])])
+    assert size(tmp_path / "t.png")[0] == 1650
+
+
+def test_limits_are_told(tmp_path):
+    with pytest.raises(UsageError, match=r"\.png or \.svg"):
+        check_picture(tmp_path / "t.jpeg", 1)
+    with pytest.raises(UsageError, match=f"would show {MAX_PANELS + 1} videos, {MAX_PANELS} fit"):
+        check_picture(tmp_path / "t.png", MAX_PANELS + 1)
+    with pytest.raises(CannotWriteError):
+        write_timeline(tmp_path / "absent" / "t.png", [TimelinePanel("clip", 1.0, [])])
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("stale_edge.cli.extras.find_spec", lambda _name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UnavailableError, match=r"stale-edge\[plot\]"):
+        check_picture(tmp_path / "t.png", 1)
