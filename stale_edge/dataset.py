@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor
 
 from stale_edge.feature_store import FeatureStore, find_feature_files, resize
-from stale_edge.selection import Reason, class_names, select
-from stale_edge.splits import hold_out, sample
+from stale_edge.selection import class_names, select, training_subset
+from stale_edge.splits import hold_out
 from stale_edge.targets import Targets, video_targets
 from stale_edge_runtime.annotations import read_annotations
 from stale_edge_runtime.class_list import read_class_list
@@ -125,12 +124,12 @@ class AnnotatedFeatures:
         videos: Sequence[tuple[LabelledVideo, int]],
         classes: tuple[str, ...],
         store: FeatureStore,
+        left_out: Mapping[str, int],
         *,
-        left_out: Mapping[str, int] | None = None,
         snippet_s: float | None = None,
     ) -> None:
         self.classes = classes
-        self.left_out: Mapping[str, int] = MappingProxyType(dict(left_out or {}))
+        self.left_out: Mapping[str, int] = MappingProxyType(dict(left_out))
         self._videos = tuple(videos)
         self._store = store
         self._snippet_s = snippet_s
@@ -142,7 +141,7 @@ class AnnotatedFeatures:
         features: Path,
         *,
         split: Path | None = None,
-        subset: str = "training",
+        subset: str | None = None,
         fraction: float = 1.0,
         seed: int = 0,
         compat: str | None = None,
@@ -157,7 +156,7 @@ class AnnotatedFeatures:
             annotations: Ground truth in any form that `read_annotations` knows.
             features: Folder of feature files, or one HDF5 file with a dataset for every video.
             split: List of the classes to teach; by default all.
-            subset: Subset to take, by its name in the annotations.
+            subset: Subset to take, by its name in the annotations; by default the one that is usual for training.
             fraction: Share of the videos to sample.
             seed: Of that sample.
             compat: `"stale"` chooses instances as published.
@@ -173,26 +172,19 @@ class AnnotatedFeatures:
         """
         everything = read_annotations(annotations)
         classes = read_class_list(split) if split else class_names(everything, annotations)
+        subset = subset or training_subset(everything)
         selection = select(everything.subset(subset), classes if split else None, compat=compat)
         files = find_feature_files(features, [video.id for video in selection.videos])
-        left_out = Counter(selection.left_out)
-        videos = []
-        for video in selection.videos:
-            if video.id not in files:
-                left_out[Reason.NO_FEATURES] += 1
-            elif video.duration_s is None and snippet_s is None:
-                left_out[Reason.NO_DURATION] += 1
-            else:
-                videos.append(video)
-        sampled = sample(videos, fraction, seed)
-        left_out[Reason.NOT_SAMPLED] += len(videos) - len(sampled)
-        if not sampled:
-            told = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count)
-            raise BadDataError(annotations, f"leaves nothing to train on with the features of {features} ({told})")
-        store = FeatureStore([files[video.id] for video in sampled], feature_dim, length=length, cache_mb=cache_mb)
-        return cls(
-            [*zip(sampled, range(len(sampled)), strict=True)], classes, store, left_out=+left_out, snippet_s=snippet_s
-        )
+        selection = selection.with_features(files)
+        if snippet_s is None:
+            selection = selection.with_duration()
+        selection = selection.sampled(fraction, seed)
+        videos, left_out = selection.videos, selection.left_out
+        if not videos:
+            told = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+            raise BadDataError(annotations, f"leaves nothing of subset {subset} to train on", told)
+        store = FeatureStore([files[video.id] for video in videos], feature_dim, length=length, cache_mb=cache_mb)
+        return cls([*zip(videos, range(len(videos)), strict=True)], classes, store, left_out, snippet_s=snippet_s)
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -228,4 +220,4 @@ class AnnotatedFeatures:
 
     def _part(self, indices: frozenset[int]) -> AnnotatedFeatures:
         part = [self._videos[index] for index in sorted(indices)]
-        return AnnotatedFeatures(part, self.classes, self._store, left_out=self.left_out, snippet_s=self._snippet_s)
+        return AnnotatedFeatures(part, self.classes, self._store, self.left_out, snippet_s=self._snippet_s)

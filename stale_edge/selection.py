@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from stale_edge.splits import sample
 from stale_edge_runtime.annotations import MAX_ANNOTATION_BYTES
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.files import read_bytes
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 ACTION_NAMES: Final = "action_name.csv"
 COMPAT_MIN_SHARE: Final = 0.06
+TRAINING_SUBSETS: Final = ("training", "train", "validation")
+"""Validation is what THUMOS14 is trained on: its training videos are trimmed."""
 
 
 class Reason(StrEnum):
@@ -59,19 +62,47 @@ class LabelledVideo:
     """Start and end, in seconds, of instances of other classes; never their labels."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Selection:
     """Videos that are taught, and a count of what is not."""
 
     videos: list[LabelledVideo] = field(default_factory=list)
     """In the order of the annotations."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """How many videos or instances, by reason."""
+    """How many videos or instances, by reason; none that is zero."""
 
     @property
     def instance_count(self) -> int:
         """Number of instances that are taught."""
         return sum(len(video.instances) for video in self.videos)
+
+    def with_features(self, video_ids: Collection[str]) -> Selection:
+        """Only the videos that have features.
+
+        Args:
+            video_ids: Ids of those.
+        """
+        return self._only([video for video in self.videos if video.id in video_ids], Reason.NO_FEATURES)
+
+    def with_duration(self) -> Selection:
+        """Only the videos of known duration."""
+        return self._only([video for video in self.videos if video.duration_s is not None], Reason.NO_DURATION)
+
+    def sampled(self, fraction: float, seed: int) -> Selection:
+        """A random fraction of the videos that keeps every class; see `splits.sample`.
+
+        Args:
+            fraction: Share of the videos, in (0, 1].
+            seed: Of the choice.
+
+        Raises:
+            UsageError: The fraction is not in (0, 1].
+        """
+        return self._only([self.videos[index] for index in sample(self.videos, fraction, seed)], Reason.NOT_SAMPLED)
+
+    def _only(self, videos: list[LabelledVideo], reason: Reason) -> Selection:
+        lost = Counter({str(reason): len(self.videos) - len(videos)})
+        return Selection(videos, self.left_out + lost)
 
 
 def select(annotations: Annotations, classes: Collection[str] | None, *, compat: str | None = None) -> Selection:
@@ -95,7 +126,21 @@ def select(annotations: Annotations, classes: Collection[str] | None, *, compat:
             selection.left_out[Reason.NO_INSTANCE] += 1
         elif chosen := choose(video, wanted, selection.left_out):
             selection.videos.append(chosen)
-    return selection
+    return Selection(selection.videos, +selection.left_out)
+
+
+def training_subset(annotations: Annotations) -> str:
+    """The subset to train on when none is named: the first of `TRAINING_SUBSETS` that has instances.
+
+    Raises:
+        UsageError: None of them has; the message lists the subsets there are.
+    """
+    filled = {video.subset.lower(): video.subset for video in annotations.videos if video.instances}
+    for name in TRAINING_SUBSETS:
+        if name in filled:
+            return filled[name]
+    listing = ", ".join(sorted(filled.values())) or "none"
+    raise UsageError(annotations.source, "has no subset that is usual for training", f"with instances: {listing}")
 
 
 def class_names(annotations: Annotations, path: Path, action_names: Path | None = None) -> tuple[str, ...]:

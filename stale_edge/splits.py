@@ -10,6 +10,7 @@ Source: spec/protocol.md §1 (data fraction), §3 (held-out share of seen-class 
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING
 
 from stale_edge_runtime.errors import UsageError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from stale_edge.selection import LabelledVideo
 
 
-def sample(videos: Sequence[LabelledVideo], fraction: float, seed: int) -> tuple[LabelledVideo, ...]:
+def sample(videos: Sequence[LabelledVideo], fraction: float, seed: int) -> list[int]:
     """Draw a fraction of the videos uniformly, without replacement, such that every class keeps one or more.
 
     The first round(fraction · N) videos of a random order are taken; where these miss a class, its first video in that
@@ -32,14 +33,14 @@ def sample(videos: Sequence[LabelledVideo], fraction: float, seed: int) -> tuple
         seed: Of the order.
 
     Returns:
-        The drawn videos in their old order.
+        Indices of the drawn videos, in order.
 
     Raises:
         UsageError: The fraction is not in (0, 1].
     """
     if not 0 < fraction <= 1:
         raise UsageError("fraction", f"is {fraction:g}", "give a share above 0 and up to 1")
-    return tuple(videos[index] for index in _draw(videos, fraction, seed))
+    return _draw(videos, fraction, seed)
 
 
 def hold_out(videos: Sequence[LabelledVideo], share: float, seed: int) -> list[int]:
@@ -69,7 +70,7 @@ def _draw(videos: Sequence[LabelledVideo], fraction: float, seed: int) -> list[i
         for instance in videos[index].instances:
             needed.setdefault(instance.label, index)
     drawn = set(needed.values())
-    count = max(round(fraction * len(videos)), len(drawn))
+    count = max(math.floor(fraction * len(videos) + 0.5), len(drawn))
     drawn.update([index for index in order if index not in drawn][: count - len(drawn)])
     return sorted(drawn)
 

@@ -13,6 +13,7 @@ from stale_edge import __version__
 from stale_edge.cli.bench import bench
 from stale_edge.cli.compare import compare
 from stale_edge.cli.convert import convert
+from stale_edge.cli.dataset import dataset
 from stale_edge.cli.demo import demo
 from stale_edge.cli.detect import detect
 from stale_edge.cli.evaluate import evaluate
@@ -59,7 +60,7 @@ def root(
         raise typer.Exit(EXIT_USAGE)
 
 
-for command in (demo, convert, export, quantize, bench, inspect, detect, evaluate, compare):
+for command in (demo, convert, export, quantize, bench, inspect, detect, evaluate, compare, dataset):
     app.command(no_args_is_help=False)(command)
 
 
