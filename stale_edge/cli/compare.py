@@ -13,12 +13,14 @@ from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.video_inputs import (
     AnnotationsFile,
+    ClassNames,
     Clock,
     Fps,
     Hop,
     MinScore,
     Provider,
     Stride,
+    TextEmbeddings,
     Threads,
     Top,
     Window,
@@ -47,10 +49,12 @@ class Limit:
     """Whether the figure must reach the bound, rather than stay within it."""
 
     def broken_by(self, figures: dict[str, Any]) -> str:
-        """What is wrong, or nothing; a figure that does not exist breaks no bound."""
+        """What is wrong, or nothing; what cannot be measured keeps no promise."""
         value = figures[self.figure]
-        if self.bound is None or value is None:
+        if self.bound is None:
             return ""
+        if value is None:
+            return f"{self.figure} cannot be measured: too few detections match ({self.option} {self.bound:g})"
         if (value < self.bound) if self.at_least else (value > self.bound):
             return f"{self.figure} is {value:.4g}, {self.option} {self.bound:g}"
         return ""
@@ -79,6 +83,8 @@ def compare(
     stride: Stride = None,
     window: Window = None,
     hop: Hop = None,
+    text_embeddings: TextEmbeddings = None,
+    classes: ClassNames = None,
     top: Top = None,
     min_score: MinScore = 0.0,
     threads: Threads = 1,
@@ -102,12 +108,15 @@ def compare(
     videos = find_videos(features)
     truth = None if annotations is None else read_annotations(annotations)
     plan = None if window is None else WindowPlan.of(window, hop)
-    detector = open_detector(a, threads, provider)
+    detector = open_detector(a, threads, provider, text_embeddings, classes)
     clock = Clock.of(detector.info, truth, fps, stride)
     run = DetectionRun(detector, clock, plan, top=top, min_score=min_score)
     with prompt_interrupt():
         first = run_all(run, videos, reporter, label=a.name)
-        run = replace(run, detector=open_detector(b, threads, provider))
+        changed = open_detector(b, threads, provider, text_embeddings, classes)
+        if changed.classes != detector.classes:
+            reporter.warn(f"{a} and {b} have different classes: labels of one cannot match in the other")
+        run = replace(run, detector=changed)
         second = run_all(run, videos, reporter, label=b.name)
     figures = {"unit": clock.unit, **_figures(first, second, truth, a)}
     limits = (
@@ -171,6 +180,9 @@ def _average_maps(
 
 
 ROWS = (
+    ("videos", "videos", "{}"),
+    ("detections of A", "detections_a", "{}"),
+    ("detections of B", "detections_b", "{}"),
     ("detections matched (same class, tIoU 0.95)", "matched_share", "{:.1%}"),
     ("boundary shift, median ({unit})", "shift_median", "{:.3f}"),
     ("boundary shift, 95th percentile ({unit})", "shift_p95", "{:.3f}"),
@@ -188,8 +200,7 @@ def _table(figures: dict[str, Any], a: Path, b: Path) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    counts = f"{figures['videos']} videos, {figures['detections_a']} and {figures['detections_b']} detections"
-    table = Table("figure", title=f"{escape(b.name)} against {escape(a.name)}: {counts}")
+    table = Table("figure", title=f"{escape(b.name)} against {escape(a.name)}")
     table.add_column("value", justify="right")
     for name, figure, form in ROWS:
         if figures[figure] is not None:

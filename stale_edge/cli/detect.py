@@ -16,23 +16,26 @@ from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import Quiet  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.video_inputs import (
     AnnotationsFile,
+    ClassNames,
     Clock,
     Fps,
     Hop,
     MinScore,
     Provider,
     Stride,
+    TextEmbeddings,
     Threads,
     Top,
     Window,
     find_videos,
 )
-from stale_edge_runtime.errors import BadDataError, UsageError, writing_error
+from stale_edge_runtime.errors import BadDataError, CannotWriteError, UsageError, writing_error
 
 if TYPE_CHECKING:
     from stale_edge.cli.detection_run import DetectionRun, Outcome
     from stale_edge_runtime.annotations import Annotations
     from stale_edge_runtime.decoding import Detection
+    from stale_edge_runtime.windows import WindowPlan
 
 STDOUT = Path("-")
 FOLLOW_WINDOW = 200
@@ -89,10 +92,8 @@ def detect(
         ),
     ] = None,
     compat: Annotated[Compat | None, typer.Option(help="Decode as the published code does, defects included.")] = None,
-    text_embeddings: Annotated[
-        Path | None, typer.Option(metavar="FILE.npy", help="What an open-vocabulary model looks for: classes x width.")
-    ] = None,
-    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Names of these classes, one a line.")] = None,
+    text_embeddings: TextEmbeddings = None,
+    classes: ClassNames = None,
     top: Top = None,
     min_score: MinScore = 0.0,
     picture: Annotated[
@@ -122,21 +123,21 @@ def detect(
         "--picture": picture,
         "--external": external,
         "--annotations": annotations,
+        "--top": top,
     }
     _check_options(follow, compat, window, hop, whole_results)
     kind = _format(output, file_format)
     videos = [] if follow else find_videos(features or [])
-    _check_outputs(output, picture, len(videos))
+    _check_outputs(output, picture, [model, *(video.path for video in videos)])
     detector = open_detector(model, threads, provider, text_embeddings, classes, max_memory)
     truth = None if annotations is None else read_annotations(annotations)
     clock = Clock.of(detector.info, truth, fps, stride)
-    window = FOLLOW_WINDOW if follow and window is None else window
     plan = None if window is None else WindowPlan.of(window, hop)
     scores = None if external is None else read_external(external)
     run = DetectionRun(detector, clock, plan, compat, scores, top, min_score)
     reporter.note(f"times are in {clock.source}")
     if follow:
-        _follow(run)
+        _follow(run, plan or WindowPlan.of(FOLLOW_WINDOW, hop))
         return
     with prompt_interrupt():
         outcome = run_all(run, videos, reporter)
@@ -167,28 +168,30 @@ def _format(output: Path | None, wanted: Format | None) -> Format:
     return wanted or by_name
 
 
-def _check_outputs(output: Path | None, picture: Path | None, videos: int) -> None:
+def _check_outputs(output: Path | None, picture: Path | None, inputs: list[Path]) -> None:
     """Find out that an output cannot be written before the work, not after it."""
     if picture is not None:
         from stale_edge.cli.timeline_plot import check_picture
 
-        check_picture(picture, videos)
+        check_picture(picture, len(inputs) - 1)
     for target in (output, picture):
         if target is None or target == STDOUT:
             continue
+        if target.is_dir():
+            raise CannotWriteError(target, "is a folder", "name a file")
+        if target.exists() and any(path.exists() and path.samefile(target) for path in inputs):
+            raise UsageError(target, "is an input of this command", "choose another name")
         try:
             tempfile.TemporaryFile(dir=target.parent).close()
         except OSError as error:
             raise writing_error(target, error) from error
 
 
-def _follow(run: DetectionRun) -> None:
+def _follow(run: DetectionRun, plan: WindowPlan) -> None:
     """Print detections of a stream as they settle, one JSON object a line."""
     from stale_edge_runtime.stream import DetectionStream, read_rows
 
-    if run.plan is None:
-        raise AssertionError("a stream runs in windows")
-    stream = DetectionStream(run.detect_piece, run.plan, run.clock.snippet_s or 1.0)
+    stream = DetectionStream(run.detect_piece, plan, run.clock.snippet_s or 1.0)
     with prompt_interrupt():
         try:
             for rows in read_rows(sys.stdin.buffer, run.detector.info.feature_dim):

@@ -15,7 +15,7 @@ from stale_edge_runtime.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from stale_edge.cli.console import Reporter
@@ -81,11 +81,23 @@ class DetectionRun:
     def read(self, video: VideoFile) -> FloatArray:
         """Features `[snippets, width]` of a video, checked."""
         from stale_edge_runtime.features import read_features
+        from stale_edge_runtime.results import VIDEO_ID
 
+        if not VIDEO_ID.fullmatch(video.video_id):
+            raise BadDataError(
+                video.path, "has no name that a video can have", "use 1 to 128 letters, digits, '_', '.' or '-'"
+            )
         return read_features(video.path, self.detector.info.feature_dim)
 
-    def detect(self, video: VideoFile, features: FloatArray) -> list[Detection]:
+    def detect(
+        self, video: VideoFile, features: FloatArray, after_window: Callable[[int, int], None] | None = None
+    ) -> list[Detection]:
         """Detections of one video, best first.
+
+        Args:
+            video: The video.
+            features: What `read` gave.
+            after_window: Called with the first snippet and one past the last of every window that is done.
 
         Raises:
             BadDataError: The features do not fit the model or the memory that is allowed, or the clock has no
@@ -97,7 +109,9 @@ class DetectionRun:
         else:
             from stale_edge_runtime.windows import detect_in_windows
 
-            found = detect_in_windows(self.detect_piece, features, self.plan, duration_s=duration)
+            found = detect_in_windows(
+                self.detect_piece, features, self.plan, duration_s=duration, after_window=after_window
+            )
         return self.select(self._enhance(video.video_id, found))
 
     def detect_piece(self, features: FloatArray, duration: float) -> list[Detection]:
@@ -153,24 +167,39 @@ def run_all(run: DetectionRun, videos: Sequence[VideoFile], reporter: Reporter, 
         StaleEdgeError: The only video, or every one of them, could not be used.
     """
     outcome = Outcome()
-    with reporter.progress(label, len(videos)) as step:
-        for video in videos:
-            try:
-                features = run.read(video)
-                outcome.results[video.video_id] = run.detect(video, features)
-                outcome.lengths[video.video_id] = run.clock.duration(video, len(features))
-            except (BadDataError, InputMissingError, StorageError) as error:
-                outcome.failures.append((video, _naming(video, error)))
-            except MemoryError:
-                problem = BadDataError(video.path, "needs more memory than there is", "run it in windows with --window")
-                outcome.failures.append((video, problem))
-            step(video.video_id)
+    if len(videos) == 1 and run.plan is not None:
+        _run_one(run, videos[0], outcome, reporter, label)
+    else:
+        with reporter.progress(label, len(videos)) as step:
+            for video in videos:
+                _run_one(run, video, outcome)
+                step(video.video_id)
     if not outcome.results:
-        raise_for_all(outcome, reporter)
+        _raise_for_all(outcome, reporter)
     return outcome
 
 
-def raise_for_all(outcome: Outcome, reporter: Reporter) -> None:
+def _run_one(
+    run: DetectionRun, video: VideoFile, outcome: Outcome, reporter: Reporter | None = None, label: str = ""
+) -> None:
+    """Detect in one video and file what comes of it; a reporter shows progress window by window."""
+    try:
+        features = run.read(video)
+        if reporter is None or run.plan is None:
+            found = run.detect(video, features)
+        else:
+            with reporter.progress(label, run.plan.count(len(features))) as step:
+                found = run.detect(video, features, lambda _first, last: step(f"snippet {last:,}"))
+        outcome.results[video.video_id] = found
+        outcome.lengths[video.video_id] = run.clock.duration(video, len(features))
+    except (BadDataError, InputMissingError, StorageError) as error:
+        outcome.failures.append((video, _naming(video, error)))
+    except MemoryError:
+        problem = BadDataError(video.path, "needs more memory than there is", "run it in windows with --window")
+        outcome.failures.append((video, problem))
+
+
+def _raise_for_all(outcome: Outcome, reporter: Reporter) -> None:
     """End a command that has nothing to show: with the one error, or after listing all of them."""
     if len(outcome.failures) > 1:
         outcome.report_failures(reporter)

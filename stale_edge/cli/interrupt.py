@@ -48,6 +48,7 @@ def _watch(watched: socket.socket, left: threading.Event) -> None:
     with watched:
         while numbers := watched.recv(64):
             if signal.SIGINT in numbers and not left.wait(GRACE_S):
-                sys.stderr.write(INTERRUPTED + "\n")
+                # A progress bar hides the cursor, and nobody else will show it again.
+                sys.stderr.write(("\r\x1b[?25h\x1b[K" if sys.stderr.isatty() else "") + INTERRUPTED + "\n")
                 sys.stderr.flush()
                 os._exit(EXIT_INTERRUPTED)

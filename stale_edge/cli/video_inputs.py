@@ -44,6 +44,10 @@ Hop = Annotated[
         "--hop", metavar="SNIPPETS", help="From one window's start to the next.", show_default="half a window"
     ),
 ]
+TextEmbeddings = Annotated[
+    Path | None, typer.Option(metavar="FILE.npy", help="What an open-vocabulary model looks for: classes x width.")
+]
+ClassNames = Annotated[Path | None, typer.Option(metavar="FILE", help="Names of these classes, one a line.")]
 Top = Annotated[int | None, typer.Option("--top", min=1, help="Keep the best N detections of a video.")]
 MinScore = Annotated[float, typer.Option("--min-score", help="Leave out detections that score less.")]
 
