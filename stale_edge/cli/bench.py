@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +106,11 @@ def bench(
         report.note("thesis protocol: one forward per seed, not warmed up; read these as the thesis's, not as ours")
     chosen = choose_providers(providers)
     files = read_models(models, plan.lengths, report)
-    with contenders(files, chosen, prompts, compare is not None, checkpoint, report) as entered:
-        with within_memory(chosen):
-            result = _measure(entered, plan, compare is not None, report)
+    with (
+        within_memory(chosen),
+        contenders(files, chosen, prompts, compare is not None, checkpoint, report) as entered,
+    ):
+        result = _measure(entered, plan, compare is not None, report)
     _show(result, outputs, report)
 
 
@@ -123,7 +126,7 @@ def parse_lengths(text: str) -> tuple[int, ...]:
     found: list[int] = []
     for part in text.split(","):
         words = part.strip().split(":")
-        if len(words) not in {1, 3} or not all(word.isdecimal() and len(word) < 10 for word in words):
+        if len(words) not in {1, 3} or not all(re.fullmatch(r"[0-9]{1,9}", word) for word in words):
             raise UsageError("--lengths", f"{part.strip()!r} is no length", "write as in 100,200 or 200:3000:200")
         first, last, step = map(int, words) if len(words) == 3 else (int(words[0]), int(words[0]), 1)
         if step == 0 or first > last:
@@ -295,7 +298,7 @@ def _plan(
     if thesis and (runs or seed):
         raise UsageError("--protocol thesis", "fixes seeds and runs", "leave --runs and --seed out")
     return Plan(
-        lengths=parse_lengths(lengths or (THESIS_LENGTHS if thesis else LENGTHS)),
+        lengths=parse_lengths((THESIS_LENGTHS if thesis else LENGTHS) if lengths is None else lengths),
         threads=tuple(dict.fromkeys(threads or [1])),
         batches=tuple(dict.fromkeys(batch or [1])),
         seeds=THESIS_SEEDS if thesis else (seed,),

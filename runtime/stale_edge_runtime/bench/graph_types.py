@@ -7,13 +7,17 @@ weights that were packed beforehand do not show up at all.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
+from typing import TYPE_CHECKING
 
 from stale_edge_runtime.model_file import _ATTRIBUTE, _ELEMENT_TYPES, _GRAPH, _MODEL, _NODE, _TENSOR, _tensor_info
 from stale_edge_runtime.model_file import _VALUE_INFO as VALUE_INFO
 from stale_edge_runtime.protobuf import Budget, Message
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _FIXED_OUTPUT = {
-    "DynamicQuantizeLinear": "uint8",
     "MatMulInteger": "int32",
     "ConvInteger": "int32",
     "Shape": "int64",
@@ -22,6 +26,11 @@ _FIXED_OUTPUT = {
 }
 _TYPE_FROM_INPUT = {"Where": 1, "QuantizeLinear": 2, "QLinearMatMul": 7}
 _BYTES = frozenset({"int8", "uint8"})
+_LAYOUT = frozenset(
+    {"Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile"}
+    | {"Transpose", "Unsqueeze"}
+)
+"""Operators that move elements and compute nothing: bytes stay bytes."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,7 @@ def read_operands(content: bytes) -> list[Operands]:
     for node in graph.messages("node", _NODE):
         operator = node.text("op_type")
         operands = tuple(types.get(name, "") for name in node.texts("input"))
-        output = _output_type(node, operator, operands)
-        types.update(dict.fromkeys(node.texts("output"), output))
+        types.update(zip(node.texts("output"), _output_types(node, operator, operands), strict=False))
         if operator != "Constant":
             found.append(Operands(operator, operands, tuple(map(shapes.get, node.texts("input")))))
     return found
@@ -73,6 +81,12 @@ def product_type(operands: Operands) -> str:
     return "float16" if "float16" in factors else "float32"
 
 
+def _output_types(node: Message, operator: str, operands: tuple[str, ...]) -> Iterable[str]:
+    if operator == "DynamicQuantizeLinear":
+        return ("uint8", "float32", "uint8")
+    return repeat(_output_type(node, operator, operands))
+
+
 def _output_type(node: Message, operator: str, operands: tuple[str, ...]) -> str:
     if operator in _FIXED_OUTPUT:
         return _FIXED_OUTPUT[operator]
@@ -83,10 +97,11 @@ def _output_type(node: Message, operator: str, operands: tuple[str, ...]) -> str
         return _element(tensor) if tensor else "float32"
     if operator == "DequantizeLinear":
         return operands[0] if operands[0] in _BYTES else "float32"
-    source = _TYPE_FROM_INPUT.get(operator, 0)
-    if operator == "QuantizeLinear" and len(operands) <= source:
-        return "uint8"
-    return operands[source] if source < len(operands) else "float32"
+    if operator in {"QuantizeLinear", "QLinearMatMul"}:
+        return operands[_TYPE_FROM_INPUT[operator]] if len(operands) > _TYPE_FROM_INPUT[operator] else "uint8"
+    found = operands[_TYPE_FROM_INPUT.get(operator, 0)]
+    # What is computed from dequantised bytes is no longer worth only a byte.
+    return "float32" if found in _BYTES and operator not in _LAYOUT else found
 
 
 def _element(tensor: Message) -> str:

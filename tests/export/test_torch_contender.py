@@ -1,0 +1,183 @@
+"""PyTorch beside exported files: the same answers, measured in the same run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from stale_edge.checkpoint import Checkpoint, save_checkpoint
+from stale_edge.config import ModelConfig
+from stale_edge.seeded import seeded_network
+from stale_edge_export import parity
+from stale_edge_export.exporter import export_checkpoint
+from stale_edge_export.torch_contender import TorchContender, count_macs, torch_contenders, vocabulary_of
+from stale_edge_runtime.bench.graph_types import product_type, read_operands
+from stale_edge_runtime.bench.memory import run_child
+from stale_edge_runtime.contract import Kind, Precision
+from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.synthetic import clip_like_features
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def files(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, Path]:
+    folder = tmp_path_factory.mktemp("files")
+    found = {kind: folder / f"{kind}.onnx" for kind in Kind}
+    with pytest.MonkeyPatch.context() as patch:
+        # The export's own tests check at every length; here two will do.
+        patch.setattr(parity, "LENGTHS", (1, 37))
+        patch.setattr(parity, "BATCHES", (1,))
+        for kind, path in found.items():
+            export_checkpoint(tiny_checkpoint, path, kind=kind)
+    return found
+
+
+@pytest.fixture
+def entrants(tiny_checkpoint: Checkpoint, tiny_file: Path) -> list[TorchContender]:
+    return torch_contenders(tiny_checkpoint.network, tiny_checkpoint.classes, tiny_file)
+
+
+def test_the_contenders_are_the_network_itself(entrants: list[TorchContender], tiny_checkpoint: Checkpoint) -> None:
+    fp32, int8 = entrants
+    assert (fp32.precision, int8.precision) == (Precision.FP32, Precision.INT8)
+    features = clip_like_features(2, 13, fp32.feature_dim)
+    expected = tiny_checkpoint.network(torch.from_numpy(features), torch.from_numpy(fp32.token_ids))
+    found = fp32.prepare(features, 1)()
+    assert len(found) == 5  # the representation mask too, as in the published forward
+    assert torch.get_num_threads() == 1
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    quantised = np.asarray(int8.prepare(features, 1)()[0])
+    difference = np.abs(quantised - expected.class_logits.numpy()).max()
+    assert 0 < difference < 0.5 * np.abs(quantised).max()
+    kinds = {type(module).__module__ for module in int8.network.modules()}
+    assert any("quantized.dynamic" in kind for kind in kinds)
+    assert not any("quantized" in type(module).__module__ for module in tiny_checkpoint.network.modules())
+
+
+def test_element_types_are_those_of_the_file_and_not_of_the_kernels() -> None:
+    """Half precision is cast away on a CPU, quantised operands reach a product through layout operators."""
+    initial = [
+        numpy_helper.from_array(np.ones((8, 4), np.float16), "half"),
+        numpy_helper.from_array(np.ones((8, 3), np.int8), "bytes"),
+        numpy_helper.from_array(np.float32(0.1).reshape(()), "scale"),
+        numpy_helper.from_array(np.uint8(3).reshape(()), "zero"),
+    ]
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["features"], ["features_half"], to=TensorProto.FLOAT16),
+        node("MatMul", ["features_half", "half"], ["in_half"]),
+        node("DynamicQuantizeLinear", ["features"], ["q", "q_scale", "q_zero"]),
+        node("MatMulInteger", ["q", "bytes", "q_zero"], ["in_int"]),
+        node("QuantizeLinear", ["features", "scale", "zero"], ["stored"]),
+        node("DequantizeLinear", ["stored", "scale", "zero"], ["restored"]),
+        node("Transpose", ["restored"], ["turned"], perm=[0, 2, 1]),
+        node("MatMul", ["restored", "turned"], ["in_qdq"]),
+        node("Softmax", ["in_qdq"], ["attention"]),
+        node("MatMul", ["attention", "features"], ["in_float"]),
+        node("Mul", ["q_scale", "in_float"], ["scaled"]),
+        node("MatMul", ["scaled", "turned"], ["mixed"]),
+    ]
+    value = helper.make_tensor_value_info
+    shapes = [value("features", TensorProto.FLOAT, ["b", "t", 8])], [value("mixed", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "types", *shapes, initial)
+    content = helper.make_model(graph).SerializeToString()
+    products = [product_type(op) for op in read_operands(content) if "MatMul" in op.operator]
+    assert products == ["float16", "int8", "int8", "float32", "float32"]
+
+
+def test_macs_are_those_of_the_published_forward() -> None:
+    """Against the table of spec/edge.md: 200 classes, the text tower's share does not depend on the length."""
+    at = [count_macs(ModelConfig(), 1, snippets, 200, 12) for snippets in (100, 200, 300)]
+    square = (at[2] - 2 * at[1] + at[0]) / 2 / 100**2
+    linear = (at[1] - at[0]) / 100 - 300 * square
+    assert square == 4096 + 2048  # temporal embedding, representation mask
+    assert linear == pytest.approx(4.2e6 + 2.1e6 + 0.82e6 + 0.4e6 + 0.1e6 + 3.4e6, rel=0.05)
+    assert 70e9 < at[0] < 100e9
+
+
+@pytest.mark.parametrize("kind", [Kind.BAKED, Kind.OPEN, Kind.FULL])
+def test_compare_torch_with_every_kind(
+    command: Command, files: dict[Kind, Path], kind: Kind, tiny_file: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "bench.json"
+    words = ("--compare", "torch", "--checkpoint", tiny_file, "--lengths", 37, "--runs", 2, "--no-cold-start")
+    code, out, err = command("bench", files[kind], *words, "--json", target)
+    assert code == 0, err
+    report = json.loads(target.read_text())
+    assert [row["model"] for row in report["rows"]] == ["PyTorch fp32", "PyTorch dynamic int8", files[kind].name]
+    assert [row["engine"] for row in report["rows"]] == ["pytorch", "pytorch", "onnxruntime"]
+    agreement = {item["model"]: item for item in report["agreement"]}
+    assert agreement[files[kind].name]["max_relative"] < 1e-4
+    assert agreement["PyTorch dynamic int8"]["max_relative"] > 1e-4
+    assert len(report["comparisons"]) == 3
+    assert "PyTorch dynamic int8" in out
+
+
+def test_cold_start(entrants: list[TorchContender]) -> None:
+    _, int8 = entrants
+    cold = run_child(int8.cold_start_words(1, 1, 20), subject=int8.name)
+    assert cold.load_ms > 0
+    assert cold.first_ms > 0
+    assert cold.peak_rss_mb is not None
+    assert cold.peak_rss_mb > 50
+
+
+def test_other_weights_are_refused(
+    command: Command, files: dict[Kind, Path], tiny_checkpoint: Checkpoint, tiny_config: ModelConfig, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(other, Checkpoint(seeded_network(tiny_config, 4), tiny_checkpoint.classes, {"source": "file"}))
+    words = ("--compare", "torch", "--checkpoint", other, "--lengths", 37, "--runs", 2, "--no-cold-start")
+    code, out, err = command("bench", files[Kind.BAKED], *words)
+    assert code == 65
+    assert "baked.onnx: gives logits" in err
+    assert "--checkpoint" in err
+    assert out == ""
+
+
+def test_without_a_checkpoint_the_error_names_it(
+    command: Command, files: dict[Kind, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command("bench", files[Kind.BAKED], "--compare", "torch", "--lengths", 5)
+    assert code == 66
+    assert "models/stale.safetensors" in err
+
+
+def test_a_text_tower_is_passed_over(command: Command, files: dict[Kind, Path]) -> None:
+    quick = ("--lengths", 5, "--runs", 1, "--no-cold-start")
+    code, out, err = command("bench", files[Kind.TEXT_TOWER], files[Kind.BAKED], *quick)
+    assert code == 0, err
+    assert "a text tower has no length; passed over" in err
+    assert "text_tower" not in out
+    code, _, err = command("bench", files[Kind.TEXT_TOWER], *quick)
+    assert code == 66
+
+
+def test_full_files_run_on_made_up_prompts(command: Command, files: dict[Kind, Path]) -> None:
+    code, out, err = command("bench", files[Kind.FULL], "--prompts", 7, "--lengths", 5, "--runs", 1, "--no-cold-start")
+    assert code == 0, err
+    assert "full.onnx" in out
+
+
+def test_a_network_without_text_tower_is_refused(tiny_config: ModelConfig, tiny_file: Path) -> None:
+    from dataclasses import replace
+
+    network = seeded_network(replace(tiny_config, text=None), 0)
+    with pytest.raises(BadDataError, match="has no text tower"):
+        torch_contenders(network, ("Archery",), tiny_file)
+
+
+def test_the_vocabulary_is_the_networks_own(tiny_checkpoint: Checkpoint) -> None:
+    vocabulary = vocabulary_of(tiny_checkpoint.network, tiny_checkpoint.classes)
+    assert len(vocabulary.token_ids) == len(tiny_checkpoint.classes)
+    expected = tiny_checkpoint.network.encode_text(torch.from_numpy(vocabulary.token_ids))
+    np.testing.assert_allclose(vocabulary.text_embeddings, expected.numpy(), atol=1e-6)

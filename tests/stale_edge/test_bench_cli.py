@@ -1,0 +1,270 @@
+"""`stale-edge bench`: its results, their files, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stale_edge.cli.bench import distinct_names, parse_lengths
+from stale_edge_runtime.errors import UsageError
+
+Command = Callable[..., tuple[int, str, str]]
+DATA = Path(__file__).parents[1] / "data"
+BAKED, OPEN = DATA / "tiny_baked.onnx", DATA / "tiny_open.onnx"
+QUICK = ("--runs", 3, "--no-cold-start", "--lengths", "5,20")
+
+NUMBER, COUNT, TEXT = (int, float), (int,), (str,)
+ROW: dict[str, tuple[Any, ...]] = {
+    "model": TEXT,
+    "precision": TEXT,
+    "provider": TEXT,
+    "threads": COUNT,
+    "batch": COUNT,
+    "snippets": COUNT,
+    "runs": COUNT,
+    "median_ms": NUMBER,
+    "p90_ms": (*NUMBER, type(None)),
+    "min_ms": NUMBER,
+    "first_ms": (*NUMBER, type(None)),
+    "load_ms": (*NUMBER, type(None)),
+    "peak_rss_mb": (*NUMBER, type(None)),
+    "gmacs": (*NUMBER, type(None)),
+    "gmacs_per_s": (*NUMBER, type(None)),
+    "utilisation": (*NUMBER, type(None)),
+}
+COMPARISON: dict[str, tuple[Any, ...]] = {
+    "a": TEXT,
+    "b": TEXT,
+    "snippets": COUNT,
+    "ratio": NUMBER,
+    "low": NUMBER,
+    "high": NUMBER,
+}
+
+
+def check_schema(report: dict[str, Any]) -> None:
+    """The contract's form of `bench --json`."""
+    assert report["schema"] == 1
+    assert isinstance(report["machine"], dict)
+    for records, schema in ((report["rows"], ROW), (report["comparisons"], COMPARISON)):
+        for record in records:
+            for name, types in schema.items():
+                assert isinstance(record[name], types), name
+                assert not isinstance(record[name], bool), name
+                assert not isinstance(record[name], float) or math.isfinite(record[name]), name
+
+
+def test_json_csv_and_table_tell_the_same(command: Command, tmp_path: Path) -> None:
+    target, table = tmp_path / "bench.json", tmp_path / "bench.csv"
+    words = ("bench", BAKED, OPEN, "--lengths", "5,20", "--seconds", 0.05, "--batch", 1, "--batch", 3)
+    code, out, err = command(*words, "--json", target, "--csv", table)
+    assert code == 0, err
+    report = json.loads(target.read_text())
+    check_schema(report)
+    assert len(report["rows"]) == 8
+    assert len(report["comparisons"]) == 4
+    for row in report["rows"]:
+        assert row["min_ms"] <= row["median_ms"]
+        assert (row["p90_ms"] is None) == (row["runs"] < 64)
+        assert sum(map(len, row["samples_ms"])) == row["runs"]
+        assert row["load_ms"] > 0
+        assert row["first_ms"] > 0
+        assert 20 < row["peak_rss_mb"] < 500
+        assert row["gmacs_per_s"] == pytest.approx(row["gmacs"] / row["median_ms"] * 1e3, rel=1e-4)
+    with table.open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [float(line["median_ms"]) for line in lines] == [row["median_ms"] for row in report["rows"]]
+    assert [line["p90_ms"] == "" for line in lines] == [row["p90_ms"] is None for row in report["rows"]]
+    assert out.count("tiny_baked.onnx") == 4
+    assert "batch 3" in out
+    assert "product ceiling fp32" in out
+    assert "wrote" in err
+
+
+def test_the_machine_is_described_without_names_or_paths(command: Command, tmp_path: Path) -> None:
+    target = tmp_path / "bench.json"
+    command("bench", BAKED, *QUICK, "--json", target)
+    machine = json.loads(target.read_text())["machine"]
+    assert machine["cores_allowed"] >= 1
+    assert machine["providers"] == ["cpu"]
+    assert machine["libraries"]["onnxruntime"]
+    assert {"cpu", "cpu_flags", "governor", "load_1min", "steal_percent", "memory_mb", "date"} <= machine.keys()
+    text = json.dumps(machine)
+    assert "/" not in text.replace("+00:00", "")
+    assert os.uname().nodename not in text
+
+
+def test_without_a_name_every_model_is_measured_heaviest_first(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    shutil.copy(BAKED, tmp_path / "models" / "a.onnx")
+    shutil.copy(OPEN, tmp_path / "models" / "b.onnx")
+    code, _, err = command("bench", *QUICK, "--threads", 1, "--json", "bench.json")
+    assert code == 0, err
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert [row["model"] for row in rows] == ["b.onnx", "a.onnx"] * 2
+
+
+def test_quiet_keeps_notes_back(command: Command, tmp_path: Path) -> None:
+    code, out, err = command("bench", BAKED, *QUICK, "--json", tmp_path / "b.json", "--quiet")
+    assert (code, err) == (0, "")
+    assert "tiny_baked.onnx" in out
+
+
+def test_the_thesis_protocol_times_one_cold_forward_per_seed(command: Command, tmp_path: Path) -> None:
+    target = tmp_path / "bench.json"
+    words = ("--protocol", "thesis", "--lengths", "100,200", "--no-cold-start", "--json", target)
+    code, out, err = command("bench", BAKED, *words)
+    assert code == 0, err
+    assert "one forward per seed" in err
+    assert "not warmed up" in out
+    report = json.loads(target.read_text())
+    assert report["protocol"]["seeds"] == [0, 100, 200, 300, 400]
+    assert all(row["runs"] == 5 and row["warmup_runs"] == 0 for row in report["rows"])
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_plot(command: Command, tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / f"bench.{suffix}"
+    code, _, err = command("bench", BAKED, OPEN, *QUICK, "--plot", picture)
+    assert code == 0, err
+    content = picture.read_bytes()
+    assert content.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
+    assert len(content) > 5000
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "message"),
+    [
+        (("missing.onnx",), 66, "missing.onnx: no such file"),
+        ((BAKED, "--providers", "cuda"), 69, "provider 'cuda'"),
+        ((BAKED, "--providers", "cpu,tpu"), 69, "provider 'tpu': is not known; use cpu or cuda"),
+        ((BAKED, "--threads", 4096), 69, "4096 threads"),
+        ((BAKED, "--threads", 0), 2, "threads"),
+        ((BAKED, "--lengths", "0"), 2, "--lengths: '0' leaves 1 to 8192"),
+        ((BAKED, "--lengths", "8193"), 2, "leaves 1 to 8192"),
+        ((BAKED, "--lengths", "10:5:1"), 2, "holds nothing"),
+        ((BAKED, "--lengths", "5:10:0"), 2, "holds nothing"),
+        ((BAKED, "--lengths", "5:10"), 2, "'5:10' is no length"),
+        ((BAKED, "--lengths", ""), 2, "'' is no length"),
+        ((BAKED, "--lengths", "٣"), 2, "is no length"),
+        ((BAKED, "--lengths", "513"), 2, "tiny_baked.onnx takes 1 to 512"),
+        ((BAKED, "--json", "no/such/folder/b.json"), 73, "does not exist; make the folder first"),
+        ((BAKED, "--csv", "."), 73, "is a folder"),
+        ((BAKED, "--plot", "b.gif"), 2, "has no known format; use .pdf, .png, .svg"),
+        ((BAKED, "--compare", "tensorflow"), 2, "use --compare torch"),
+        ((BAKED, "--protocol", "mine"), 2, "use --protocol thesis"),
+        ((BAKED, "--protocol", "thesis", "--runs", 3), 2, "fixes seeds and runs"),
+        ((__file__,), 65, "is not an ONNX file, or damaged"),
+    ],
+)
+def test_errors(
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[object, ...],
+    expected: int,
+    message: str,
+) -> None:
+    from stale_edge_runtime.session import providers
+
+    if "cuda" in words and "cuda" in providers():
+        pytest.skip("this machine has CUDA")
+    monkeypatch.chdir(tmp_path)
+    words = words if "--lengths" in words or "thesis" in words else (*words, "--lengths", "5")
+    code, out, err = command("bench", *words)
+    assert code == expected
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_measure(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command("bench")
+    assert code == 66
+    assert "nothing to measure; run `stale-edge export` or name a file" in err
+
+
+def test_an_old_result_survives_a_failed_run(command: Command, tmp_path: Path) -> None:
+    old = tmp_path / "bench.json"
+    old.write_text("old")
+    assert command("bench", tmp_path / "missing.onnx", "--json", old)[0] == 66
+    assert old.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [old]
+
+
+def in_new_process(*words: object) -> list[str]:
+    return [sys.executable, "-c", "import sys; from stale_edge.cli.app import main; main()", *map(str, words)]
+
+
+def test_neither_torch_nor_matplotlib_is_imported_unasked() -> None:
+    code = (
+        "import sys; from stale_edge.cli.app import run;"
+        f"code = run(['bench', {str(BAKED)!r}, '--runs', '1', '--no-cold-start', '--lengths', '3', '-q']);"
+        "assert not {'torch', 'matplotlib'} & set(sys.modules), 'imported';"
+        "sys.exit(code)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_interrupt_ends_soon_and_leaves_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    target = tmp_path / "bench.json"
+    process = subprocess.Popen(
+        in_new_process("bench", BAKED, "--seconds", 5, "--lengths", "300:400:1", "--json", target),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    begin = time.perf_counter()
+    _, err = process.communicate(timeout=20)
+    assert time.perf_counter() - begin < 2
+    assert process.returncode == 130, err
+    assert "interrupted" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lengths() -> None:
+    assert parse_lengths("100, 200:600:200,200") == (100, 200, 400, 600)
+    assert parse_lengths("200:3000:200")[-1] == 3000
+    assert len(parse_lengths("100,200:3000:200")) == 16
+
+
+@given(st.text("0123456789:,x- ", max_size=20))
+def test_any_text_is_lengths_or_a_usage_error(text: str) -> None:
+    try:
+        lengths = parse_lengths(text)
+    except UsageError:
+        return
+    assert all(1 <= length <= 8192 for length in lengths)
+    assert len(set(lengths)) == len(lengths) > 0
+
+
+def test_names_tell_files_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / name for folder, name in (("a", "x.onnx"), ("b", "x.onnx"), ("a", "y.onnx"))]
+    assert distinct_names(paths) == ["a/x.onnx", "b/x.onnx", "y.onnx"]
+    assert distinct_names([paths[2], paths[2]]) == ["y.onnx", "y.onnx #2"]
