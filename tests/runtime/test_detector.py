@@ -181,6 +181,15 @@ def test_features_that_cannot_be_used_are_refused(baked, features, message):
         baked.detect(features)
 
 
+def test_outputs_of_another_shape_than_announced_are_refused(tmp_path):
+    content = BAKED.read_bytes()
+    assert content.count(b"keepdims\x18\0") == 1  # of the mean over snippets
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content.replace(b"keepdims\x18\0", b"keepdims\x18\1"))
+    with pytest.raises(BadDataError, match=r"gives video_logits \[1, 0, 4\], not \[1, 3\]"):
+        Detector(path).detect(video(9))
+
+
 @pytest.mark.parametrize("duration", [0.0, -1.0, np.nan, np.inf])
 def test_durations_that_are_none_are_refused(baked, duration):
     with pytest.raises(BadDataError, match="duration_s"):
