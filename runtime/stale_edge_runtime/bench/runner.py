@@ -253,8 +253,7 @@ def _with_macs(
 
 def _row_with_macs(row: Row, macs: int, ceiling: Ceiling | None) -> Row:
     per_second = macs / row.median_ms / 1e6
-    known = ceiling is not None and row.provider == "cpu"
-    utilisation = per_second / ceiling.gmacs_per_s if ceiling and known else None
+    utilisation = per_second / ceiling.gmacs_per_s if ceiling and row.provider == "cpu" else None
     return replace(row, gmacs=macs / 1e9, gmacs_per_s=per_second, utilisation=utilisation)
 
 
