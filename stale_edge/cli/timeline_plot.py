@@ -28,6 +28,8 @@ PANEL_INCHES = 0.85
 LEGEND_INCHES = 0.75
 WIDTH_INCHES = 11.0
 FAINTEST = 0.10
+NARROWEST = 500
+"""Parts of the time axis that a bar takes up at least one of."""
 # Colour-blind safe (Okabe and Ito), yellow left out: it fades into the paper.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b4fa2")
 INK = "#333333"
@@ -149,10 +151,12 @@ def _draw_detections(axes: Any, panel: TimelinePanel, rows: dict[str, int], colo
             for found in level:
                 opacity = _opacity(found.score, top)
                 paint = tuple(1 - opacity * (1 - part) for part in to_rgb(colours[label]))
-                width = found.end_s - found.start_s
+                # What is shorter than a pixel would vanish.
+                width = max(found.end_s - found.start_s, panel.length / NARROWEST)
+                start = min(found.start_s, panel.length - width)
                 # White edges part neighbours; on hair-thin bars they would hide the bar.
                 edge = {"edgecolor": "white", "lw": 0.7} if width > panel.length / 150 else {"edgecolor": "none"}
-                axes.broken_barh([(found.start_s, width)], (row + bottom, height), facecolor=paint, **edge)
+                axes.broken_barh([(start, width)], (row + bottom, height), facecolor=paint, **edge)
         if levels[label]:
             bottom, height = strips[0]
             _write_best_score(axes, panel, levels[label][0][0], row + bottom + height / 2, top)

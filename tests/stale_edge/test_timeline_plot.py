@@ -138,3 +138,16 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UnavailableError, match=r"stale-edge\[plot\]"):
         check_picture(tmp_path / "t.png", 1)
+
+
+def test_a_second_in_ten_hours_can_be_seen(tmp_path):
+    from matplotlib.image import imread
+
+    ends = {"first": 0.0, "middle": 17_000.3, "last": 35_999.0}
+    found = [Detection(start, start + 1, label, 0.9) for label, start in ends.items()]
+    empty, full = tmp_path / "empty.png", tmp_path / "full.png"
+    write_timeline(full, [TimelinePanel("clip", 36_000.0, found)])
+    write_timeline(empty, [TimelinePanel("clip", 36_000.0, [Detection(0, 1, "first", 0.9)])])
+    coloured = [int((np.ptp(imread(path)[..., :3], axis=2) > 0.3).any(axis=0).sum()) for path in (empty, full)]
+    assert 2 <= coloured[0] <= 6
+    assert coloured[1] >= 3 * coloured[0] - 3
