@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FORMAT = "stale-edge-checkpoint-1"
 MAX_BYTES = 8 << 30
 METADATA_KEY = "stale_edge"
+TEXT_KEY = "class_text_embeddings"
 _METADATA_FIELDS = {"format", "config", "classes", "origin"}
 
 
@@ -43,6 +44,8 @@ class Checkpoint:
     """Class names it was trained or converted with, in order."""
     origin: Mapping[str, Any] = field(default_factory=dict)
     """Where the weights came from; `{"source": "seeded", "seed": …}` marks an untrained network."""
+    text_embeddings: Tensor | None = None
+    """float32 [C, D], of the classes: for a network without a text tower."""
 
     @property
     def untrained(self) -> bool:
@@ -75,25 +78,38 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         CannotWriteError: The target cannot be written.
         StorageError: The disk is full or failed.
     """
+    metadata = {
+        "format": FORMAT,
+        "config": checkpoint.network.config.to_dict(),
+        "classes": list(checkpoint.classes),
+        "origin": dict(checkpoint.origin),
+    }
+    tensors = dict(checkpoint.network.state_dict())
+    if checkpoint.text_embeddings is not None:
+        tensors[TEXT_KEY] = checkpoint.text_embeddings
+    write_tensors(path, tensors, metadata)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and JSON metadata to a `.safetensors` file, whole or not at all.
+
+    Args:
+        path: Target.
+        tensors: On any device.
+        metadata: JSON values.
+
+    Raises:
+        CannotWriteError: The target cannot be written.
+        StorageError: The disk is full or failed.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # One entry: the library writes several in an order that changes from run to run.
-    metadata = {
-        METADATA_KEY: json.dumps(
-            {
-                "format": FORMAT,
-                "config": checkpoint.network.config.to_dict(),
-                "classes": list(checkpoint.classes),
-                "origin": dict(checkpoint.origin),
-            },
-            ensure_ascii=False,
-        )
-    }
-    tensors = {name: value.contiguous() for name, value in checkpoint.network.state_dict().items()}
+    entry = {METADATA_KEY: json.dumps(metadata, ensure_ascii=False)}
     with atomic_path(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata)
+            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, entry)
         except SafetensorError as error:
             # The library hides the operating system's error number in its text.
             raise OSError(_errno_in(str(error)), str(error)) from error
@@ -118,6 +134,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             config, classes, origin = _read_metadata(path, metadata)
             network = _meta_network(config)
             expected = network.state_dict()
+            if TEXT_KEY in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
+                expected[TEXT_KEY] = torch.empty(len(classes), config.feature_dim, device="meta")
             _check_names(path, expected.keys(), set(file.keys()))
             for name, value in expected.items():
                 part = file.get_slice(name)
@@ -130,8 +148,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise
         raise reading_error(path, error) from error
     _check_finite(path, state)
+    text = state.pop(TEXT_KEY, None)
     network.load_state_dict(state, assign=True)
-    return Checkpoint(network.requires_grad_(requires_grad=False).eval(), classes, origin)
+    return Checkpoint(network.requires_grad_(requires_grad=False).eval(), classes, origin, text)
 
 
 def read_published(path: Path, classes: tuple[str, ...], config: ModelConfig | None = None) -> Conversion:
@@ -147,7 +166,8 @@ def read_published(path: Path, classes: tuple[str, ...], config: ModelConfig | N
         BadDataError: It is not such a checkpoint; the message names the keys that do not fit.
     """
     path = _existing(path)
-    stored, epoch = _load_pickle(path)
+    content = _load_pickle(path)
+    stored: dict[str, Tensor] = content["state_dict"]
     names = without_parallel_prefix(stored)
     state = {names[name]: value for name, value in stored.items()}
     anchors = state.get("localizer_mask.2.weight")
@@ -166,14 +186,13 @@ def read_published(path: Path, classes: tuple[str, ...], config: ModelConfig | N
     used = {ours: state[name].detach().contiguous() for name, (ours, _) in expected.items()}
     _check_finite(path, used)
     network.load_state_dict(used, assign=True)
-    origin = {"source": "published", "file": path.name, "sha256": file_sha256(path)}
+    origin: dict[str, Any] = {"source": "published", "file": path.name, "sha256": file_sha256(path)}
+    if isinstance(content.get("seed"), int):
+        origin = {"source": "seeded", "seed": content["seed"], "sha256": origin["sha256"]}
+    epoch = content.get("epoch")
     skipped = Counter(".".join(name.split(".")[:2]) for name in unused)
-    return Conversion(
-        Checkpoint(network.requires_grad_(requires_grad=False).eval(), classes, origin),
-        epoch,
-        len(used),
-        skipped,
-    )
+    checkpoint = Checkpoint(network.requires_grad_(requires_grad=False).eval(), classes, origin)
+    return Conversion(checkpoint, epoch if isinstance(epoch, int) else None, len(used), skipped)
 
 
 def file_sha256(path: Path) -> str:
@@ -200,8 +219,8 @@ def _meta_network(config: ModelConfig) -> STALE:
         return STALE(config)
 
 
-def _load_pickle(path: Path) -> tuple[dict[str, Tensor], int | None]:
-    """State dict and epoch of a published file; sizes are checked before anything is unpacked."""
+def _load_pickle(path: Path) -> dict[str, Any]:
+    """Content of a published file, its state dict checked; sizes are checked before anything is unpacked."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(item.file_size for item in archive.infolist())
@@ -222,8 +241,7 @@ def _load_pickle(path: Path) -> tuple[dict[str, Tensor], int | None]:
     odd = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if odd:
         raise BadDataError(path, f"{_listed(map(str, odd))} in 'state_dict' is not a tensor", _AS_PUBLISHED)
-    epoch = content.get("epoch")
-    return state, epoch if isinstance(epoch, int) else None
+    return dict(content)
 
 
 def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[ModelConfig, tuple[str, ...], dict[str, Any]]:

@@ -62,6 +62,8 @@ def seeded_network(config: ModelConfig, seed: int) -> STALE:
 def write_published_checkpoint(path: Path, seed: int, config: ModelConfig | None = None) -> None:
     """Write a file in the published format, image tower and DataParallel prefix included, filled by the rule.
 
+    Beside the published entries it holds the seed, so that nobody takes its weights for trained ones.
+
     Args:
         path: Where it goes, usually `….pth.tar`.
         seed: Seed of the rule.
@@ -74,4 +76,4 @@ def write_published_checkpoint(path: Path, seed: int, config: ModelConfig | None
     for name, shape in image_tower_shapes().items():
         state[f"module.{name}"] = torch.from_numpy(seeded_values(name, shape, seed))
     with atomic_path(path) as temporary:
-        torch.save({"epoch": 0, "state_dict": state}, temporary)
+        torch.save({"epoch": 0, "seed": seed, "state_dict": state}, temporary)

@@ -96,13 +96,14 @@ def export_checkpoint(
         CannotWriteError: The target cannot be written.
     """
     network, names = checkpoint.network, classes or checkpoint.classes
-    if network.text_tower is None and kind is not Kind.OPEN:
+    has_text = network.text_tower is not None or (kind is Kind.BAKED and checkpoint.text_embeddings is not None)
+    if not has_text and kind is not Kind.OPEN:
         raise BadDataError(target, f"a {kind} file needs the text tower, which the checkpoint lacks", "use --open")
     if kind is Kind.BAKED and not names:
         raise BadDataError(target, "the checkpoint names no classes", "give them with --classes FILE")
     with atomic_path(target) as temporary:
         progress("tracing the network")
-        text = text_embeddings(network, names) if kind is Kind.BAKED else None
+        text = text_embeddings(checkpoint, names) if kind is Kind.BAKED else None
         module, applied = build_graph(network, kind, text, fold=fold)
         model = trace(module, network, kind)
         info = ModelInfo(
@@ -198,6 +199,7 @@ def write_model(path: Path, model: onnx.ModelProto, info: ModelInfo) -> None:
         model: The graph; its metadata is replaced.
         info: What the file says of itself.
     """
+    model.producer_name, model.producer_version = "stale-edge", __version__
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, info.to_metadata())
     path.write_bytes(model.SerializeToString(deterministic=True))
@@ -267,7 +269,6 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     """Leave out what only the exporter wanted: stack traces with paths of this machine, and shapes of inner values."""
     _name_by_stage(model)
     model.ir_version = IR_VERSION
-    model.producer_name, model.producer_version = "stale-edge", __version__
     model.doc_string = model.graph.doc_string = ""
     model.graph.name = "stale"
     del model.graph.value_info[:]

@@ -1,0 +1,50 @@
+# `make demo` runs the main job, `make test` passes the tests; both set up what they need on a machine with Python.
+
+PYTHON ?= python3
+VENV := .venv
+EDGE := .venv-edge
+PIP := -m pip --disable-pip-version-check
+
+.PHONY: demo test lint test-full test-edge test-slow test-cuda clean
+
+demo: $(VENV)/ready
+	$(VENV)/bin/stale-edge demo
+
+test: lint test-full test-edge
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+test-full: $(VENV)/ready
+	$(VENV)/bin/pytest -q
+
+# What a device has: the built wheel with its base dependencies, in an environment that never saw torch.
+test-edge: $(EDGE)/ready
+	$(EDGE)/bin/python -c "import importlib.util as u; assert not any(map(u.find_spec, ('torch', 'onnx', 'safetensors')))"
+	$(EDGE)/bin/python -m pytest -q -o pythonpath= tests/runtime
+
+test-slow: $(VENV)/ready
+	$(VENV)/bin/pytest -q -m slow
+
+test-cuda: $(VENV)/ready
+	$(VENV)/bin/pytest -q -m cuda
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP) install -q --upgrade pip
+	$(VENV)/bin/python $(PIP) install -q -c constraints.txt -e '.[all]' --group dev
+	touch $@
+
+$(EDGE)/ready: pyproject.toml constraints.txt $(shell find stale_edge export runtime -name '*.py' -o -name '*.txt')
+	$(PYTHON) -m venv $(EDGE)
+	$(EDGE)/bin/python $(PIP) install -q --upgrade pip
+	rm -rf build/wheel
+	$(EDGE)/bin/python $(PIP) wheel -q --no-deps -w build/wheel .
+	$(EDGE)/bin/python $(PIP) install -q -c constraints.txt --force-reinstall --no-deps build/wheel/*.whl
+	$(EDGE)/bin/python $(PIP) install -q -c constraints.txt stale-edge --group edge-test
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(EDGE) build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
