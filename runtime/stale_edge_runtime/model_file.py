@@ -2,8 +2,6 @@
 
 The bytes are read once and the session is built from them, so what was checked is what runs. Nothing is
 accepted that our exporter does not write: other domains, functions, control flow, external data.
-
-Source: field numbers from the ONNX intermediate representation (onnx.proto3).
 """
 
 from __future__ import annotations
@@ -32,7 +30,23 @@ from stale_edge_runtime.contract import (
 )
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.files import read_bytes
-from stale_edge_runtime.protobuf import Budget, Field, Message, Schema, Wire, WireError, properties
+from stale_edge_runtime.onnx_schema import (
+    ATTRIBUTE_SCHEMA,
+    DATA_FIELDS,
+    DIMENSION_SCHEMA,
+    ELEMENT_TYPES,
+    ENTRY_SCHEMA,
+    GRAPH_SCHEMA,
+    MODEL_SCHEMA,
+    NODE_SCHEMA,
+    OPSET_SCHEMA,
+    SHAPE_SCHEMA,
+    TENSOR_SCHEMA,
+    TENSOR_TYPE_SCHEMA,
+    TYPE_SCHEMA,
+    VALUE_INFO_SCHEMA,
+)
+from stale_edge_runtime.protobuf import Budget, Message, WireError, properties
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,115 +105,6 @@ class ModelFile:
         return len(self.content)
 
 
-@dataclass(frozen=True)
-class _ElementType:
-    name: str
-    bytes: int
-    values: str
-    """Field that holds the numbers where they are not raw bytes."""
-    wire: Wire
-
-
-_ELEMENT_TYPES = {
-    1: _ElementType("float32", 4, "float_data", Wire.FIXED32),
-    2: _ElementType("uint8", 1, "int32_data", Wire.VARINT),
-    3: _ElementType("int8", 1, "int32_data", Wire.VARINT),
-    6: _ElementType("int32", 4, "int32_data", Wire.VARINT),
-    7: _ElementType("int64", 8, "int64_data", Wire.VARINT),
-    9: _ElementType("bool", 1, "int32_data", Wire.VARINT),
-    10: _ElementType("float16", 2, "int32_data", Wire.VARINT),
-    11: _ElementType("float64", 8, "double_data", Wire.FIXED64),
-}
-_DATA_FIELDS = {"float_data", "int32_data", "int64_data", "double_data", "raw_data"}
-
-
-def _integer(name: str, *, repeated: bool = False) -> Field:
-    return Field(name, Wire.VARINT, repeated)
-
-
-def _bytes(name: str, *, repeated: bool = False) -> Field:
-    return Field(name, Wire.BYTES, repeated)
-
-
-_ENTRY: Schema = {1: _bytes("key"), 2: _bytes("value")}
-_OPSET: Schema = {1: _bytes("domain"), 2: _integer("version")}
-_MODEL: Schema = {
-    1: _integer("ir_version"),
-    2: _bytes("producer_name"),
-    3: _bytes("producer_version"),
-    4: _bytes("domain"),
-    5: _integer("model_version"),
-    6: _bytes("doc_string"),
-    7: _bytes("graph"),
-    8: _bytes("opset_import", repeated=True),
-    14: _bytes("metadata_props", repeated=True),
-    20: _bytes("training_info", repeated=True),
-    25: _bytes("functions", repeated=True),
-}
-_GRAPH: Schema = {
-    1: _bytes("node", repeated=True),
-    2: _bytes("name"),
-    5: _bytes("initializer", repeated=True),
-    10: _bytes("doc_string"),
-    11: _bytes("input", repeated=True),
-    12: _bytes("output", repeated=True),
-    13: _bytes("value_info", repeated=True),
-    15: _bytes("sparse_initializer", repeated=True),
-    16: _bytes("metadata_props", repeated=True),
-}
-_NODE: Schema = {
-    1: _bytes("input", repeated=True),
-    2: _bytes("output", repeated=True),
-    3: _bytes("name"),
-    4: _bytes("op_type"),
-    5: _bytes("attribute", repeated=True),
-    6: _bytes("doc_string"),
-    7: _bytes("domain"),
-    8: _bytes("overload"),
-    9: _bytes("metadata_props", repeated=True),
-}
-_ATTRIBUTE: Schema = {
-    1: _bytes("name"),
-    2: Field("f", Wire.FIXED32),
-    3: _integer("i"),
-    4: _bytes("s"),
-    5: _bytes("t"),
-    6: _bytes("g"),
-    7: Field("floats", Wire.FIXED32, repeated=True),
-    8: _integer("ints", repeated=True),
-    9: _bytes("strings", repeated=True),
-    11: _bytes("graphs", repeated=True),
-    13: _bytes("doc_string"),
-    20: _integer("type"),
-    21: _bytes("ref_attr_name"),
-    22: _bytes("sparse_tensor"),
-    23: _bytes("sparse_tensors", repeated=True),
-}
-_TENSOR: Schema = {
-    1: _integer("dims", repeated=True),
-    2: _integer("data_type"),
-    4: Field("float_data", Wire.FIXED32, repeated=True),
-    5: _integer("int32_data", repeated=True),
-    7: _integer("int64_data", repeated=True),
-    8: _bytes("name"),
-    9: _bytes("raw_data"),
-    10: Field("double_data", Wire.FIXED64, repeated=True),
-    12: _bytes("doc_string"),
-    13: _bytes("external_data", repeated=True),
-    14: _integer("data_location"),
-    16: _bytes("metadata_props", repeated=True),
-}
-_VALUE_INFO: Schema = {
-    1: _bytes("name"),
-    2: _bytes("type"),
-    3: _bytes("doc_string"),
-    4: _bytes("metadata_props", repeated=True),
-}
-_TYPE: Schema = {1: _bytes("tensor_type"), 6: _bytes("denotation")}
-_TENSOR_TYPE: Schema = {1: _integer("elem_type"), 2: _bytes("shape")}
-_SHAPE: Schema = {1: _bytes("dim", repeated=True)}
-_DIMENSION: Schema = {1: _integer("dim_value"), 2: _bytes("dim_param"), 3: _bytes("denotation")}
-
 _REFUSED_IN_MODEL = {"training_info": "training graphs", "functions": "functions"}
 _REFUSED_IN_GRAPH = {"sparse_initializer": "sparse weights"}
 _REFUSED_IN_NODE = {"overload": "an overloaded operator"}
@@ -240,22 +145,22 @@ def read_model(path: Path) -> ModelFile:
 
 def _parse(path: Path, content: bytes) -> ModelFile:
     budget = Budget()
-    model = Message(memoryview(content), _MODEL, budget)
+    model = Message(memoryview(content), MODEL_SCHEMA, budget)
     _refuse(model, _REFUSED_IN_MODEL)
     ir_version, opset = _check_versions(model)
-    graph = model.message("graph", _GRAPH)
+    graph = model.message("graph", GRAPH_SCHEMA)
     if graph is None:
         raise _RefusedError("has no graph")
     _refuse(graph, _REFUSED_IN_GRAPH)
-    info = ModelInfo.from_metadata(path, properties(model.messages("metadata_props", _ENTRY)))
+    info = ModelInfo.from_metadata(path, properties(model.messages("metadata_props", ENTRY_SCHEMA)))
     _check_texts(info)
     weights: Counter[str] = Counter()
     operators: Counter[str] = Counter()
-    constants = [_check_tensor(tensor, weights) for tensor in graph.messages("initializer", _TENSOR)]
-    for node in graph.messages("node", _NODE):
+    constants = [_check_tensor(tensor, weights) for tensor in graph.messages("initializer", TENSOR_SCHEMA)]
+    for node in graph.messages("node", NODE_SCHEMA):
         operators[_check_node(node, weights)] += 1
-    inputs = tuple(_tensor_info(value) for value in graph.messages("input", _VALUE_INFO))
-    outputs = tuple(_tensor_info(value) for value in graph.messages("output", _VALUE_INFO))
+    inputs = tuple(tensor_info(value) for value in graph.messages("input", VALUE_INFO_SCHEMA))
+    outputs = tuple(tensor_info(value) for value in graph.messages("output", VALUE_INFO_SCHEMA))
     if shadowed := {tensor.name for tensor in inputs} & set(constants):
         raise _RefusedError(f"has a weight in place of the input {_quoted(min(shadowed))}")
     _check_border("inputs", inputs, _expected_inputs(info))
@@ -283,7 +188,7 @@ def _check_versions(model: Message) -> tuple[int, int]:
     ir_version = model.integer("ir_version")
     if ir_version not in IR_VERSIONS:
         raise _RefusedError(f"has IR version {ir_version}, not {IR_VERSIONS[0]} to {IR_VERSIONS[-1]}")
-    imports = model.messages("opset_import", _OPSET)
+    imports = model.messages("opset_import", OPSET_SCHEMA)
     domains = sorted({entry.text("domain") for entry in imports} - {""})
     if domains:
         raise _RefusedError(f"uses operators of the domain {_quoted(domains[0])}; only the default one may be used")
@@ -303,9 +208,9 @@ def _check_node(node: Message, weights: Counter[str]) -> str:
     if operator not in OPERATORS:
         raise _RefusedError(f"uses the operator {_quoted(operator)}, which no file of stale-edge does")
     _refuse(node, _REFUSED_IN_NODE)
-    for attribute in node.messages("attribute", _ATTRIBUTE):
+    for attribute in node.messages("attribute", ATTRIBUTE_SCHEMA):
         _refuse(attribute, _REFUSED_IN_ATTRIBUTE)
-        if tensor := attribute.message("t", _TENSOR):
+        if tensor := attribute.message("t", TENSOR_SCHEMA):
             _check_tensor(tensor, weights)
     return operator
 
@@ -315,13 +220,13 @@ def _check_tensor(tensor: Message, weights: Counter[str]) -> str:
     name = tensor.text("name")
     if tensor.has("external_data") or tensor.integer("data_location"):
         raise _RefusedError(f"keeps the weight {_quoted(name)} in another file (external data)")
-    element = _ELEMENT_TYPES.get(tensor.integer("data_type"))
+    element = ELEMENT_TYPES.get(tensor.integer("data_type"))
     if element is None:
         raise _RefusedError(f"has a weight {_quoted(name)} of element type {tensor.integer('data_type')}")
     dims = tensor.integers("dims")
     if any(size < 0 for size in dims):
         raise _RefusedError(f"has a weight {_quoted(name)} of negative size")
-    fields = tensor.names() & _DATA_FIELDS
+    fields = tensor.names() & DATA_FIELDS
     if len(fields) > 1 or not fields <= {"raw_data", element.values}:
         raise _RefusedError(f"has a weight {_quoted(name)} with data of another type")
     if "raw_data" in fields:
@@ -336,17 +241,25 @@ def _check_tensor(tensor: Message, weights: Counter[str]) -> str:
     return name
 
 
-def _tensor_info(value: Message) -> TensorInfo:
+def tensor_info(value: Message) -> TensorInfo:
+    """Name, element type and axes of an input or output.
+
+    Args:
+        value: Read with `VALUE_INFO_SCHEMA`.
+
+    Raises:
+        ValueError: It is no tensor of known shape and type.
+    """
     name = value.text("name")
-    kind = value.message("type", _TYPE)
-    tensor = kind.message("tensor_type", _TENSOR_TYPE) if kind else None
-    shape = tensor.message("shape", _SHAPE) if tensor else None
+    kind = value.message("type", TYPE_SCHEMA)
+    tensor = kind.message("tensor_type", TENSOR_TYPE_SCHEMA) if kind else None
+    shape = tensor.message("shape", SHAPE_SCHEMA) if tensor else None
     if tensor is None or shape is None:
         raise _RefusedError(f"has an input or output {_quoted(name)} that is no tensor of known shape")
-    element = _ELEMENT_TYPES.get(tensor.integer("elem_type"))
+    element = ELEMENT_TYPES.get(tensor.integer("elem_type"))
     if element is None:
         raise _RefusedError(f"has an input or output {_quoted(name)} of element type {tensor.integer('elem_type')}")
-    axes = tuple(_axis(name, dim) for dim in shape.messages("dim", _DIMENSION))
+    axes = tuple(_axis(name, dim) for dim in shape.messages("dim", DIMENSION_SCHEMA))
     return TensorInfo(name, element.name, axes)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 SHOWN_CLASSES = 6
 COUNTED_SNIPPETS = 200
+_UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
 def inspect(
@@ -120,8 +121,8 @@ def _lines(file: ModelFile, count: MacCount | None) -> Iterable[tuple[str, str]]
     yield "outputs", "\n".join(map(_shape, file.outputs))
     yield "format", f"opset {file.opset}, IR version {file.ir_version}"
     yield "operators", _counts(file.operators)
-    yield "size", _megabytes(file.size_bytes)
-    yield "weights in", ", ".join(f"{name} {_megabytes(size)}" for name, size in file.weight_bytes.items())
+    yield "size", _size(file.size_bytes)
+    yield "weights in", ", ".join(f"{name} {_size(size)}" for name, size in file.weight_bytes.items())
     yield "weights from", _pairs(info.weights)
     yield "rewrites", "\n".join(info.rewrites)
     yield "recipe", _pairs(info.recipe)
@@ -163,8 +164,9 @@ def _products(count: MacCount) -> str:
     return f"{a:.4g} + {b:.4g} T + {c:.4g} T² million; {at:.3g} billion at T = {COUNTED_SNIPPETS}"
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.2f} MB ({size:,} bytes)" if size < 1e9 else f"{size / 1e9:.2f} GB ({size:,} bytes)"
+def _size(size: int) -> str:
+    unit, scale = next(((unit, scale) for unit, scale in _UNITS if size >= scale), ("bytes", 1))
+    return f"{size / scale:.3g} {unit}" if scale > 1 else f"{size} bytes"
 
 
 def _printable(text: str) -> str:

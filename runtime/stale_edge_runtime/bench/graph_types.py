@@ -10,8 +10,16 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from stale_edge_runtime.model_file import _ATTRIBUTE, _ELEMENT_TYPES, _GRAPH, _MODEL, _NODE, _TENSOR, _tensor_info
-from stale_edge_runtime.model_file import _VALUE_INFO as VALUE_INFO
+from stale_edge_runtime.model_file import tensor_info
+from stale_edge_runtime.onnx_schema import (
+    ATTRIBUTE_SCHEMA,
+    ELEMENT_TYPES,
+    GRAPH_SCHEMA,
+    MODEL_SCHEMA,
+    NODE_SCHEMA,
+    TENSOR_SCHEMA,
+    VALUE_INFO_SCHEMA,
+)
 from stale_edge_runtime.protobuf import Budget, Message
 
 if TYPE_CHECKING:
@@ -52,14 +60,14 @@ def read_operands(content: bytes) -> list[Operands]:
         content: A model file that `read_model` accepted.
     """
     budget = Budget()
-    graph = _required(Message(memoryview(content), _MODEL, budget).message("graph", _GRAPH))
-    weights = graph.messages("initializer", _TENSOR)
+    graph = _required(Message(memoryview(content), MODEL_SCHEMA, budget).message("graph", GRAPH_SCHEMA))
+    weights = graph.messages("initializer", TENSOR_SCHEMA)
     types = {tensor.text("name"): _element(tensor) for tensor in weights}
     shapes = {tensor.text("name"): tuple(tensor.integers("dims")) for tensor in weights}
-    inputs = (_tensor_info(value) for value in graph.messages("input", VALUE_INFO))
+    inputs = (tensor_info(value) for value in graph.messages("input", VALUE_INFO_SCHEMA))
     types.update({tensor.name: tensor.element_type for tensor in inputs})
     found = []
-    for node in graph.messages("node", _NODE):
+    for node in graph.messages("node", NODE_SCHEMA):
         operator = node.text("op_type")
         operands = tuple(types.get(name, "") for name in node.texts("input"))
         types.update(zip(node.texts("output"), _output_types(node, operator, operands), strict=False))
@@ -91,7 +99,7 @@ def _output_type(node: Message, operator: str, operands: tuple[str, ...]) -> str
     if operator in _FIXED_OUTPUT:
         return _FIXED_OUTPUT[operator]
     if operator == "Cast":
-        return _ELEMENT_TYPES[_attribute(node, "to").integer("i")].name
+        return ELEMENT_TYPES[_attribute(node, "to").integer("i")].name
     if operator in {"Constant", "ConstantOfShape"}:
         tensor = _tensor_attribute(node)
         return _element(tensor) if tensor else "float32"
@@ -105,18 +113,18 @@ def _output_type(node: Message, operator: str, operands: tuple[str, ...]) -> str
 
 
 def _element(tensor: Message) -> str:
-    return _ELEMENT_TYPES[tensor.integer("data_type")].name
+    return ELEMENT_TYPES[tensor.integer("data_type")].name
 
 
 def _tensor_attribute(node: Message) -> Message | None:
-    for attribute in node.messages("attribute", _ATTRIBUTE):
-        if tensor := attribute.message("t", _TENSOR):
+    for attribute in node.messages("attribute", ATTRIBUTE_SCHEMA):
+        if tensor := attribute.message("t", TENSOR_SCHEMA):
             return tensor
     return None
 
 
 def _attribute(node: Message, name: str) -> Message:
-    return _required(next((a for a in node.messages("attribute", _ATTRIBUTE) if a.text("name") == name), None))
+    return _required(next((a for a in node.messages("attribute", ATTRIBUTE_SCHEMA) if a.text("name") == name), None))
 
 
 def _required(message: Message | None) -> Message:
