@@ -149,6 +149,7 @@ class AnnotatedFeatures:
         length: int = 100,
         snippet_s: float | None = None,
         cache_mb: float = 2048.0,
+        half: bool = False,
     ) -> AnnotatedFeatures:
         """Find the videos of a subset that can be trained on.
 
@@ -164,6 +165,7 @@ class AnnotatedFeatures:
             length: Training length that features are resized to.
             snippet_s: Seconds from one snippet to the next, for videos of unknown duration.
             cache_mb: Memory for features that were read.
+            half: Keep them as float16.
 
         Raises:
             InputMissingError: A file or folder is missing.
@@ -183,7 +185,8 @@ class AnnotatedFeatures:
         if not videos:
             told = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
             raise BadDataError(annotations, f"leaves nothing of subset {subset} to train on", told)
-        store = FeatureStore([files[video.id] for video in videos], feature_dim, length=length, cache_mb=cache_mb)
+        found = [files[video.id] for video in videos]
+        store = FeatureStore(found, feature_dim, length=length, cache_mb=cache_mb, half=half)
         return cls([*zip(videos, range(len(videos)), strict=True)], classes, store, left_out, snippet_s=snippet_s)
 
     def __len__(self) -> int:

@@ -263,7 +263,7 @@ def _instances(place: _Place, entry: dict[str, Any]) -> tuple[Instance, ...]:
 def _instance(place: _Place, index: int, annotation: Any) -> Instance:
     try:
         label, segment = annotation["label"], annotation["segment"]
-        first, second = segment if isinstance(segment, list) else ()
+        first, second = segment if isinstance(segment, list) else []
     except (KeyError, TypeError, ValueError):
         cure = 'expected {"segment": [start, end], "label": text}'
         raise place.error(f"has an annotation {index} that is not in the schema", cure) from None
