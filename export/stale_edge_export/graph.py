@@ -7,11 +7,17 @@ Symbols: B batch, T snippets, D feature width, C classes, A anchors.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stale_edge.model import CLAMP_MIN, LOGIT_SCALE, STALE, foreground_gate
+from stale_edge_runtime.errors import BadDataError
+
+if TYPE_CHECKING:
+    from stale_edge.checkpoint import Checkpoint
 
 
 class DetectionGraph(nn.Module):
@@ -124,10 +130,21 @@ class GivenText(nn.Module):
         return text_embeddings
 
 
-def text_embeddings(network: STALE, class_names: tuple[str, ...]) -> Tensor:
-    """Text embeddings [C, D] of class names, computed once by the network's own tower."""
+def text_embeddings(checkpoint: Checkpoint, class_names: tuple[str, ...]) -> Tensor:
+    """Text embeddings [C, D] of class names: those that the checkpoint stores, else by the network's own tower.
+
+    Raises:
+        BadDataError: The checkpoint stores embeddings, and not of one of the names.
+    """
     from stale_edge.text import tokenize
 
+    network = checkpoint.network
+    if checkpoint.text_embeddings is not None:
+        rows = {name: row for row, name in enumerate(checkpoint.classes)}
+        if absent := [name for name in class_names if name not in rows]:
+            problem = f"is not among the {len(rows):,} classes whose text the checkpoint stores"
+            raise BadDataError(f"class {absent[0]!r}", problem, "train with its text embedding, or use --open")
+        return checkpoint.text_embeddings[[rows[name] for name in class_names]]
     config = network.config.text
     context = config.context if config else 77
     with torch.inference_mode():

@@ -12,7 +12,7 @@ import pytest
 
 from stale_edge_export.quantization.fp16 import check_range
 from stale_edge_export.quantization.harm import measure_harm
-from stale_edge_export.quantization.int8 import TARGETS, this_machine, weight_products
+from stale_edge_export.quantization.int8 import TARGETS, Products, this_machine
 from stale_edge_export.quantization.quantize import quantize_file
 from stale_edge_runtime.contract import Kind, Precision
 from stale_edge_runtime.errors import BadDataError
@@ -56,8 +56,9 @@ def test_recipe_is_recorded(files: dict[str, Path]) -> None:
     int8 = read_model(files["int8"]).info
     assert int8.precision is Precision.INT8
     assert int8.recipe["target"] == "portable"
-    assert "temporal/MatMul_0" in int8.recipe["products"]
-    assert any(name.startswith("mask_head/") for name in int8.recipe["products"])
+    assert "temporal/MatMul_0" in int8.recipe["weight_products"]
+    assert any(name.startswith("mask_head/") for name in int8.recipe["weight_products"])
+    assert len(int8.recipe["activation_products"]) == 4
     assert 0 < int8.recipe["low_precision_share"] < 1
     assert set(int8.recipe["harm"]) == {"class_logits", "masks", "video_logits"}
     fp16 = read_model(files["fp16"]).info
@@ -90,18 +91,12 @@ def test_this_machine_is_a_target() -> None:
 
 
 def test_excluded_products_stay_in_fp32(files: dict[str, Path], tmp_path: Path) -> None:
-    report = quantize_file(files["fp32"], tmp_path / "a.onnx", Precision.INT8, exclude="^temporal/")
-    assert not any(name.startswith("temporal/") for name in report.info.recipe["products"])
-    kept = [node.name for node in onnx.load(tmp_path / "a.onnx").graph.node if node.op_type == "MatMul"]
-    assert "temporal/MatMul_0" in kept
-    assert weight_products(onnx.load(files["fp32"])) == sorted(
-        [*report.info.recipe["products"], *report.info.recipe["kept_fp32"]], key=kept_order(files["fp32"])
-    )
-
-
-def kept_order(path: Path) -> Callable[[str], int]:
-    names = [node.name for node in onnx.load(path).graph.node]
-    return names.index
+    recipe = quantize_file(files["fp32"], tmp_path / "a.onnx", Precision.INT8, exclude="^temporal/").info.recipe
+    everything = set(Products.of(onnx.load(files["fp32"])))
+    assert set(recipe["kept_fp32"]) == {name for name in everything if name.startswith("temporal/")}
+    assert {*recipe["kept_fp32"], *recipe["weight_products"], *recipe["activation_products"]} == everything
+    products = {node.name for node in onnx.load(tmp_path / "a.onnx").graph.node if node.op_type == "MatMul"}
+    assert set(recipe["kept_fp32"]) <= products
 
 
 @pytest.mark.parametrize("kind", [Kind.OPEN, Kind.FULL, Kind.TEXT_TOWER])

@@ -1,8 +1,8 @@
-"""int8 files: weight products in 8 bits, activations quantised as they come.
+"""int8 files: matrix products in 8 bits, activations quantised as they come.
 
-The tool is onnxruntime's `quantize_dynamic`: weights per output channel, signed; activations per tensor, unsigned,
-quantised once where several products share them. The exporter writes the mask head's convolutions as matrix products,
-so these are covered too.
+Products with a weight go through onnxruntime's `quantize_dynamic`: weights per output channel, signed; activations per
+tensor, unsigned, quantised once where several products share them. The exporter writes the mask head's convolutions as
+matrix products, so these are covered too. Products of two activations are the work of `activations`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from stale_edge_export.quantization.activations import quantize_activation_products
 from stale_edge_runtime.bench.machine import cpu_flags
 from stale_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+ATTENTION_STAGES = ("temporal", "cross_attention")
+"""Stages whose products of two activations are quantised; the similarities decide and stay in fp32."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,51 @@ TARGETS: Mapping[str, Target] = {
 }
 
 
+@dataclass(frozen=True)
+class Products:
+    """The matrix products of a model that can be quantised, by name."""
+
+    weights: tuple[str, ...]
+    """Those whose right operand is a weight."""
+    activations: tuple[str, ...]
+    """Those of two activations."""
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> Products:
+        """The products of an fp32 model of the exporter."""
+        constants = {item.name for item in model.graph.initializer}
+        products = [node for node in model.graph.node if node.op_type == "MatMul"]
+        attention = [node for node in products if node.name.split("/")[0] in ATTENTION_STAGES]
+        return cls(
+            tuple(node.name for node in products if node.input[1] in constants),
+            tuple(node.name for node in attention if node.input[1] not in constants),
+        )
+
+    def __iter__(self) -> Any:
+        return iter((*self.weights, *self.activations))
+
+    def without(self, names: Sequence[str]) -> Products:
+        """The products that are not in `names`."""
+        return Products(
+            *(tuple(name for name in group if name not in names) for group in (self.weights, self.activations))
+        )
+
+    def matching(self, pattern: str) -> list[str]:
+        """Names that a regular expression finds.
+
+        Raises:
+            UsageError: It is no regular expression, or finds nothing.
+        """
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            raise UsageError("--exclude", f"{pattern!r} is no regular expression ({error})") from error
+        found = [name for name in self if expression.search(name)]
+        if not found:
+            raise UsageError("--exclude", f"{pattern!r} matches none of {', '.join(self)}")
+        return found
+
+
 def this_machine() -> str:
     """The target that fits the processor of this machine; `portable` where that is not known."""
     if platform.machine().lower() in {"aarch64", "arm64"}:
@@ -53,22 +102,27 @@ def this_machine() -> str:
     return "avx2" if "avx2" in flags else "portable"
 
 
-def to_int8(model: onnx.ModelProto, target: str, exclude: str | None = None) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """Quantise the weight products of a model.
+def to_int8(model: onnx.ModelProto, products: Products, *, reduce_range: bool = False) -> onnx.ModelProto:
+    """Quantise some products of a model.
 
     Args:
         model: An fp32 model of the exporter; it is not changed.
-        target: A key of `TARGETS`.
-        exclude: Products whose names match this regular expression stay in fp32.
+        products: What to quantise, of `Products.of(model)`.
+        reduce_range: Keep weights to 7 bits.
 
     Returns:
-        The int8 model, and the recipe for its metadata.
-
-    Raises:
-        UsageError: `exclude` is no regular expression, or matches nothing.
+        The int8 model.
     """
-    products = weight_products(model)
-    excluded = _matching(products, exclude)
+    if products.weights:
+        quantised = _quantize_weights(model, products.weights, reduce_range=reduce_range)
+    else:
+        quantised = onnx.ModelProto()
+        quantised.CopyFrom(model)
+    quantize_activation_products(quantised, products.activations)
+    return quantised
+
+
+def _quantize_weights(model: onnx.ModelProto, names: Sequence[str], *, reduce_range: bool) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder, _quiet_tools():
         path = Path(folder) / "int8.onnx"
         quantize_dynamic(
@@ -76,41 +130,12 @@ def to_int8(model: onnx.ModelProto, target: str, exclude: str | None = None) -> 
             path,
             op_types_to_quantize=["MatMul"],
             per_channel=True,
-            reduce_range=TARGETS[target].reduce_range,
+            reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=excluded,
+            nodes_to_quantize=list(names),
             extra_options={"MatMulConstBOnly": True},
         )
-        quantised = onnx.load(path)
-    recipe = {
-        "method": "dynamic",
-        "weights": "int8, per channel, " + ("7 bits" if TARGETS[target].reduce_range else "8 bits"),
-        "activations": "uint8, per tensor",
-        "target": target,
-        "products": [name for name in products if name not in excluded],
-        "kept_fp32": excluded,
-        "tool": "onnxruntime.quantization.quantize_dynamic",
-    }
-    return quantised, recipe
-
-
-def weight_products(model: onnx.ModelProto) -> list[str]:
-    """Names of the matrix products whose right operand is a weight."""
-    weights = {item.name for item in model.graph.initializer}
-    return [node.name for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
-
-
-def _matching(names: list[str], pattern: str | None) -> list[str]:
-    if pattern is None:
-        return []
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UsageError("--exclude", f"{pattern!r} is no regular expression ({error})") from error
-    matching = [name for name in names if expression.search(name)]
-    if not matching:
-        raise UsageError("--exclude", f"{pattern!r} matches none of {', '.join(names)}")
-    return matching
+        return onnx.load(path)
 
 
 class _quiet_tools:  # noqa: N801 (reads as a verb where it is used)

@@ -10,7 +10,7 @@ import onnx
 from stale_edge_export.exporter import write_model
 from stale_edge_export.quantization.fp16 import check_range, to_fp16
 from stale_edge_export.quantization.harm import OutputHarm, calibration_features, harm_json, measure_harm
-from stale_edge_export.quantization.int8 import to_int8
+from stale_edge_export.quantization.int8 import TARGETS, Products, to_int8
 from stale_edge_runtime.bench.macs import count_macs, model_feeds
 from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
 from stale_edge_runtime.contract import ModelInfo, Precision
@@ -78,7 +78,7 @@ def quantize_file(
     model = onnx.load_model_from_string(original.content)
     with atomic_path(target) as temporary:
         if precision is Precision.INT8:
-            changed, recipe = to_int8(model, cpu, exclude)
+            changed, recipe = _int8(model, cpu, exclude)
         else:
             changed, recipe = to_fp16(model)
             recipe["largest_value"] = _check_longest(original, model)
@@ -95,6 +95,24 @@ def quantize_file(
         size = len(read_model(temporary).content)
         progress("counted")
     return QuantizationReport(info, size, len(original.content), share, harm)
+
+
+def _int8(model: onnx.ModelProto, cpu: str, exclude: str | None) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The int8 model and its recipe."""
+    everything = Products.of(model)
+    excluded = everything.matching(exclude) if exclude else []
+    products, reduce_range = everything.without(excluded), TARGETS[cpu].reduce_range
+    recipe = {
+        "method": "dynamic",
+        "target": cpu,
+        "weights": f"int8, per channel, {7 if reduce_range else 8} bits",
+        "activations": "uint8 on the left, int8 around zero on the right, per tensor",
+        "weight_products": list(products.weights),
+        "activation_products": list(products.activations),
+        "kept_fp32": excluded,
+        "tool": "onnxruntime.quantization.quantize_dynamic for weight products",
+    }
+    return to_int8(model, products, reduce_range=reduce_range), recipe
 
 
 def _check_longest(original: ModelFile, model: onnx.ModelProto) -> dict[str, Any]:
