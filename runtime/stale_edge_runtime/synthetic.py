@@ -7,7 +7,14 @@ around the mean 0.26.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeVar
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_Float = TypeVar("_Float", bound=np.floating)
 
 COMMON_NORM = 9.5
 VIDEO_NORM = 4.5
@@ -34,7 +41,20 @@ def clip_like_features(batch: int, snippets: int, feature_dim: int = 512, *, see
     rng = np.random.default_rng([seed, batch, snippets, feature_dim])
     video = rng.standard_normal((batch, 1, feature_dim)) * (VIDEO_NORM / np.sqrt(feature_dim))
     noise = rng.standard_normal((batch, snippets, feature_dim)) * (SNIPPET_NORM / np.sqrt(feature_dim))
-    innovation = np.sqrt(1 - NEIGHBOUR_CORRELATION**2)
-    for snippet in range(1, snippets):
-        noise[:, snippet] = NEIGHBOUR_CORRELATION * noise[:, snippet - 1] + innovation * noise[:, snippet]
-    return np.asarray(COMMON_NORM * direction + video + noise, dtype=np.float32)
+    return np.asarray(COMMON_NORM * direction + video + correlate(noise, NEIGHBOUR_CORRELATION), dtype=np.float32)
+
+
+def correlate(noise: NDArray[_Float], correlation: float) -> NDArray[_Float]:
+    """Make neighbours along the last axis but one alike, in place: a first-order process of unchanged variance.
+
+    Args:
+        noise: `[…, T, D]`, independent.
+        correlation: Of neighbours.
+
+    Returns:
+        The same array.
+    """
+    innovation = float(np.sqrt(1 - correlation**2))
+    for snippet in range(1, noise.shape[-2]):
+        noise[..., snippet, :] = correlation * noise[..., snippet - 1, :] + innovation * noise[..., snippet, :]
+    return noise

@@ -21,6 +21,7 @@ from stale_edge.cli.export import export
 from stale_edge.cli.inspect import inspect
 from stale_edge.cli.interrupt import INTERRUPTED
 from stale_edge.cli.quantize import quantize
+from stale_edge.cli.simulate import simulate
 from stale_edge_runtime.errors import EXIT_INTERRUPTED, EXIT_USAGE, StaleEdgeError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def root(
         raise typer.Exit(EXIT_USAGE)
 
 
-for command in (demo, convert, export, quantize, bench, inspect, detect, evaluate, compare, dataset):
+for command in (demo, convert, export, quantize, bench, inspect, detect, evaluate, compare, dataset, simulate):
     app.command(no_args_is_help=False)(command)
 
 

@@ -1,0 +1,181 @@
+"""A simulated world as a folder, in the formats of the real data, so that the same commands read both.
+
+| file | what |
+|---|---|
+| `world.json` | all parameters: the same endless world can be made from it again |
+| `annotations.json` | official ActivityNet form; subset `training` shows the seen classes, `validation` all |
+| `features/v_<id>.npy` | float16 [snippets, width] |
+| `text_embeddings.npy`, `classes.txt` | float32 [classes, width], and a name for each row |
+| `splits/seen.list`, `splits/unseen.list` | class lists for training and for the open set |
+
+`world.json` comes first, so that a folder cut off half-way is known for what it is, and the annotations come last, so
+that nobody trains on half a world.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from stale_edge.simulation.config import WorldConfig
+from stale_edge_runtime import files
+from stale_edge_runtime.errors import BadDataError, CannotWriteError, UsageError, writing_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stale_edge.dataset import TrainingVideo
+    from stale_edge.simulation.world import SimulatedVideos, SimulatedWorld
+
+WORLD_FILE: Final = "world.json"
+FORMAT: Final = "stale-edge simulated world"
+VERSION: Final = 1
+_LARGEST_WORLD_BYTES = 1 << 20
+_OWN_FEATURES = re.compile(r"v_[tsu]\d{3}_\d{6,10}\.npy")
+
+
+@dataclass(frozen=True)
+class FolderSummary:
+    """What was written."""
+
+    training_videos: int
+    """Videos of the training subset, all of seen classes."""
+    seen_videos: int
+    """Validation videos of seen classes."""
+    unseen_videos: int
+    """Validation videos of unseen classes."""
+    instances: int
+    """Instances of all of them."""
+    snippets: int
+    """Snippets of all of them."""
+
+
+def write_world(
+    folder: Path,
+    world: SimulatedWorld,
+    *,
+    videos: int,
+    validation: int,
+    force: bool = False,
+    step: Callable[[str], None] = lambda _: None,
+) -> FolderSummary:
+    """Write videos of a world with their annotations, texts and splits.
+
+    Args:
+        folder: Made where it is not there; one that holds a simulated world is replaced.
+        world: What to write.
+        videos: Training videos: those of the first epoch.
+        validation: Validation videos, shared between seen and unseen classes by the number of classes.
+        force: Write into a folder that holds other things as well; they stay.
+        step: Called with the id of each video written.
+
+    Raises:
+        UsageError: The folder holds other things, and no `force`.
+        CannotWriteError: The folder cannot be made or written to.
+        StorageError: The disk is full or failed.
+    """
+    unseen = round(validation * len(world.unseen) / len(world.classes))
+    parts = [world.training(videos), world.evaluation("seen", validation - unseen)]
+    if world.unseen:
+        parts.append(world.evaluation("unseen", unseen))
+    _prepare(folder, force=force)
+    description = {"format": FORMAT, "version": VERSION, "world": world.config.to_dict()}
+    files.write_json(folder / WORLD_FILE, description | {"videos": videos, "validation": validation})
+    (folder / "annotations.json").unlink(missing_ok=True)
+    database: dict[str, Any] = {}
+    snippets = 0
+    for subset, video in _videos(parts):
+        with files.atomic_write(folder / "features" / f"v_{video.id}.npy") as stream:
+            np.save(stream, video.features.astype(np.float16), allow_pickle=False)
+        database[video.id] = _annotation(subset, video)
+        snippets += len(video.features)
+        step(video.id)
+    _remove_leftovers(folder / "features", {f"v_{name}.npy" for name in database})
+    _write_texts(folder, world)
+    files.write_json(folder / "annotations.json", {"version": FORMAT, "database": database})
+    return FolderSummary(
+        training_videos=videos,
+        seen_videos=validation - unseen if world.unseen else validation,
+        unseen_videos=unseen,
+        instances=sum(len(entry["annotations"]) for entry in database.values()),
+        snippets=snippets,
+    )
+
+
+def read_world_config(path: Path) -> WorldConfig:
+    """Read the parameters of a world.
+
+    Args:
+        path: A folder that `write_world` wrote, or its `world.json`.
+
+    Raises:
+        InputMissingError: There is no such file.
+        BadDataError: It does not describe a world of this version.
+    """
+    path = path / WORLD_FILE if path.is_dir() else path
+    content = files.read_json(path, limit=_LARGEST_WORLD_BYTES)
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("world"), dict):
+        raise BadDataError(path, "does not describe a simulated world", "make one with stale-edge simulate")
+    if content.get("version") != VERSION:
+        raise BadDataError(path, f"is of version {content.get('version')!r}, not {VERSION}", "simulate it again")
+    try:
+        return WorldConfig.from_dict(content["world"])
+    except UsageError as error:
+        raise BadDataError(path, f"{error.subject} {error.problem}", "simulate it again") from error
+
+
+def _prepare(folder: Path, *, force: bool) -> None:
+    """Make the folders, or refuse."""
+    try:
+        taken = folder.is_dir() and any(folder.iterdir()) and not (force or _is_world(folder))
+        for part in () if taken else ("features", "splits"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise CannotWriteError(error.filename or folder, "is a file", "name a folder with -o") from error
+    except OSError as error:
+        raise writing_error(folder, error) from error
+    if taken:
+        raise UsageError(folder, "is not empty and holds no simulated world", "name another folder, or add --force")
+
+
+def _is_world(folder: Path) -> bool:
+    with contextlib.suppress(BadDataError, OSError):
+        content = files.read_json(folder / WORLD_FILE, limit=_LARGEST_WORLD_BYTES)
+        return isinstance(content, dict) and content.get("format") == FORMAT
+    return False
+
+
+def _videos(parts: list[SimulatedVideos]) -> Iterator[tuple[str, TrainingVideo]]:
+    for part in parts:
+        subset = "training" if part.stream == "training" else "validation"
+        for video in part:
+            yield subset, video
+
+
+def _annotation(subset: str, video: TrainingVideo) -> dict[str, Any]:
+    instances = [{"segment": [item.start_s, item.end_s], "label": item.label} for item in video.instances]
+    return {"subset": subset, "duration": video.duration_s, "annotations": instances}
+
+
+def _remove_leftovers(folder: Path, wanted: set[str]) -> None:
+    """Remove the features of a world that was here before, and nothing else."""
+    for path in folder.iterdir():
+        if _OWN_FEATURES.fullmatch(path.name) and path.name not in wanted:
+            path.unlink(missing_ok=True)
+
+
+def _write_texts(folder: Path, world: SimulatedWorld) -> None:
+    with files.atomic_write(folder / "text_embeddings.npy") as stream:
+        np.save(stream, world.text_embeddings, allow_pickle=False)
+    lists = {
+        "classes.txt": range(len(world.classes)),
+        "splits/seen.list": world.seen,
+        "splits/unseen.list": world.unseen,
+    }
+    for name, indices in lists.items():
+        files.write_text(folder / name, "".join(f"{world.classes[index]}\n" for index in indices))
