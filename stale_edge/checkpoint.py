@@ -109,7 +109,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     entry = {METADATA_KEY: json.dumps(metadata, ensure_ascii=False)}
     with atomic_path(path) as temporary:
         try:
-            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, entry)
+            save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, entry)
         except SafetensorError as error:
             # The library hides the operating system's error number in its text.
             raise OSError(_errno_in(str(error)), str(error)) from error
