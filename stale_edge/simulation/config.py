@@ -84,8 +84,9 @@ class WorldConfig:
     """Spread between shots of how much of the class is in view, action or not. Assumed."""
     actionness_norm: float = 0.3
     """Norm of what all actions have in common against what surrounds them, the same for unseen classes, because
-    class-agnostic proposals do generalise to unseen classes (Lin et al., "BMN", ICCV 2019). Assumed; a linear classifier
-    then tells snippets of actions from others of the same video with an area under the curve of 0.77 (unseen: 0.75)."""
+    class-agnostic proposals do generalise to unseen classes (Lin et al., "BMN", ICCV 2019). Assumed; a linear
+    classifier then tells snippets of actions from others of the same video with an area under the curve of 0.77
+    (unseen: 0.75)."""
     actionness_spread: float = 0.7
     """Its spread between videos, in its own units: in a part of them it points the other way. Assumed."""
     shot_mean_s: float = 14.0

@@ -135,7 +135,7 @@ def _prepare(folder: Path, *, force: bool) -> None:
         taken = folder.is_dir() and any(folder.iterdir()) and not (force or _is_world(folder))
         for part in () if taken else ("features", "splits"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise CannotWriteError(error.filename or folder, "is a file", "name a folder with -o") from error
     except OSError as error:
         raise writing_error(folder, error) from error

@@ -26,7 +26,7 @@ _SPECTRUM = -0.25
 _BIAS = 0.5
 """How much of the chance similarity between images in general and single classes' texts is left: CLIP has some."""
 _TEXT_OUTLIER_SHARE = 0.6
-_TEXT_NORM_SPREAD = 0.06
+_TEXT_NORM_SPREAD = 0.04
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def make_semantics(config: WorldConfig, rng: np.random.Generator) -> Semantics:
     )
     text = np.sqrt(config.text_common_share) * common_text
     text = text + np.sqrt(1.0 - config.text_common_share) * meanings[:count] @ to_text
-    text *= config.text_norm * (1.0 + _TEXT_NORM_SPREAD * rng.standard_normal((count, 1)))
+    text *= config.text_norm / np.linalg.norm(text, axis=1, keepdims=True)
+    text *= 1.0 + _TEXT_NORM_SPREAD * rng.standard_normal((count, 1))
     return Semantics(
         text_embeddings=text.astype(np.float32),
         class_directions=looks[:count].astype(np.float32),
