@@ -19,6 +19,16 @@ def require_export(purpose: str) -> None:
     _require(("torch", "onnx", "onnxscript", "safetensors", "instant_clip_tokenizer"), "export", purpose)
 
 
+def require_train(purpose: str) -> None:
+    """Make sure that what training imports is installed.
+
+    Raises:
+        UnavailableError: A package is missing; the message names the extra that brings it.
+    """
+    packages = ("torch", "safetensors", "instant_clip_tokenizer", "lightning_fabric", "tensorboardX", "filelock")
+    _require(packages, "train", purpose)
+
+
 def require_plot(purpose: str) -> None:
     """Make sure that pictures can be drawn.
 

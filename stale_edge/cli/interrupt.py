@@ -20,12 +20,15 @@ GRACE_S = 1.0
 
 
 @contextlib.contextmanager
-def prompt_interrupt() -> Iterator[None]:
+def prompt_interrupt(message: str = INTERRUPTED) -> Iterator[None]:
     """Within this block Ctrl-C ends the program within about a second, whatever it is computing.
 
     Python raises KeyboardInterrupt only between its own instructions, and one forward of a long video takes
     longer than anyone waits. So a thread watches for the signal, and where the usual way out has not been taken
     after `GRACE_S` it ends the process. Nothing may be written to files inside the block.
+
+    Args:
+        message: What to say where the process has to be ended.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -34,7 +37,7 @@ def prompt_interrupt() -> Iterator[None]:
     waker.setblocking(False)
     left = threading.Event()
     before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(watched, left), daemon=True).start()
+    threading.Thread(target=_watch, args=(watched, left, message), daemon=True).start()
     try:
         yield
     finally:
@@ -43,12 +46,12 @@ def prompt_interrupt() -> Iterator[None]:
         waker.close()
 
 
-def _watch(watched: socket.socket, left: threading.Event) -> None:
+def _watch(watched: socket.socket, left: threading.Event, message: str) -> None:
     """End the process when Ctrl-C is not obeyed in time; return when the block has been left."""
     with watched:
         while numbers := watched.recv(64):
             if signal.SIGINT in numbers and not left.wait(GRACE_S):
                 # A progress bar hides the cursor, and nobody else will show it again.
-                sys.stderr.write(("\r\x1b[?25h\x1b[K" if sys.stderr.isatty() else "") + INTERRUPTED + "\n")
+                sys.stderr.write(("\r\x1b[?25h\x1b[K" if sys.stderr.isatty() else "") + message + "\n")
                 sys.stderr.flush()
                 os._exit(EXIT_INTERRUPTED)

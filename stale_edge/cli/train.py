@@ -1,0 +1,381 @@
+"""`stale-edge train`: a network learns from annotated videos, real or simulated."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stale_edge.cli.console import Reporter
+from stale_edge.cli.detect import Compat  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.interrupt import INTERRUPTED, prompt_interrupt
+from stale_edge.cli.lesson_inputs import LessonOptions, make_lesson
+from stale_edge.cli.options import CHECKPOINT, JsonToStdout, Quiet, ready_default
+from stale_edge_runtime.errors import CannotWriteError, InputMissingError, UnavailableError, UsageError, writing_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lightning_fabric import Fabric
+
+    from stale_edge.lesson import Lesson, RunOptions, StepReport, TrainingResult, ValidationReport
+    from stale_edge.training_settings import TrainingSettings
+
+LOCK = "lock"
+RESUME_HINT = "go on with the same command and --resume"
+
+
+class Accelerator(StrEnum):
+    """Where to train."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(StrEnum):
+    """Number format of the products."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class LossWeighting(StrEnum):
+    """The published weights of the loss's terms."""
+
+    CLOSED = "closed"
+    OPEN_75 = "75/25"
+    OPEN_50 = "50/50"
+
+
+def train(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN_DIR", help="Folder of the run.")],
+    annotations: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Annotations of ActivityNet or THUMOS14, in any form.")
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Features of the videos: a folder, or one HDF5 file.")
+    ] = None,
+    simulated: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR|default",
+            help="Endless videos of the world that `simulate` wrote to DIR, or of the default one.",
+        ),
+    ] = None,
+    split: Annotated[
+        Path | None, typer.Option(metavar="LIST", help="Teach only these classes, one a line: the seen ones.")
+    ] = None,
+    subset: Annotated[str | None, typer.Option(help="Subset to train on; by default the one usual for it.")] = None,
+    fraction: Annotated[
+        float, typer.Option(metavar="P", help="Share of the videos to sample; every class keeps one or more.")
+    ] = 1.0,
+    snippet_s: Annotated[
+        float | None,
+        typer.Option("--snippet-seconds", min=1e-6, help="Seconds a snippet, where the annotations lack durations."),
+    ] = None,
+    held_out: Annotated[
+        float, typer.Option(metavar="P", help="Share of the videos held out to choose the best checkpoint by.")
+    ] = 0.1,
+    videos: Annotated[int, typer.Option(min=1, help="Simulated videos in an epoch.")] = 1000,
+    text_embeddings: Annotated[
+        Path | None, typer.Option(metavar="FILE.npy", help="Text embeddings of --classes: classes x width.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Names of their classes, seen and unseen, one a line.")
+    ] = None,
+    text_tower: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Checkpoint whose text tower to use; all else starts anew.")
+    ] = None,
+    initial: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Checkpoint to start from, with its text tower or embeddings.")
+    ] = None,
+    train_text: Annotated[
+        bool | None,
+        typer.Option("--train-text/--no-train-text", help="Train the text tower too, as published.", show_default="no"),
+    ] = None,
+    compat: Annotated[
+        Compat | None, typer.Option(help="Targets, loss, optimiser and epochs as the published code has them.")
+    ] = None,
+    loss: Annotated[LossWeighting, typer.Option(help="Published weights of the loss's terms.")] = LossWeighting.CLOSED,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; 30 by default.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Videos in a step, over all devices together; 32 by default.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate; 3e-4 by default.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Epochs without a better held-out mAP after which to stop; 10 by default.")
+    ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0.0, metavar="M", help="Stop after this time, wherever training is.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and dropout, and of what is sampled and held out.")] = 0,
+    accelerator: Annotated[Accelerator, typer.Option(help="Where to train.")] = Accelerator.AUTO,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Processes, or GPUs, of this machine; torchrun sets its own.")
+    ] = 1,
+    precision: Annotated[Precision, typer.Option(help="Number format; auto is bf16 on GPUs that have it.")] = (
+        Precision.AUTO
+    ),
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that fetch videos; none on a CPU.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a process on the CPU; torch's by default.")] = (
+        None
+    ),
+    save_minutes: Annotated[
+        float, typer.Option(min=0.0, help="Minutes between saved states, besides those after epochs.")
+    ] = 5.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in RUN_DIR was stopped.")] = False,
+    model: Annotated[Path, typer.Option(metavar="FILE", help="Where the best weights go, for export.")] = CHECKPOINT,
+    json: JsonToStdout = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the network; the best weights by held-out mAP go to models/stale.safetensors.
+
+    Text embeddings are computed once unless the text tower is trained. Held-out videos are of the taught classes;
+    nothing of other classes is looked at. After a kill at any moment, the same command with --resume goes on; on the
+    CPU, with as many threads, to the very bytes of an unbroken run.
+    """
+    from stale_edge.cli.extras import require_train
+
+    options = LessonOptions(
+        annotations=annotations,
+        features=features,
+        simulated=simulated,
+        split=split,
+        subset=subset,
+        fraction=fraction,
+        snippet_s=snippet_s,
+        held_out=held_out,
+        videos=videos,
+        text_embeddings=text_embeddings,
+        classes=classes,
+        text_tower=text_tower,
+        initial=initial,
+    )
+    options.check()
+    require_train("stale-edge train")
+    import torch
+
+    from stale_edge.checkpoint import MAX_BYTES
+    from stale_edge.lesson import RunOptions
+    from stale_edge.training_settings import PRESETS
+    from stale_edge_runtime.files import read_bytes, write_bytes
+
+    if threads:
+        torch.set_num_threads(threads)
+    changes: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "learning_rate": lr, "patience": patience}
+    kind = _accelerator(accelerator)
+    settings = replace(
+        PRESETS[compat],
+        seed=seed,
+        loss_weights=str(loss),
+        precision=_precision(precision, kind),
+        **{name: value for name, value in changes.items() if value is not None},
+    )
+    _check_outputs(output, model, resume=resume)
+    fabric = _launch(kind, devices, settings.precision)
+    report = Reporter(quiet=quiet or not fabric.is_global_zero)
+    lesson = make_lesson(options, settings, train_text=train_text)
+    settings = replace(settings, train_text=not lesson.text.is_floating_point())
+    _describe(lesson, settings, report)
+    run = RunOptions(
+        workers=(min(8, os.cpu_count() or 1) if kind == "cuda" else 0) if workers is None else workers,
+        save_every_s=60 * save_minutes,
+        max_minutes=max_minutes,
+        computing=lambda: prompt_interrupt(f"{INTERRUPTED}; {RESUME_HINT}"),
+    )
+    with _locked(output, fabric):
+        result = _train(fabric, lesson, settings, output, run, report, resume=resume)
+        if fabric.is_global_zero:
+            write_bytes(model, read_bytes(result.checkpoint, limit=MAX_BYTES))
+            _tell(result, output, model, report, as_json=json)
+
+
+def _train(
+    fabric: Fabric,
+    lesson: Lesson,
+    settings: TrainingSettings,
+    folder: Path,
+    run: RunOptions,
+    report: Reporter,
+    *,
+    resume: bool,
+) -> TrainingResult:
+    """Train with progress shown; say how to go on where it is interrupted."""
+    from stale_edge.training import Trainer
+
+    progress = _Progress(report)
+    run = replace(run, on_step=progress.on_step, on_validation=progress.on_validation)
+    trainer = Trainer(fabric, lesson, settings, folder, run)
+    if resume:
+        trainer.resume()
+        report.note(f"going on after step {trainer.steps_done} of {trainer.steps}")
+    try:
+        with progress.following(trainer.steps - trainer.steps_done):
+            return trainer.fit()
+    except KeyboardInterrupt:
+        report.note(f"stopped after step {trainer.steps_done} of {trainer.steps}; {RESUME_HINT}")
+        raise
+
+
+class _Progress:
+    """Shows steps with their loss, and what validation says."""
+
+    def __init__(self, report: Reporter) -> None:
+        self._report = report
+        self._step: Callable[[str], None] = lambda _: None
+        self._held_out = ""
+
+    @contextlib.contextmanager
+    def following(self, steps: int) -> Iterator[None]:
+        """Show what comes until the block ends."""
+        with self._report.progress("training", steps) as self._step:
+            yield
+
+    def on_step(self, step: StepReport) -> None:
+        """Show one step."""
+        terms = " ".join(f"{name} {value:.3f}" for name, value in step.loss.items() if name != "total")
+        self._step(f"epoch {step.epoch} loss {step.loss['total']:.3f} ({terms}){self._held_out}")
+
+    def on_validation(self, found: ValidationReport) -> None:
+        """Show one validation."""
+        self._held_out = f" held-out mAP {100 * found.average_map:.1f}"
+        best = ", the best so far" if found.best else ""
+        self._report.note(f"epoch {found.epoch}: held-out average mAP {100 * found.average_map:.2f}{best}")
+
+
+def _accelerator(wanted: Accelerator) -> str:
+    """What to compute on.
+
+    Raises:
+        UnavailableError: CUDA was asked for, and there is none.
+    """
+    import torch
+
+    if wanted is Accelerator.AUTO:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted is Accelerator.CUDA and not torch.cuda.is_available():
+        raise UnavailableError("--accelerator cuda", "this machine or this PyTorch has no CUDA", "leave it out")
+    return str(wanted)
+
+
+def _precision(wanted: Precision, accelerator: str) -> str:
+    import torch
+
+    if wanted is not Precision.AUTO:
+        return str(wanted)
+    has_bf16 = accelerator == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return str(Precision.BF16 if has_bf16 else Precision.FP32)
+
+
+def _launch(accelerator: str, devices: int, precision: str) -> Fabric:
+    """Start all processes of this machine, or join those of torchrun.
+
+    Raises:
+        UnavailableError: There are fewer GPUs.
+    """
+    import logging
+
+    import torch
+
+    for name in ("lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from lightning_fabric import Fabric
+
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
+    nodes = max(1, int(os.environ.get("WORLD_SIZE", local)) // local) if "LOCAL_WORLD_SIZE" in os.environ else 1
+    if accelerator == "cuda" and local > torch.cuda.device_count():
+        raise UnavailableError("--devices", f"asks for {local} GPUs of {torch.cuda.device_count()}", "give fewer")
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=local,
+        num_nodes=nodes,
+        strategy="ddp" if local * nodes > 1 else "auto",
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def _check_outputs(folder: Path, model: Path, *, resume: bool) -> None:
+    """Find out that an output cannot be written before the work, not after it."""
+    from stale_edge.training import STATE_FILE
+
+    ready_default(model, CHECKPOINT)
+    if model.is_dir() or not model.parent.is_dir():
+        raise CannotWriteError(model, "cannot be written", "name a file in a folder that exists with --model")
+    if resume and not folder.is_dir():
+        raise InputMissingError(folder, "no such folder", "there is nothing to resume: leave --resume out")
+    if not resume and (folder / STATE_FILE).exists():
+        raise UsageError(folder, "holds a training already", "go on with --resume, or name another folder")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise writing_error(folder, error) from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, fabric: Fabric) -> Iterator[None]:
+    """Keep other trainings out of the folder; a lock ends with its process, however that ends.
+
+    Raises:
+        CannotWriteError: Another training is in it.
+    """
+    from filelock import FileLock, Timeout
+
+    if not fabric.is_global_zero:
+        yield
+        return
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise CannotWriteError(folder, "another training is writing to it", "name another folder") from error
+    except OSError as error:
+        raise writing_error(folder / LOCK, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _describe(lesson: Lesson, settings: TrainingSettings, report: Reporter) -> None:
+    """Say what is going to be trained, and what was left out."""
+    source = lesson.source
+    report.note(
+        f"{len(source):,} videos of {len(source.classes)} classes in an epoch, {len(lesson.held_out):,} held out"
+    )
+    for reason, count in getattr(source, "left_out", {}).items():
+        report.note(f"left out: {count:,} {reason}")
+    trained = "the text tower is trained too" if settings.train_text else "text embeddings stay as they are"
+    report.note(
+        f"{settings.optimizer}, learning rate {settings.learning_rate:g}, batch {settings.batch_size}; {trained}"
+    )
+
+
+def _tell(result: TrainingResult, folder: Path, model: Path, report: Reporter, *, as_json: bool) -> None:
+    from stale_edge.lesson import End
+
+    summary: dict[str, Any] = {
+        "run": str(folder),
+        "model": str(model),
+        "end": result.end.name.lower(),
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "held_out_average_map": result.average_map,
+    }
+    if as_json:
+        report.result_json(summary)
+        return
+    report.result(
+        f"{model}: average mAP {100 * result.average_map:.2f} on held-out videos, from step {result.best_step}; "
+        f"{result.end} after {result.steps} steps"
+    )
+    if result.end is End.TIME:
+        report.note(f"to train on, {RESUME_HINT}")
