@@ -1,0 +1,139 @@
+"""Whether a smaller file still finds what the fp32 file finds: detections and mAP on videos of the user's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from stale_edge_runtime.agreement import Agreement, agreement
+from stale_edge_runtime.contract import Kind
+from stale_edge_runtime.detector import Detector
+from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, evaluate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stale_edge_runtime.annotations import Annotations
+    from stale_edge_runtime.contract import ModelInfo
+    from stale_edge_runtime.decoding import Detection
+
+Detections = dict[str, list["Detection"]]
+"""Detections of each video, by its id."""
+
+
+@dataclass(frozen=True)
+class TrialVideo:
+    """A video to try files on."""
+
+    video_id: str
+    """Its name in the ground truth."""
+    features: NDArray[np.float32]
+    """[T, D]."""
+    duration: float
+    """Its length in seconds; in snippets where nothing tells the seconds."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Videos that files are tried on, and what is known of them."""
+
+    videos: tuple[TrialVideo, ...]
+    """The videos, at least one."""
+    truth: Annotations | None = None
+    """Ground truth; without it mAP is not measured."""
+    text_embeddings: NDArray[np.float32] | None = None
+    """[C, D], for an open-vocabulary file."""
+    classes: tuple[str, ...] | None = None
+    """Names of these C classes."""
+
+    def fits(self, info: ModelInfo) -> bool:
+        """Whether a file can detect with what is given here."""
+        return info.kind is Kind.BAKED or (info.kind is Kind.OPEN and self.text_embeddings is not None)
+
+    def thinned(self, most: int) -> Trial:
+        """At most so many videos, evenly over all."""
+        count = len(self.videos)
+        kept = [self.videos[index * count // most] for index in range(most)] if count > most else self.videos
+        return replace(self, videos=tuple(kept))
+
+    def detect(self, path: Path) -> Detections:
+        """What a file finds in each video.
+
+        Args:
+            path: A file that detects.
+
+        Raises:
+            BadDataError: A video does not fit the file.
+            UsageError: An open-vocabulary file without text embeddings, or a kind of file that cannot detect.
+        """
+        detector = Detector(path, text_embeddings=self.text_embeddings, classes=self.classes)
+        return {video.video_id: detector.detect(video.features, video.duration) for video in self.videos}
+
+    def average_map(self, found: Detections) -> float | None:
+        """Average mAP of detections on the annotated ones of the videos; None without ground truth.
+
+        Raises:
+            BadDataError: The ground truth has no instance in any of the videos.
+        """
+        if self.truth is None:
+            return None
+        judged = replace(self.truth, videos=tuple(video for video in self.truth.videos if video.id in found))
+        tious = THUMOS_TIOUS if judged.is_thumos else ACTIVITYNET_TIOUS
+        known = {video.id for video in judged.videos}
+        return evaluate(judged, {video: items for video, items in found.items() if video in known}, tious).average_map
+
+    def compare(self, before: Detections, after: Detections) -> Acceptance:
+        """What changed from one file's detections to another's."""
+        total = Agreement.total(agreement(before[video], after[video]) for video in before)
+        return Acceptance(total.videos, total.matched_share, self.average_map(before), self.average_map(after))
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What a smaller file does to detections."""
+
+    videos: int
+    """Videos tried."""
+    matched_share: float
+    """Share of the detections that match one of the other file: same class, tIoU >= 0.95."""
+    map_before: float | None
+    """Average mAP of the fp32 file, in [0, 1]; None without ground truth."""
+    map_after: float | None
+    """Average mAP of the smaller file."""
+
+    @property
+    def drop_points(self) -> float | None:
+        """What average mAP loses, in points: 100 times the difference of the fractions."""
+        if self.map_before is None or self.map_after is None:
+            return None
+        return 100 * (self.map_before - self.map_after)
+
+    def require(self, target: Path, max_drop_points: float) -> None:
+        """Refuse a file that loses too much.
+
+        Args:
+            target: The file, for the message.
+            max_drop_points: What may be lost, in points of average mAP.
+
+        Raises:
+            BadDataError: More is lost, or the loss is not known.
+        """
+        drop = self.drop_points
+        if drop is None or self.map_before is None or self.map_after is None:
+            raise BadDataError(target, "the loss of mAP is not known", "give --ground-truth")
+        if drop > max_drop_points:
+            raise BadDataError(
+                target,
+                f"average mAP falls from {100 * self.map_before:.2f} to {100 * self.map_after:.2f}, by {drop:.2f} "
+                f"points on {self.videos} videos; --max-drop allows {max_drop_points:g}",
+                "not written; keep more in fp32 with --exclude",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, rounded: mAP as fractions."""
+        figures = {"matched_share": self.matched_share, "map_fp32": self.map_before, "map": self.map_after}
+        return {"videos": self.videos} | {key: round(value, 4) for key, value in figures.items() if value is not None}

@@ -1,0 +1,258 @@
+"""Which products of a model to quantise: what each costs in answers, and what it saves in time.
+
+Harm decides, within a budget, and is the same on every run: all products are quantised; while the whole does more harm
+than the budget allows, the product that does most of it alone goes back to fp32. On videos of the user's, harm is what
+happens to detections and mAP; without them it is the error of the outputs on CLIP-like features.
+
+Time depends on the machine and the moment. It is measured only when asked for, and then may only veto: a product whose
+quantisation saves nothing that can be told from noise stays in fp32, since all of them do some harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stale_edge_export.exporter import write_model
+from stale_edge_export.quantization.harm import measure_harm
+from stale_edge_export.quantization.int8 import Products, to_int8
+from stale_edge_runtime.bench.macs import model_feeds
+from stale_edge_runtime.bench.measure import Effort, time_together
+from stale_edge_runtime.bench.statistics import ratio_of_medians
+from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
+from stale_edge_runtime.model_file import read_model
+from stale_edge_runtime.session import open_session
+from stale_edge_runtime.synthetic import clip_like_features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import onnx
+
+    from stale_edge_export.quantization.acceptance import Detections, Trial
+    from stale_edge_runtime.model_file import ModelFile
+
+MEASURED_VIDEOS = 32
+"""Products are tried one by one on at most so many videos."""
+GAIN_SNIPPETS = 200
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Harm that the quantised products may do together."""
+
+    matched_share: float = 0.97
+    """Least share of detections that match those of fp32 (same class, tIoU >= 0.95)."""
+    map_drop_points: float = 0.3
+    """Most that average mAP may lose, in points."""
+    relative_error: float = 0.25
+    """Largest error of an output in units of its spread; what counts where detections are not measured."""
+
+    def spent(self, harm: Harm) -> float:
+        """How much of the budget a harm takes, 1 being all of it: the largest share of any figure."""
+        if harm.matched_share is None:
+            return harm.worst_output / self.relative_error
+        shares = [(1 - harm.matched_share) / (1 - self.matched_share)]
+        if harm.map_drop_points is not None:
+            shares.append(harm.map_drop_points / self.map_drop_points)
+        return max(shares)
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What quantised products do to the answers."""
+
+    outputs: dict[str, float]
+    """Error of each output: root mean square over the spread of fp32."""
+    matched_share: float | None = None
+    """Share of detections that match those of fp32; None where not measured."""
+    map_drop_points: float | None = None
+    """Loss of average mAP, in points; None without ground truth."""
+
+    @property
+    def worst_output(self) -> float:
+        """The largest of the errors of outputs."""
+        return max(self.outputs.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, rounded to three digits."""
+        figures = {"matched_share": self.matched_share, "map_drop_points": self.map_drop_points}
+        known = {key: value for key, value in figures.items() if value is not None}
+        return {
+            "relative_error": {name: _rounded(value) for name, value in self.outputs.items()},
+            **{key: round(value, 4) for key, value in known.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Time that quantising one product saves when all others are quantised."""
+
+    saved_ms: float
+    """Difference of the medians."""
+    low_ms: float
+    """Lower end of its 95 % interval."""
+    high_ms: float
+    """Upper end of its 95 % interval."""
+
+    @property
+    def certain(self) -> bool:
+        """Whether something is saved, beyond the noise."""
+        return self.low_ms > 0
+
+    def to_json(self) -> dict[str, float]:
+        """The figures, rounded to three digits."""
+        return {key: _rounded(value) for key, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is quantised, and why the rest is not."""
+
+    products: Products
+    """To be quantised."""
+    kept: dict[str, str] = field(default_factory=dict)
+    """Products that stay in fp32, in the order of the decisions, and the reason of each."""
+
+    def without(self, name: str, reason: str) -> Choice:
+        """One more product that stays in fp32."""
+        return Choice(self.products.without([name]), {**self.kept, name: reason})
+
+
+class Laboratory:
+    """Makes int8 variants of a model and measures them against it.
+
+    Args:
+        original: The fp32 file.
+        model: The same, decoded.
+        features: float32 [1, T, D] each, to measure the error of outputs on.
+        folder: A temporary folder for variants.
+        reduce_range: Keep right operands to 7 bits.
+        trial: Videos to measure detections on.
+    """
+
+    def __init__(
+        self,
+        original: ModelFile,
+        model: onnx.ModelProto,
+        features: Sequence[np.ndarray],
+        folder: Path,
+        *,
+        reduce_range: bool = False,
+        trial: Trial | None = None,
+    ) -> None:
+        self.original = original
+        self._model = model
+        self._features = _thinned(features, MEASURED_VIDEOS)
+        self._folder = folder
+        self._reduce_range = reduce_range
+        self._trial = trial.thinned(MEASURED_VIDEOS) if trial else None
+        self._found: Detections | None = None
+        self._harms: dict[Products, Harm] = {}
+
+    def make(self, products: Products) -> ModelFile:
+        """The variant in which these products are int8.
+
+        Args:
+            products: What to quantise.
+        """
+        path = self._folder / "variant.onnx"
+        variant = to_int8(self._model, products, reduce_range=self._reduce_range)
+        write_model(path, variant, self.original.info)
+        return read_model(path)
+
+    def harm(self, products: Products) -> Harm:
+        """What quantising these products does.
+
+        Args:
+            products: What to quantise.
+
+        Raises:
+            BadDataError: The variant gives NaN, or a video does not fit the model.
+        """
+        if products not in self._harms:
+            made = self.make(products)
+            outputs = measure_harm(self.original, made, self._features)
+            errors = {name: item.relative_error for name, item in outputs.items()}
+            self._harms[products] = self._with_detections(made, errors)
+        return self._harms[products]
+
+    def _with_detections(self, made: ModelFile, errors: dict[str, float]) -> Harm:
+        if self._trial is None:
+            return Harm(errors)
+        if self._found is None:
+            self._found = self._trial.detect(self.original.path)
+        seen = self._trial.compare(self._found, self._trial.detect(made.path))
+        return Harm(errors, seen.matched_share, seen.drop_points)
+
+
+def choose(laboratory: Laboratory, choice: Choice, budget: Budget) -> Choice:
+    """Take out products until the rest stays within the budget.
+
+    Args:
+        laboratory: Measures them.
+        choice: What may be quantised.
+        budget: What they may do together.
+    """
+    allowed = choice.products
+    while list(choice.products) and (spent := budget.spent(laboratory.harm(choice.products))) > 1:
+        alone = {name: budget.spent(laboratory.harm(allowed.only([name]))) for name in choice.products}
+        worst = max(alone, key=lambda name: alone[name])
+        choice = choice.without(
+            worst, f"all together do {spent:.2f} times the harm allowed, this one alone {alone[worst]:.2f}"
+        )
+    return choice
+
+
+def measure_gains(
+    laboratory: Laboratory, products: Products, *, snippets: int = GAIN_SNIPPETS, seconds: float = 2.0
+) -> dict[str, Gain]:
+    """Time that each product saves: all quantised, against all but this one, taking turns on one thread.
+
+    Args:
+        laboratory: Makes the variants.
+        products: What is quantised.
+        snippets: Length to measure at.
+        seconds: Time for each variant.
+    """
+    variants = [products, *(products.without([name]) for name in products)]
+    forwards = [_forward(laboratory.make(variant), snippets) for variant in variants]
+    everything, *others = (timing.samples_ms for timing in time_together(forwards, Effort(seconds=seconds)))
+    base_ms = float(np.median(everything))
+    gains = {}
+    for name, without in zip(products, others, strict=True):
+        ratio = ratio_of_medians(without, everything)
+        gains[name] = Gain(*(base_ms * (value - 1) for value in (ratio.value, ratio.low, ratio.high)))
+    return gains
+
+
+def veto(choice: Choice, gains: dict[str, Gain]) -> Choice:
+    """Keep in fp32 what saves no time for certain.
+
+    Args:
+        choice: What harm allows.
+        gains: Measured gain of each product in it.
+    """
+    for name, gain in gains.items():
+        if not gain.certain:
+            choice = choice.without(name, f"saves {gain.saved_ms:.3f} ms ({gain.low_ms:.3f} to {gain.high_ms:.3f})")
+    return choice
+
+
+def _forward(made: ModelFile, snippets: int) -> Callable[[], object]:
+    session = open_session(made)
+    dim = made.info.feature_dim
+    feeds = model_feeds(made, clip_like_features(1, snippets, dim), synthetic_vocabulary(dim))
+    return lambda: session.run(None, feeds)
+
+
+def _thinned(items: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
+    count = len(items)
+    return [items[index * count // most] for index in range(most)] if count > most else list(items)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
