@@ -17,6 +17,7 @@ from torch import nn
 
 from stale_edge import __version__
 from stale_edge.text import tokenize
+from stale_edge_export.blocked_attention import TRANSLATIONS
 from stale_edge_export.graph import DetectionGraph, GivenText, StoredText, text_embeddings
 from stale_edge_export.parity import Arrays, Parity, check_detection, check_text_tower
 from stale_edge_export.rewrites import REWRITES
@@ -183,6 +184,7 @@ def trace(module: nn.Module, network: STALE, kind: Kind) -> onnx.ModelProto:
             dynamic_shapes=_as_signature(kind, axes),
             opset_version=OPSET,
             dynamo=True,
+            custom_translation_table=TRANSLATIONS,
             external_data=False,
             verbose=False,
         )
@@ -260,9 +262,15 @@ def _name_by_stage(model: onnx.ModelProto) -> None:
         scopes = next((item.value for item in node.metadata_props if item.key == "pkg.torch.onnx.name_scopes"), "[]")
         path = [part.split(".")[0] for part in ast.literal_eval(scopes) if part][:-1]
         stage = path[0] if path and not path[0].startswith("_") else "graph"
-        label = f"{stage}/{node.op_type}"
-        node.name = f"{label}_{counts[label]}"
-        counts[label] += 1
+        for part in (node, *inner_nodes(node)):
+            label = f"{stage}/{part.op_type}"
+            part.name = f"{label}_{counts[label]}"
+            counts[label] += 1
+
+
+def inner_nodes(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """The nodes in the body of a blockwise node; none for others."""
+    return [part for attribute in node.attribute if attribute.HasField("g") for part in attribute.g.node]
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -273,7 +281,8 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     model.graph.name = "stale"
     del model.graph.value_info[:]
     del model.graph.metadata_props[:]
-    for item in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
+    bodies = [part for node in model.graph.node for part in inner_nodes(node)]
+    for item in (*model.graph.node, *bodies, *model.graph.initializer, *model.graph.input, *model.graph.output):
         item.doc_string = ""
         del item.metadata_props[:]
     return model

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stale_edge_export.blocked_attention import self_attend
 from stale_edge_export.graph import DetectionGraph, StoredText
 
 if TYPE_CHECKING:
@@ -99,7 +100,6 @@ class FoldedSelfAttention(nn.Module):
 
     def __init__(self, attention: WideAttention) -> None:
         super().__init__()
-        self.heads = attention.heads
         self.register_buffer("query_key", folded_query_key(attention))
         self.register_buffer("value_output", folded_value_output(attention))
         self.register_buffer("bias", attention.output.bias)
@@ -111,11 +111,8 @@ class FoldedSelfAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D]."""
-        batch, _, dim = features.shape
-        query = (features @ self.query_key).reshape(batch, -1, dim)  # [B, T H, D]
-        weights = (query @ features.transpose(1, 2)).softmax(dim=2)  # [B, T H, T]
-        attended = (weights @ features).reshape(batch, -1, self.heads * dim)  # [B, T, H D]
-        embedded: Tensor = self.norm(attended @ self.value_output + self.bias + features)
+        attended = self_attend(features, self.query_key, self.value_output)  # [B, T, D]
+        embedded: Tensor = self.norm(attended + self.bias + features)
         return embedded
 
 

@@ -106,7 +106,9 @@ OPERATORS = frozenset(
         *("Transpose", "Trilu", "Unsqueeze", "Where"),
     }
 )
-"""Operators of the default domain that our files may hold; no other domain, no functions, no control flow."""
+"""Operators of the default domain that our files may hold; no other domain, no functions."""
+BLOCKWISE = "Scan"
+"""The one operator with a subgraph: attention by blocks. Its body holds `OPERATORS` and no further subgraph."""
 
 
 class Kind(StrEnum):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from stale_edge_runtime.contract import (
     BATCH,
+    BLOCKWISE,
     CLASS_LOGITS,
     CLASSES,
     FEATURES,
@@ -109,7 +110,6 @@ _REFUSED_IN_MODEL = {"training_info": "training graphs", "functions": "functions
 _REFUSED_IN_GRAPH = {"sparse_initializer": "sparse weights"}
 _REFUSED_IN_NODE = {"overload": "an overloaded operator"}
 _REFUSED_IN_ATTRIBUTE = {
-    "g": "a subgraph (control flow)",
     "graphs": "a subgraph (control flow)",
     "ref_attr_name": "an attribute of a function",
     "sparse_tensor": "a sparse tensor",
@@ -158,7 +158,7 @@ def _parse(path: Path, content: bytes) -> ModelFile:
     operators: Counter[str] = Counter()
     constants = [_check_tensor(tensor, weights) for tensor in graph.messages("initializer", TENSOR_SCHEMA)]
     for node in graph.messages("node", NODE_SCHEMA):
-        operators[_check_node(node, weights)] += 1
+        _check_node(node, weights, operators)
     inputs = tuple(tensor_info(value) for value in graph.messages("input", VALUE_INFO_SCHEMA))
     outputs = tuple(tensor_info(value) for value in graph.messages("output", VALUE_INFO_SCHEMA))
     if shadowed := {tensor.name for tensor in inputs} & set(constants):
@@ -200,19 +200,30 @@ def _check_versions(model: Message) -> tuple[int, int]:
     return ir_version, opset
 
 
-def _check_node(node: Message, weights: Counter[str]) -> str:
-    """Check one operator, count the weights in it, and return its name."""
+def _check_node(node: Message, weights: Counter[str], operators: Counter[str], *, inside: bool = False) -> None:
+    """Check one operator and the body of a blockwise one; count operators and the weights in them."""
     operator, domain = node.text("op_type"), node.text("domain")
     if domain:
         raise _RefusedError(f"uses {_quoted(operator)} of the domain {_quoted(domain)}")
-    if operator not in OPERATORS:
+    if operator not in OPERATORS and operator != BLOCKWISE:
         raise _RefusedError(f"uses the operator {_quoted(operator)}, which no file of stale-edge does")
     _refuse(node, _REFUSED_IN_NODE)
+    bodies: list[Message] = []
     for attribute in node.messages("attribute", ATTRIBUTE_SCHEMA):
         _refuse(attribute, _REFUSED_IN_ATTRIBUTE)
         if tensor := attribute.message("t", TENSOR_SCHEMA):
             _check_tensor(tensor, weights)
-    return operator
+        if attribute.has("g"):
+            if operator != BLOCKWISE or inside:
+                raise _RefusedError("holds a subgraph (control flow), which no file of stale-edge does")
+            bodies += attribute.messages("g", GRAPH_SCHEMA)
+    if len(bodies) != (operator == BLOCKWISE):
+        raise _RefusedError(f"uses the operator {_quoted(operator)} with {len(bodies)} bodies")
+    for body in bodies:
+        _refuse(body, {**_REFUSED_IN_GRAPH, "initializer": "weights in a subgraph"})
+        for part in body.messages("node", NODE_SCHEMA):
+            _check_node(part, weights, operators, inside=True)
+    operators[operator] += 1
 
 
 def _check_tensor(tensor: Message, weights: Counter[str]) -> str:

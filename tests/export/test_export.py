@@ -19,7 +19,7 @@ from stale_edge.text import tokenize
 from stale_edge_export import exporter
 from stale_edge_export.exporter import export_checkpoint
 from stale_edge_export.rewrites import REWRITES
-from stale_edge_runtime.contract import OPERATORS, OUTPUTS, Kind, Precision
+from stale_edge_runtime.contract import BLOCKWISE, OPERATORS, OUTPUTS, Kind, Precision
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.session import open_session
@@ -70,7 +70,7 @@ def test_agrees_with_the_network(exported: Path, tiny_checkpoint: Checkpoint) ->
 def test_is_one_file_with_the_names_of_the_contract(exported: Path) -> None:
     model = read_model(exported)  # checks inputs, outputs and axes by name
     assert [path.name for path in exported.parent.iterdir()] == [exported.name]
-    assert set(model.operators) <= OPERATORS
+    assert set(model.operators) <= OPERATORS | {BLOCKWISE}
     assert model.opset == 18
     if model.info.kind is not Kind.TEXT_TOWER:
         assert model.inputs[0].axes == ("batch", "snippets", 32)

@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
+from stale_edge_export.exporter import inner_nodes
 from stale_edge_export.quantization.fp16 import check_range
 from stale_edge_export.quantization.harm import measure_harm
 from stale_edge_export.quantization.int8 import TARGETS, Products, this_machine
-from stale_edge_export.quantization.quantize import quantize_file
+from stale_edge_export.quantization.quantize import Int8Options, quantize_file
 from stale_edge_runtime.contract import Kind, Precision
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.model_file import read_model
@@ -76,7 +77,7 @@ def test_is_deterministic(files: dict[str, Path], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_weights_keep_to_the_range_of_the_target(target: str, files: dict[str, Path], tmp_path: Path) -> None:
-    quantize_file(files["fp32"], tmp_path / "a.onnx", Precision.INT8, cpu=target)
+    quantize_file(files["fp32"], tmp_path / "a.onnx", Precision.INT8, int8=Int8Options(cpu=target))
     weights = [
         onnx.numpy_helper.to_array(item)
         for item in onnx.load(tmp_path / "a.onnx").graph.initializer
@@ -91,11 +92,13 @@ def test_this_machine_is_a_target() -> None:
 
 
 def test_excluded_products_stay_in_fp32(files: dict[str, Path], tmp_path: Path) -> None:
-    recipe = quantize_file(files["fp32"], tmp_path / "a.onnx", Precision.INT8, exclude="^temporal/").info.recipe
+    options = Int8Options(exclude="^temporal/")
+    recipe = quantize_file(files["fp32"], tmp_path / "a.onnx", Precision.INT8, int8=options).info.recipe
     everything = set(Products.of(onnx.load(files["fp32"])))
     assert set(recipe["kept_fp32"]) == {name for name in everything if name.startswith("temporal/")}
     assert {*recipe["kept_fp32"], *recipe["weight_products"], *recipe["activation_products"]} == everything
-    products = {node.name for node in onnx.load(tmp_path / "a.onnx").graph.node if node.op_type == "MatMul"}
+    nodes = [part for node in onnx.load(tmp_path / "a.onnx").graph.node for part in (node, *inner_nodes(node))]
+    products = {node.name for node in nodes if node.op_type == "MatMul"}
     assert set(recipe["kept_fp32"]) <= products
 
 

@@ -96,6 +96,8 @@ def build(kind: Kind) -> onnx.ModelProto:
         outputs,
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
+    for number, node in enumerate(graph.node):
+        node.name = f"tiny/{node.op_type}_{number}"
     model = helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", OPSET)],

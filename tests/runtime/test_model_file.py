@@ -161,6 +161,18 @@ def deep(levels: int) -> bytes:
     return with_attribute((ATTRIBUTE_GRAPH, inner))
 
 
+def blockwise(*bodies: bytes) -> bytes:
+    """An operator with bodies in place of the first one."""
+    body = [(NODE_ATTRIBUTE, message((1, "body"), (ATTRIBUTE_GRAPH, graph), (20, 5))) for graph in bodies]
+    return edited(BAKED, MODEL_GRAPH, GRAPH_NODE, replace={NODE_OP: "Scan"}, add=body)
+
+
+def inner(operator: str, *attributes: bytes) -> bytes:
+    """A body of one operator."""
+    fields = [(NODE_ATTRIBUTE, message((1, "body"), (ATTRIBUTE_GRAPH, graph), (20, 5))) for graph in attributes]
+    return message((GRAPH_NODE, message((NODE_OP, operator), *fields)))
+
+
 LOGITS = tensor_value("class_logits", 1, "batch", "snippets", 4)
 MASKS = tensor_value("masks", 1, "batch", 10, "snippets")
 VIDEO = tensor_value("video_logits", 1, "batch", 3)
@@ -189,6 +201,11 @@ REFUSED = {
     "If": (edited(BAKED, MODEL_GRAPH, GRAPH_NODE, replace={NODE_OP: "If"}), "operator 'If'"),
     "Loop": (edited(BAKED, MODEL_GRAPH, GRAPH_NODE, replace={NODE_OP: "Loop"}), "operator 'Loop'"),
     "Scan": (edited(BAKED, MODEL_GRAPH, GRAPH_NODE, replace={NODE_OP: "Scan"}), "operator 'Scan'"),
+    "Scan with two bodies": (blockwise(inner("Relu"), inner("Relu")), "operator 'Scan' with 2 bodies"),
+    "Scan of an unknown operator": (blockwise(inner("If")), "operator 'If'"),
+    "Scan in a Scan": (blockwise(inner("Scan", inner("Relu"))), "subgraph"),
+    "Scan with weights": (blockwise(message((5, b""))), "weights in a subgraph"),
+    "body of a MatMul": (blockwise(inner("MatMul", inner("Relu"))), "subgraph"),
     "operator without a name": (edited(BAKED, MODEL_GRAPH, GRAPH_NODE, drop=(NODE_OP,)), "operator ''"),
     "operator name of a megabyte": (
         edited(BAKED, MODEL_GRAPH, GRAPH_NODE, replace={NODE_OP: "A" * (1 << 20)}),

@@ -13,100 +13,123 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from stale_edge_export.exporter import inner_nodes
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SMALLEST_SCALE = np.float32(1e-12)
+LARGEST_SIGNED = 127
+LARGEST_REDUCED = 64
+"""As onnxruntime keeps weights to 7 bits: 255 * 64 * 2 fits 16 bits."""
 
 
-def quantize_activation_products(model: onnx.ModelProto, names: Iterable[str]) -> None:
+def quantize_activation_products(model: onnx.ModelProto, names: Iterable[str], *, reduce_range: bool = False) -> None:
     """Replace products of two activations by 8-bit ones, in place.
 
     Args:
         model: A model of the exporter, its weight products already quantised or not.
         names: Names of `MatMul` nodes.
+        reduce_range: Keep the right operands to 7 bits.
     """
-    _Rewriter(model).replace(set(names))
+    _Rewriter(model, LARGEST_REDUCED if reduce_range else LARGEST_SIGNED).replace(set(names))
 
 
 class _Rewriter:
     """Builds the nodes around 8-bit products; operands that several products share are quantised once."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, largest: int) -> None:
         self._graph = model.graph
+        self._largest = largest
         self._producers = {output: node for node in model.graph.node for output in node.output}
-        self._done: dict[tuple[str, str], tuple[str, ...]] = {}
-        self._nodes: list[onnx.NodeProto] = []
+        self._unsigned: dict[str, tuple[str, ...]] = {}
+        self._signed: dict[str, tuple[str, str]] = {}
+        self._outer: list[onnx.NodeProto] = []
 
     def replace(self, names: set[str]) -> None:
         for node in self._graph.node:
+            if node.op_type == "DynamicQuantizeLinear":
+                self._unsigned[node.input[0]] = tuple(node.output)
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    self._replace_in_body(attribute.g, names)
             if node.name in names:
-                self._product(node)
+                self._product(node, self._outer)
             else:
-                self._nodes.append(node)
-        ordered = list(self._nodes)
-        del self._graph.node[:]
-        self._graph.node.extend(ordered)
+                self._outer.append(node)
+        self._take(self._graph, self._outer)
         self._drop_unused_transposes()
 
-    def _product(self, node: onnx.NodeProto) -> None:
-        left, left_scale, left_zero = self._unsigned(node.input[0])
-        right, right_scale = self._signed(node.input[1])
-        base = node.name
-        integer = self._add("MatMulInteger", [left, right, left_zero], f"{base}_integer")
-        wide = self._add("Cast", [integer], f"{base}_wide", to=TensorProto.FLOAT)
-        scale = self._add("Mul", [left_scale, right_scale], f"{base}_scale")
-        self._add("Mul", [wide, scale], f"{base}_float", output=node.output[0])
-
-    def _unsigned(self, name: str) -> tuple[str, ...]:
-        key = ("unsigned", name)
-        if key not in self._done:
-            # Weight products quantised by onnxruntime's tool have done this tensor already.
-            for node in self._nodes:
-                if node.op_type == "DynamicQuantizeLinear" and node.input[0] == name:
-                    self._done[key] = tuple(node.output)
-                    break
+    def _replace_in_body(self, body: onnx.GraphProto, names: set[str]) -> None:
+        """The same inside a body: what it takes from outside is quantised there, once for all blocks."""
+        inner: list[onnx.NodeProto] = []
+        for node in body.node:
+            if node.name in names:
+                self._product(node, inner)
             else:
-                outputs = [f"{name}_u8", f"{name}_u8_scale", f"{name}_u8_zero"]
-                self._nodes.append(
-                    helper.make_node("DynamicQuantizeLinear", [name], outputs, name=f"{name}_quantize_u8")
-                )
-                self._done[key] = tuple(outputs)
-        return self._done[key]
+                inner.append(node)
+        self._take(body, inner)
 
-    def _signed(self, name: str) -> tuple[str, ...]:
-        key = ("signed", name)
-        if key not in self._done:
+    @staticmethod
+    def _take(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del graph.node[:]
+        graph.node.extend(copies)
+
+    def _product(self, node: onnx.NodeProto, nodes: list[onnx.NodeProto]) -> None:
+        left, left_scale, left_zero = self._quantize_left(node.input[0], nodes)
+        right, right_scale = self._quantize_right(node.input[1])
+        base = node.name
+        integer = _append(nodes, "MatMulInteger", [left, right, left_zero], f"{base}_integer")
+        wide = _append(nodes, "Cast", [integer], f"{base}_wide", to=TensorProto.FLOAT)
+        scale = _append(nodes, "Mul", [left_scale, right_scale], f"{base}_scale")
+        _append(nodes, "Mul", [wide, scale], f"{base}_float", output=node.output[0])
+
+    def _quantize_left(self, name: str, nodes: list[onnx.NodeProto]) -> tuple[str, ...]:
+        """Unsigned, in the graph that holds the product; weight products may have done this tensor already."""
+        if name not in self._unsigned:
+            outputs = (f"{name}_u8", f"{name}_u8_scale", f"{name}_u8_zero")
+            nodes.append(helper.make_node("DynamicQuantizeLinear", [name], outputs, name=f"{name}_quantize_u8"))
+            self._unsigned[name] = outputs
+        return self._unsigned[name]
+
+    def _quantize_right(self, name: str) -> tuple[str, str]:
+        """Signed around zero, in the outer graph; a transposed operand is transposed as bytes."""
+        if name not in self._signed:
             producer = self._producers.get(name)
             if producer is not None and producer.op_type == "Transpose":
-                source, scale = self._signed(producer.input[0])
-                turned = f"{name}_s8"
-                copy = helper.make_node("Transpose", [source], [turned], name=f"{producer.name}_s8")
+                source, scale = self._quantize_right(producer.input[0])
+                copy = helper.make_node("Transpose", [source], [f"{name}_s8"], name=f"{producer.name}_s8")
                 copy.attribute.extend(producer.attribute)
-                self._nodes.append(copy)
-                self._done[key] = (turned, scale)
+                self._outer.append(copy)
+                self._signed[name] = (f"{name}_s8", scale)
             else:
-                self._done[key] = self._quantize_signed(name)
-        return self._done[key]
+                self._signed[name] = self._around_zero(name)
+        return self._signed[name]
 
-    def _quantize_signed(self, name: str) -> tuple[str, str]:
-        size = self._add("Abs", [name], f"{name}_abs")
-        largest = self._add("ReduceMax", [size], f"{name}_largest", keepdims=0)
-        step = self._add("Mul", [largest, self._constant("s8_step", np.float32(1 / 127))], f"{name}_step")
-        scale = self._add("Max", [step, self._constant("s8_smallest", SMALLEST_SCALE)], f"{name}_s8_scale")
+    def _around_zero(self, name: str) -> tuple[str, str]:
+        size = _append(self._outer, "Abs", [name], f"{name}_abs")
+        largest = _append(self._outer, "ReduceMax", [size], f"{name}_largest", keepdims=0)
+        step = self._constant("s8_step", np.float32(1 / self._largest))
+        scale = _append(self._outer, "Mul", [largest, step], f"{name}_step")
+        scale = _append(self._outer, "Max", [scale, self._constant("s8_smallest", SMALLEST_SCALE)], f"{name}_s8_scale")
         zero = self._constant("s8_zero", np.int8(0))
-        return self._add("QuantizeLinear", [name, scale, zero], f"{name}_s8"), scale
+        return _append(self._outer, "QuantizeLinear", [name, scale, zero], f"{name}_s8"), scale
 
     def _constant(self, name: str, value: np.generic) -> str:
         if all(item.name != name for item in self._graph.initializer):
             self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def _add(self, operator: str, inputs: list[str], name: str, output: str = "", **attributes: Any) -> str:
-        self._nodes.append(helper.make_node(operator, inputs, [output or name], name=name, **attributes))
-        return output or name
-
     def _drop_unused_transposes(self) -> None:
-        used = {name for node in self._graph.node for name in node.input} | {item.name for item in self._graph.output}
+        nodes = [part for node in self._graph.node for part in (node, *inner_nodes(node))]
+        used = {name for node in nodes for name in node.input} | {item.name for item in self._graph.output}
         for node in [item for item in self._graph.node if item.op_type == "Transpose" and item.output[0] not in used]:
             self._graph.node.remove(node)
+
+
+def _append(
+    nodes: list[onnx.NodeProto], operator: str, inputs: list[str], name: str, output: str = "", **attributes: Any
+) -> str:
+    nodes.append(helper.make_node(operator, inputs, [output or name], name=name, **attributes))
+    return output or name

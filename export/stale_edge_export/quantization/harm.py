@@ -15,7 +15,7 @@ from stale_edge_runtime.session import open_session
 from stale_edge_runtime.synthetic import clip_like_features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     import onnxruntime as ort
@@ -106,11 +106,12 @@ def _harm(path: Path, name: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> 
 def _changed(name: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> float | None:
     if name == TEXT_EMBEDDINGS:
         return None
-    decide = {
+    decisions: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         CLASS_LOGITS: lambda logits: logits.argmax(axis=2),
         VIDEO_LOGITS: lambda logits: logits.argmax(axis=1),
         MASKS: lambda masks: masks > 0.5,
-    }[name]
+    }
+    decide = decisions[name]
     return float(np.mean(np.concatenate([(decide(a) != decide(b)).ravel() for a, b in pairs])))
 
 

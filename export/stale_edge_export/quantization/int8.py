@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from stale_edge_export.exporter import inner_nodes
 from stale_edge_export.quantization.activations import quantize_activation_products
 from stale_edge_runtime.bench.machine import cpu_flags
 from stale_edge_runtime.errors import UsageError
@@ -34,7 +35,7 @@ class Target:
     """A family of processors, by what its 8-bit products can bear."""
 
     reduce_range: bool
-    """Keep weights to 7 bits, because pairs of 8-bit products overflow a 16-bit sum."""
+    """Keep right operands to 7 bits, because pairs of 8-bit products overflow a 16-bit sum."""
     reason: str
     """Why, for people."""
 
@@ -60,7 +61,8 @@ class Products:
     def of(cls, model: onnx.ModelProto) -> Products:
         """The products of an fp32 model of the exporter."""
         constants = {item.name for item in model.graph.initializer}
-        products = [node for node in model.graph.node if node.op_type == "MatMul"]
+        nodes = [part for node in model.graph.node for part in (node, *inner_nodes(node))]
+        products = [node for node in nodes if node.op_type == "MatMul"]
         attention = [node for node in products if node.name.split("/")[0] in ATTENTION_STAGES]
         return cls(
             tuple(node.name for node in products if node.input[1] in constants),
@@ -75,6 +77,10 @@ class Products:
         return Products(
             *(tuple(name for name in group if name not in names) for group in (self.weights, self.activations))
         )
+
+    def only(self, names: Sequence[str]) -> Products:
+        """The products that are in `names`."""
+        return self.without([name for name in self if name not in names])
 
     def matching(self, pattern: str) -> list[str]:
         """Names that a regular expression finds.
@@ -108,7 +114,7 @@ def to_int8(model: onnx.ModelProto, products: Products, *, reduce_range: bool = 
     Args:
         model: An fp32 model of the exporter; it is not changed.
         products: What to quantise, of `Products.of(model)`.
-        reduce_range: Keep weights to 7 bits.
+        reduce_range: Keep right operands, weights or not, to 7 bits.
 
     Returns:
         The int8 model.
@@ -118,7 +124,7 @@ def to_int8(model: onnx.ModelProto, products: Products, *, reduce_range: bool = 
     else:
         quantised = onnx.ModelProto()
         quantised.CopyFrom(model)
-    quantize_activation_products(quantised, products.activations)
+    quantize_activation_products(quantised, products.activations, reduce_range=reduce_range)
     return quantised
 
 
@@ -133,7 +139,7 @@ def _quantize_weights(model: onnx.ModelProto, names: Sequence[str], *, reduce_ra
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=list(names),
-            extra_options={"MatMulConstBOnly": True},
+            extra_options={"MatMulConstBOnly": True, "EnableSubgraph": True},
         )
         return onnx.load(path)
 

@@ -53,8 +53,8 @@ class Operands:
     """Shape of each input that is a weight; none for the others."""
 
 
-def read_operands(content: bytes) -> list[Operands]:
-    """The inputs of every operator but `Constant`, in the order of the file.
+def read_operands(content: bytes) -> dict[str, Operands]:
+    """The inputs of every operator but `Constant`, by the name of its node.
 
     Args:
         content: A model file that `read_model` accepted.
@@ -66,14 +66,26 @@ def read_operands(content: bytes) -> list[Operands]:
     shapes = {tensor.text("name"): tuple(tensor.integers("dims")) for tensor in weights}
     inputs = (tensor_info(value) for value in graph.messages("input", VALUE_INFO_SCHEMA))
     types.update({tensor.name: tensor.element_type for tensor in inputs})
-    found = []
+    found: dict[str, Operands] = {}
+    _read_nodes(graph, types, shapes, found)
+    return found
+
+
+def _read_nodes(
+    graph: Message, types: dict[str, str], shapes: dict[str, tuple[int, ...]], found: dict[str, Operands]
+) -> None:
+    """The operators of a graph, and of the bodies in it; a body sees the values around it."""
     for node in graph.messages("node", NODE_SCHEMA):
         operator = node.text("op_type")
         operands = tuple(types.get(name, "") for name in node.texts("input"))
+        for attribute in node.messages("attribute", ATTRIBUTE_SCHEMA):
+            if body := attribute.message("g", GRAPH_SCHEMA):
+                rows = (tensor_info(value) for value in body.messages("input", VALUE_INFO_SCHEMA))
+                types.update({tensor.name: tensor.element_type for tensor in rows})
+                _read_nodes(body, types, shapes, found)
         types.update(zip(node.texts("output"), _output_types(node, operator, operands), strict=False))
         if operator != "Constant":
-            found.append(Operands(operator, operands, tuple(map(shapes.get, node.texts("input")))))
-    return found
+            found[node.text("name")] = Operands(operator, operands, tuple(map(shapes.get, node.texts("input"))))
 
 
 def product_type(operands: Operands) -> str:

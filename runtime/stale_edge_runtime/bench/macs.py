@@ -148,11 +148,9 @@ def _profiled_counts(
         if event["name"] == "model_run":  # comes after the operators of its run
             counts.append(Counter())
         elif event.get("args", {}).get("op_name") in PRODUCTS:
-            product = operators[int(event["args"]["node_index"])]
-            if product.operator != event["args"]["op_name"]:
-                raise BadDataError(
-                    model.path, "operators run in another order than they are written", "export it again"
-                )
+            product = operators.get(event["name"].removesuffix("_kernel_time"))
+            if product is None or product.operator != event["args"]["op_name"]:
+                raise BadDataError(model.path, "has products without names of their own", "export it again")
             counts[-1][product.operator, product_type(product)] += _product_macs(product, event["args"])
     return counts[: len(lengths)]
 

@@ -13,11 +13,13 @@ from stale_edge_runtime.bench.machine import within_memory
 from stale_edge_runtime.bench.macs import MacCount, count_macs, model_feeds
 from stale_edge_runtime.bench.memory import leave_with_parent, report_cold_start
 from stale_edge_runtime.bench.vocabulary import CLASSES, TOKEN_TABLE, TOKENS, Vocabulary, synthetic_vocabulary
+from stale_edge_runtime.bench.windowed import forward_in_windows
 from stale_edge_runtime.contract import Kind, Precision
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.model_file import ModelFile, read_model
 from stale_edge_runtime.session import ORT_ERRORS, open_session, short_reason
 from stale_edge_runtime.synthetic import clip_like_features
+from stale_edge_runtime.windows import WindowPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +45,8 @@ class OnnxContender:
     """Text inputs, for a file that does not have its classes inside."""
     engine: str = "onnxruntime"
     """Library that runs it."""
+    windows: WindowPlan | None = None
+    """It takes a video in one piece; `Windowed` cuts it."""
     _session: tuple[int, ort.InferenceSession] | None = field(default=None, repr=False)
     _macs: dict[int, MacCount] = field(default_factory=dict, repr=False)
 
@@ -85,7 +89,9 @@ class OnnxContender:
             self._macs[batch] = count_macs(self.model, batch=batch, vocabulary=self.vocabulary)
         return self._macs[batch].total(snippets)
 
-    def cold_start_words(self, threads: int, batch: int, snippets: int) -> Sequence[str]:
+    def cold_start_words(
+        self, threads: int, batch: int, snippets: int, windows: WindowPlan | None = None
+    ) -> Sequence[str]:
         """Module and arguments of the process that measures its cold start."""
         task = ColdStartTask(
             path=str(self.model.path.resolve()),
@@ -97,6 +103,8 @@ class OnnxContender:
             classes=self.vocabulary.token_ids.shape[0],
             tokens=self.vocabulary.token_ids.shape[1],
             token_table=int(self.vocabulary.token_ids.max()) + 1,
+            window=windows.window if windows else 0,
+            hop=windows.hop if windows else 0,
         )
         return (__spec__.name, json.dumps(asdict(task)))
 
@@ -123,6 +131,10 @@ class ColdStartTask:
     """Length of their longest prompt."""
     token_table: int
     """Entries of its token table."""
+    window: int
+    """Snippets of a window; 0 for the video in one piece."""
+    hop: int
+    """Snippets from the start of one window to the start of the next."""
 
 
 def vocabulary_for(model: ModelFile, *, classes: int = CLASSES, tokens: int = TOKENS) -> Vocabulary:
@@ -135,7 +147,8 @@ def vocabulary_for(model: ModelFile, *, classes: int = CLASSES, tokens: int = TO
     """
     token_table = TOKEN_TABLE
     if model.info.kind in {Kind.FULL, Kind.TEXT_TOWER}:
-        lookups = [node.shapes[0] for node in read_operands(model.content) if node.operator == "Gather"]
+        nodes = read_operands(model.content).values()
+        lookups = [node.shapes[0] for node in nodes if node.operator == "Gather"]
         token_table = max((shape[0] for shape in lookups if shape and len(shape) == 2), default=TOKEN_TABLE)
     return synthetic_vocabulary(model.info.feature_dim, classes=classes, tokens=tokens, token_table=token_table)
 
@@ -171,7 +184,15 @@ def main(words: Sequence[str]) -> None:
     def load() -> Callable[[], Sequence[Any]]:
         model = read_model(Path(task.path))
         session = open_session(model, threads=task.threads, provider=task.provider)
-        return _forward(model, session, features, vocabulary)
+
+        def prepare(piece: NDArray[np.float32]) -> Callable[[], Sequence[Any]]:
+            return _forward(model, session, piece, vocabulary)
+
+        return (
+            forward_in_windows(prepare, features, WindowPlan(task.window, task.hop))
+            if task.window
+            else prepare(features)
+        )
 
     with within_memory([task.provider]):
         report_cold_start(load)

@@ -1,0 +1,105 @@
+"""Folded self-attention, a block of snippets at a time.
+
+The scores of a whole video would take 4 T² numbers: 1 GB at 8192 snippets. A block of snippets needs little memory and
+stays in the cache. For PyTorch this is one operator; in ONNX it becomes a `Scan` over blocks, whose body holds the four
+products and the softmax.
+
+Symbols: B batch, T snippets, D feature width, H heads, N blocks of r snippets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BLOCK_SNIPPETS = 200
+"""Most snippets in a block; each is a row of scores for every head."""
+
+
+@torch.library.custom_op("stale_edge::self_attend", mutates_args=())
+def self_attend(features: Tensor, query_key: Tensor, value_output: Tensor) -> Tensor:
+    """Folded self-attention without bias, residual and norm.
+
+    Args:
+        features: [B, T, D].
+        query_key: [D, H D], see `rewrites.folded_query_key`.
+        value_output: [H D, D], see `rewrites.folded_value_output`.
+
+    Returns:
+        [B, T, D].
+    """
+    batch, snippets, dim = features.shape
+    query = (features @ query_key).reshape(batch, -1, dim)  # [B, T H, D]
+    attended = (query @ features.transpose(1, 2)).softmax(dim=2) @ features  # [B, T H, D]
+    output: Tensor = attended.reshape(batch, snippets, -1) @ value_output
+    return output
+
+
+@self_attend.register_fake
+def _(features: Tensor, query_key: Tensor, value_output: Tensor) -> Tensor:
+    del query_key, value_output
+    return torch.empty_like(features)
+
+
+def translate_self_attend(features: Any, query_key: Any, value_output: Any) -> Any:
+    """The operator in ONNX, for the exporter's table of translations.
+
+    Args:
+        features: Value [B, T, D].
+        query_key: Value [D, H D].
+        value_output: Value [H D, D].
+
+    Returns:
+        Value [B, T, D].
+    """
+    from onnxscript import opset18
+    from torch.onnx._internal.exporter._torchlib.ops.hop import call_op
+
+    op: Any = opset18  # typed for scripts, used here while the exporter records
+
+    def integers(*values: int) -> Any:
+        return op.Constant(value_ints=list(values))
+
+    snippets = op.Shape(features, start=1, end=2)
+    blocks = op.Div(op.Add(snippets, integers(BLOCK_SNIPPETS - 1)), integers(BLOCK_SNIPPETS))  # N
+    block = op.Div(op.Sub(op.Add(snippets, blocks), integers(1)), blocks)  # r
+    surplus = op.Sub(op.Mul(block, blocks), snippets)
+    padded = op.Pad(features, op.Concat(integers(0, 0, 0, 0), surplus, integers(0), axis=0))  # [B, N r, D]
+    dim, stacked_dim = query_key.shape
+    stacked = op.Reshape(padded, op.Concat(integers(0), blocks, block, integers(dim), axis=0))  # [B, N, r, D]
+    keys = op.Transpose(features, perm=[0, 2, 1])  # [B, D, T]
+    shapes = integers(0, -1, dim), integers(0, -1, stacked_dim)
+    body = _body(features, keys, query_key, value_output, shapes)
+    (output,) = call_op("Scan", stacked, body=body, num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1])
+    joined = op.Reshape(output, integers(0, -1, dim))  # [B, N r, D]
+    return op.Slice(joined, integers(0), snippets, integers(1))
+
+
+def _body(features: Any, keys: Any, query_key: Any, value_output: Any, shapes: tuple[Any, Any]) -> Any:
+    """The graph of one block: snippets [B, r, D] in, [B, r, D] out; all else comes from around it."""
+    import onnx_ir as ir
+
+    floats = ir.TensorType(ir.DataType.FLOAT)
+    part = ir.Value(name="block", type=floats, shape=ir.Shape([None, None, None]))
+    nodes: list[Any] = []
+
+    def add(operator: str, *inputs: Any, **attributes: int) -> Any:
+        node = ir.node(operator, inputs=inputs, attributes=attributes)
+        node.outputs[0].name = f"block_{operator.lower()}_{len(nodes)}"
+        node.outputs[0].type, node.outputs[0].shape = floats, ir.Shape([None, None, None])
+        nodes.append(node)
+        return node.outputs[0]
+
+    query = add("Reshape", add("MatMul", part, query_key), shapes[0])  # [B, r H, D]
+    weights = add("Softmax", add("MatMul", query, keys), axis=-1)  # [B, r H, T]
+    attended = add("Reshape", add("MatMul", weights, features), shapes[1])  # [B, r, H D]
+    return ir.Graph([part], [add("MatMul", attended, value_output)], nodes=nodes, name="self_attend_block")
+
+
+TRANSLATIONS: dict[Any, Callable[..., Any]] = {torch.ops.stale_edge.self_attend.default: translate_self_attend}
+"""For `torch.onnx.export(custom_translation_table=…)`."""
