@@ -151,6 +151,8 @@ class Trainer:
             StorageError: The disk is full or failed.
         """
         self._seed()
+        if self._random_rows is None:
+            self._save_state()  # a training killed before its first state can be resumed too
         log = TrainingLog(self._folder, self._progress.step) if self._fabric.is_global_zero else None
         with log or nullcontext():
             end = self._train(log)
@@ -339,7 +341,7 @@ class Trainer:
         if not len(lesson.held_out):
             raise UsageError("held-out videos", "are none", "hold a larger share out")
         if lesson.text.is_floating_point() == settings.train_text:
-            raise UsageError("training", "of the text tower needs token ids, and only that", "check the lesson")
+            raise UsageError("text", "must be token ids to train the text tower, and embeddings otherwise")
 
 
 def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:

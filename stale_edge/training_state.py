@@ -109,11 +109,11 @@ def set_random_states(states: Mapping[str, Tensor]) -> None:
     python, numpy_words = (states[name].tolist() for name in ("random.python", "random.numpy"))
     if len(python) != _PYTHON_WORDS + 2 or len(numpy_words) != _NUMPY_WORDS + 3:
         raise ValueError("states of random generators have another length")
-    words = tuple(map(int, python[:_PYTHON_WORDS]))
+    words = tuple(_whole(python[:_PYTHON_WORDS]))
     random.setstate((random.getstate()[0], words, python[-1] if python[-2] else None))
-    key = np.array(numpy_words[:_NUMPY_WORDS]).astype(np.uint32)
-    state = {"key": key, "pos": int(numpy_words[_NUMPY_WORDS])}
-    has_gauss, gauss = int(numpy_words[-2]), numpy_words[-1]
+    key = np.array(_whole(numpy_words[:_NUMPY_WORDS]), dtype=np.uint32)
+    (position,), (has_gauss,) = _whole([numpy_words[-3]], _NUMPY_WORDS + 1), _whole([numpy_words[-2]], 2)
+    state, gauss = {"key": key, "pos": position}, numpy_words[-1]
     np.random.set_state(  # noqa: NPY002
         {"bit_generator": "MT19937", "state": state, "has_gauss": has_gauss, "gauss": gauss}
     )
@@ -198,6 +198,12 @@ def load_state(
 def _numbers(*values: float) -> Tensor:
     """As float64, in which whole numbers below 2^32 are exact."""
     return torch.tensor([float(value) for value in values], dtype=torch.float64)
+
+
+def _whole(values: list[float], limit: int = 1 << 32) -> list[int]:
+    if not all(0 <= value < limit and value == int(value) for value in values):
+        raise ValueError("a word of a random state is out of range")
+    return [int(value) for value in values]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -281,13 +281,14 @@ def _launch(accelerator: str, devices: int, precision: str) -> Fabric:
         UnavailableError: There are fewer GPUs.
     """
     import logging
+    import warnings
 
     import torch
-
-    for name in ("lightning_fabric", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     from lightning_fabric import Fabric
 
+    for name in ("lightning_fabric", "lightning.fabric"):  # it says what it starts, and on stderr
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*all_gather is deprecated", category=FutureWarning)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
     nodes = max(1, int(os.environ.get("WORLD_SIZE", local)) // local) if "LOCAL_WORLD_SIZE" in os.environ else 1
     if accelerator == "cuda" and local > torch.cuda.device_count():

@@ -1,0 +1,48 @@
+"""Trainings that are killed, resumed, and shared by two processes."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def drive(*words):
+    command = [sys.executable, "-m", "tests.stale_edge.training_driver", *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def assert_killed_equals_whole(folder, seed):
+    drive("killed", folder, 20, seed)
+    for name in ("best.safetensors", "state.safetensors", "training.csv", "validation.csv"):
+        assert (folder / "killed" / name).read_bytes() == (folder / "whole" / name).read_bytes(), name
+    assert len((folder / "whole" / "training.csv").read_text().splitlines()) == 1 + 20
+
+
+def test_twenty_kills_change_no_byte(tmp_path):
+    assert_killed_equals_whole(tmp_path, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_two_hundred_kills_change_no_byte(seed, tmp_path):
+    assert_killed_equals_whole(tmp_path, seed)
+
+
+def test_two_processes_have_the_loss_of_one(tmp_path):
+    drive("shared", tmp_path, 2)
+    one, several = (
+        list(csv.DictReader((tmp_path / name / "training.csv").open(encoding="utf-8"))) for name in ("one", "several")
+    )
+    assert len(one) == len(several) == 10
+    for first, second in zip(one, several, strict=True):
+        for column in ("total", "classification", "mask", "foreground", "consistency"):
+            assert float(first[column]) == pytest.approx(float(second[column]), rel=1e-4, abs=1e-5), column
+        assert float(first["gradient_norm"]) == pytest.approx(float(second["gradient_norm"]), rel=1e-3)

@@ -1,0 +1,162 @@
+"""A tiny training, and processes that are killed while they run it or share it.
+
+Run as a program, it imports torch once and forks: `killed FOLDER KILLS SEED` or `shared FOLDER PROCESSES`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stale_edge.config import ModelConfig
+from stale_edge.dataset import TrainingVideo
+from stale_edge.lesson import Lesson, RunOptions
+from stale_edge.model import STALE
+from stale_edge.training import Trainer
+from stale_edge.training_settings import TrainingSettings
+from stale_edge_runtime.annotations import Instance
+
+CLASSES = ("Archery", "Long jump", "Doing kickboxing", "Rock climbing")
+WIDTH = 32
+ANCHORS = 20
+TEXT, LOOKS = np.random.default_rng(0).standard_normal((2, len(CLASSES), WIDTH)).astype(np.float32)
+
+
+def video(index: int, epoch: int = 0) -> TrainingVideo:
+    """A video of 40 s with one action that its features show plainly, but not as its text does."""
+    rng = np.random.default_rng([index, epoch])
+    features = 0.3 * rng.standard_normal((40, WIDTH)).astype(np.float32) + 1
+    start = 5 + 3 * (index % 4)
+    features[start : start + 12] += 2 * LOOKS[index % 4]
+    instance = Instance(float(start), float(start + 12), CLASSES[index % 4])
+    return TrainingVideo(f"video{index}", 40.0, (instance,), features)
+
+
+class Videos:
+    """A number of such videos; an endless source draws new ones for every epoch."""
+
+    classes = CLASSES
+
+    def __init__(self, count: int, *, endless: bool = False) -> None:
+        self.count, self.endless = count, endless
+
+    def __len__(self) -> int:
+        return self.count
+
+    def video(self, index: int, epoch: int) -> TrainingVideo:
+        return video(index, epoch if self.endless else 0)
+
+
+def lesson(source: Videos | None = None, *, dropout: bool = True) -> Lesson:
+    torch.manual_seed(0)
+    network = STALE(ModelConfig(feature_dim=WIDTH, anchors=ANCHORS, heads=2, mask_channels=16, text=None))
+    for module in network.modules() if not dropout else ():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    source = source or Videos(4)
+    return Lesson(network, torch.from_numpy(TEXT), source, Videos(4), {"videos": len(source)}, CLASSES)
+
+
+SETTINGS = TrainingSettings(epochs=5, batch_size=4, learning_rate=1e-3, patience=None)
+
+
+def trainer(
+    folder: Path,
+    taught: Lesson | None = None,
+    settings: TrainingSettings = SETTINGS,
+    options: RunOptions | None = None,
+    processes: int = 1,
+) -> Trainer:
+    from lightning_fabric import Fabric
+
+    fabric = Fabric(accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto")
+    fabric.launch()
+    folder.mkdir(exist_ok=True)
+    return Trainer(fabric, taught or lesson(), settings, folder, options)
+
+
+def killed(folder: Path, kills: int, seed: int) -> None:
+    """An unbroken training in `folder/whole`, and one that is killed again and again in `folder/killed`."""
+    source, rng = Videos(14, endless=True), random.Random(seed)
+
+    def train(where: Path, pause_s: float) -> None:
+        # States are written now and then: most kills lose some steps, and those must come again as they were.
+        options = RunOptions(save_every_s=0.05, workers=rng.choice((0, 1)), on_step=lambda _: time.sleep(pause_s))
+        job = trainer(where, lesson(source), options=options)
+        if (where / "state.safetensors").exists():
+            job.resume()
+        job.fit()
+
+    settings_steps = SETTINGS.epochs * 4
+    _wait(_fork(lambda: train(folder / "whole", 0.0)))
+    points = sorted(rng.randint(0, settings_steps - 1) for _ in range(kills))
+    for point in points:
+        child = _fork(lambda: train(folder / "killed", 0.02))
+        while _rows(folder / "killed" / "training.csv") <= point:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.03))
+        os.kill(child, signal.SIGKILL)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    _wait(_fork(lambda: train(folder / "killed", 0.0)))
+
+
+def shared(folder: Path, processes: int) -> None:
+    """The same training by one process and by several, without dropout, which differs between processes."""
+    _wait(_fork(lambda: trainer(folder / "one", lesson(Videos(8), dropout=False)).fit()))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def part(rank: int) -> None:
+        sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
+        os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **sizes, **place})
+        trainer(folder / "several", lesson(Videos(8), dropout=False), processes=processes).fit()
+
+    children = [_fork(lambda rank=rank: part(rank)) for rank in range(processes)]
+    for child in children:
+        _wait(child)
+
+
+def _rows(path: Path) -> int:
+    try:
+        return path.read_text().count("\n") - 1
+    except FileNotFoundError:
+        return -1
+
+
+def _fork(work) -> int:
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:  # noqa: BLE001 (nothing may return into the parent's code)
+            traceback.print_exc()
+        os._exit(code)
+    return child
+
+
+def _wait(child: int) -> None:
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status:
+        sys.exit(f"a training ended with {status}")
+
+
+if __name__ == "__main__":
+    import lightning_fabric  # noqa: F401 (once, before the forks)
+
+    torch.set_num_threads(1)
+    mode, folder, *numbers = sys.argv[1:]
+    {"killed": killed, "shared": shared}[mode](Path(folder), *map(int, numbers))
