@@ -43,7 +43,7 @@ class TestLearning:
         patient = replace(SETTINGS, epochs=50, learning_rate=1e-9, patience=3)
         job = trainer(tmp_path / "a", settings=patient)
         result = job.fit()
-        assert (result.end, result.steps, result.best_step) == (End.NO_GAIN, 4, 1)
+        assert (result.end, result.steps) == (End.NO_GAIN, result.best_step + 3)
         again = trainer(tmp_path / "a", settings=patient)
         again.resume()
         assert again.fit() == result

@@ -1,0 +1,244 @@
+"""`stale-edge train` as users type it: through the whole pipe, resumed, interrupted, and refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from stale_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tests.stale_edge.training_driver import CLASSES, TEXT, WIDTH, lesson, video
+
+PROGRAM = (sys.executable, "-c", "from stale_edge.cli.app import main; main()")
+EXTRA = ("Playing chess", "Kite flying")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Eight videos of four classes, and first weights with the text of six."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "features").mkdir()
+    database = {}
+    for index in range(8):
+        shown = video(index)
+        np.save(folder / "features" / f"v_{shown.id}.npy", shown.features)
+        annotations = [{"segment": [i.start_s, i.end_s], "label": i.label} for i in shown.instances]
+        database[shown.id] = {"subset": "training", "duration": shown.duration_s, "annotations": annotations}
+    (folder / "annotations.json").write_text(json.dumps({"database": database}))
+    (folder / "seen.txt").write_text("\n".join(CLASSES[:3]))
+    more = np.random.default_rng(5).standard_normal((2, WIDTH)).astype(np.float32)
+    text = torch.from_numpy(np.concatenate([more, TEXT]))
+    save_checkpoint(folder / "first.safetensors", Checkpoint(lesson().network, EXTRA + CLASSES, {}, text))
+    np.save(folder / "text.npy", np.zeros((4, 512), np.float32))
+    return folder
+
+
+def words(data, run, *more):
+    named = ("--annotations", data / "annotations.json", "--features", data / "features")
+    first = ("--initial", data / "first.safetensors", "--threads", 1, "--batch", 4, "--lr", 4e-3)
+    return ("train", "-o", run, *named, *first, "--model", run.parent / "model.safetensors", *more)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """A trained run, and what the command said."""
+    folder = tmp_path_factory.mktemp("pipe")
+    arguments = list(map(str, words(data, folder / "run", "--epochs", 30, "--held-out", 0.5, "--json")))
+    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout), done.stderr
+
+
+class TestPipe:
+    def test_says_what_it_did(self, trained):
+        folder, summary, said = trained
+        assert summary["end"] == "finished"
+        assert summary["steps"] == 30
+        assert summary["model"] == str(folder / "model.safetensors")
+        assert "4 videos of 4 classes in an epoch, 4 held out" in said
+        assert "Warning" not in said
+        stored = load_checkpoint(folder / "model.safetensors")
+        assert stored.classes == EXTRA + CLASSES
+        assert stored.origin["taught_classes"] == sorted(CLASSES)
+        assert stored.origin["held_out_average_map"] == round(summary["held_out_average_map"], 6)
+
+    def test_overfits_four_videos_through_export_detect_and_evaluate(self, trained, data, command):
+        folder, _, _ = trained
+        (folder / "classes.txt").write_text("\n".join(CLASSES))
+        onnx = folder / "baked.onnx"
+        code, _, said = command("export", folder / "model.safetensors", "-o", onnx, "--classes", folder / "classes.txt")
+        assert code == 0, said
+        code, _, said = command(
+            "detect", onnx, data / "features", "--annotations", data / "annotations.json", "-o", folder / "found.json"
+        )
+        assert code == 0, said
+        arguments = ("--ground-truth", data / "annotations.json", "--subset", "training")
+        code, _, said = command("evaluate", folder / "found.json", *arguments, "--json", folder / "map.json")
+        assert code == 0, said
+        assert json.loads((folder / "map.json").read_text())["average_map"] >= 0.6
+
+    def test_export_bakes_the_stored_text_and_refuses_other_classes(self, trained, command):
+        folder, _, _ = trained
+        (folder / "other.txt").write_text("Archery\nJuggling\n")
+        code, _, said = command(
+            "export", folder / "model.safetensors", "-o", folder / "x.onnx", "--classes", folder / "other.txt"
+        )
+        assert code == 65
+        assert "class 'Juggling': is not among the 6 classes whose text the checkpoint stores" in said
+        assert not (folder / "x.onnx").exists()
+
+    def test_resume_equals_unbroken(self, data, tmp_path, command):
+        for name in ("whole", "broken"):
+            (tmp_path / name).mkdir()
+        common = ("--epochs", 3, "--batch", 2, "--split", data / "seen.txt", "--held-out", 0.4)
+        assert command(*words(data, tmp_path / "whole" / "run", *common))[0] == 0
+        broken = words(data, tmp_path / "broken" / "run", *common)
+        code, out, _ = command(*broken, "--max-minutes", 0)
+        assert code == 0
+        assert "the time is up after 1 steps" in out
+        code, _, said = command(*broken)
+        assert code == 2
+        assert "holds a training already; go on with --resume, or name another folder" in said
+        code, _, said = command(*broken, "--resume")
+        assert code == 0
+        assert "going on after step 1 of 6" in said
+        assert (tmp_path / "whole/model.safetensors").read_bytes() == (
+            tmp_path / "broken/model.safetensors"
+        ).read_bytes()
+        code, _, said = command(*broken, "--resume", "--seed", 1)
+        assert code == 2
+        assert "another seed (0, now 1); resume with the options of its start" in said
+
+
+def test_ctrl_c_ends_within_two_seconds_and_says_how_to_go_on(data, tmp_path):
+    arguments = list(
+        map(str, words(data, tmp_path / "run", "--epochs", 10**6, "--patience", 10**6, "--save-minutes", 0))
+    )
+    child = subprocess.Popen(
+        [*PROGRAM, *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    log = tmp_path / "run" / "training.csv"
+    while child.poll() is None and not (log.exists() and log.read_text().count("\n") > 3):
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    _, said = child.communicate(timeout=20)
+    assert time.monotonic() - started < 2
+    assert child.returncode == 130
+    assert "go on with the same command and --resume" in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert (tmp_path / "run" / "state.safetensors").exists()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("more", "code", "message"),
+        [
+            (("--annotations", "{data}/none.json"), 66, "none.json: no such file"),
+            (("--features", "{data}/none"), 66, "no such file"),
+            (("--initial", "{data}/none.safetensors"), 66, "no such file"),
+            (("--initial", "{data}/seen.txt"), 65, "is not a safetensors file"),
+            (("--simulated", "default"), 2, "--annotations: does not go with --simulated"),
+            (("--text-embeddings", "{data}/text.npy"), 2, "belong together; give both, or neither"),
+            (
+                ("--text-embeddings", "{data}/text.npy", "--classes", "{data}/seen.txt"),
+                65,
+                "text.npy: is [4, 512], not [snippets, 32]",
+            ),
+            (("--text-tower", "{data}/first.safetensors"), 2, "does not go with --initial"),
+            (("--train-text",), 2, "--train-text: needs a text tower"),
+            (("--split", "{data}/annotations.json"), 65, "is no class name"),
+            (("--epochs", "0"), 2, "epochs: is 0; give 1 or more"),
+            (("--lr", "-1"), 2, "learning rate: is -1.0"),
+            (("--fraction", "2"), 2, "fraction: is 2"),
+            (("--held-out", "1"), 2, "held-out share: is 1"),
+            (("--subset", "testing"), 2, "testing"),
+            (("--resume",), 66, "no such folder; there is nothing to resume"),
+            (("--model", "{data}/none/m.safetensors"), 73, "name a file in a folder that exists with --model"),
+            (("--output", "{data}/none/run"), 73, "cannot be written"),
+            (("--accelerator", "cuda"), 69, "has no CUDA"),
+        ],
+    )
+    def test_one_line_with_the_cure(self, more, code, message, data, tmp_path, command):
+        if "cuda" in more and torch.cuda.is_available():
+            pytest.skip("this machine has CUDA")
+        given = words(data, tmp_path / "run", "--epochs", 1, *(word.format(data=data) for word in more))
+        found, out, said = command(*given, "--quiet")
+        assert (found, out) == (code, ""), said
+        assert message in said
+        assert said.startswith("error: ")
+        assert len(said.splitlines()) == 1
+        assert not (tmp_path / "model.safetensors").exists()
+
+    def test_nothing_named(self, tmp_path, command):
+        code, _, said = command("train", "-o", tmp_path / "run")
+        assert (code, said.count("\n")) == (2, 1)
+        assert "name annotations and features, or give --simulated default" in said
+
+    def test_no_source_of_text(self, data, tmp_path, command):
+        named = ("--annotations", data / "annotations.json", "--features", data / "features")
+        code, _, said = command("train", "-o", tmp_path / "run", *named)
+        assert code == 2
+        assert "needs text embeddings of the classes; give --text-embeddings FILE.npy with --classes FILE" in said
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_a_bad_feature_file_is_named(self, workers, data, tmp_path, command):
+        shutil.copytree(data / "features", tmp_path / "features")
+        np.save(tmp_path / "features" / "v_video3.npy", np.full((4, WIDTH), np.nan, np.float32))
+        given = words(
+            data, tmp_path / "run", "--workers", workers, "--features", tmp_path / "features", "--held-out", 0.3
+        )
+        code, _, said = command(*given, "--quiet")
+        assert code == 65
+        assert "v_video3.npy: 4 of 4 snippets hold NaN" in said
+        assert "Traceback" not in said
+
+    def test_a_class_without_text(self, data, tmp_path, command):
+        bare = tmp_path / "bare.safetensors"
+        save_checkpoint(bare, Checkpoint(lesson().network, CLASSES[:2], {}, torch.from_numpy(TEXT[:2])))
+        code, _, said = command(*words(data, tmp_path / "run", "--initial", bare))
+        assert code == 65
+        assert "have no row for 'Doing kickboxing'" in said
+
+    def test_two_trainings_in_one_folder(self, data, tmp_path, command):
+        from filelock import FileLock
+
+        (tmp_path / "run").mkdir()
+        with FileLock(tmp_path / "run" / "lock"):
+            code, _, said = command(*words(data, tmp_path / "run", "--epochs", 1))
+        assert code == 73
+        assert "another training is writing to it; name another folder" in said
+
+    def test_needs_its_extra(self, data, tmp_path, command, monkeypatch):
+        import stale_edge.cli.extras as extras
+
+        monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "lightning_fabric" else object())
+        code, _, said = command(*words(data, tmp_path / "run"))
+        assert code == 69
+        assert "pip install 'stale-edge[train]'" in said
+
+
+def test_a_small_simulated_world(tmp_path, command):
+    """Endless videos of a world in a folder; the network keeps the text of the unseen classes too."""
+    code, _, said = command("simulate", "-o", tmp_path / "world", "--classes", 4, "--videos", 2, "--validation", 2)
+    assert code == 0, said
+    run = ("train", "--simulated", tmp_path / "world", "-o", tmp_path / "run", "--model", tmp_path / "m.safetensors")
+    code, out, said = command(*run, "--videos", 4, "--batch", 4, "--epochs", 1, "--json")
+    assert code == 0, said
+    assert json.loads(out)["steps"] == 1
+    stored = load_checkpoint(tmp_path / "m.safetensors")
+    assert len(stored.classes) == 4
+    assert len(stored.origin["taught_classes"]) == 3
+    assert stored.text_embeddings is not None
