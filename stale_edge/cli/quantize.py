@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.options import ONNX, JsonToStdout, Quiet
+from stale_edge.cli.video_inputs import AnnotationsFile, ClassNames, Clock, Fps, Stride, TextEmbeddings, find_videos
 from stale_edge_runtime.contract import Precision
 from stale_edge_runtime.errors import InputMissingError, UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from stale_edge_export.quantization.acceptance import Trial
     from stale_edge_export.quantization.quantize import QuantizationReport
 
 STEPS = 3
+GAIN_SECONDS = 2.0
 
 
 def quantize(
     model: Annotated[
         Path, typer.Argument(metavar="[MODEL.onnx]", help="fp32 file to quantise.", show_default=True)
     ] = ONNX,
-    int8: Annotated[bool, typer.Option("--int8", help="8-bit weight products, for CPUs.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit products, for CPUs.")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Half-precision products, for GPUs.")] = False,
     output: Annotated[
         Path | None,
@@ -33,57 +34,112 @@ def quantize(
     target: Annotated[
         str,
         typer.Option(
-            help="Processors the int8 file is for: vnni, arm64, avx2 (x86 without VNNI, 7-bit weights), portable "
-            "(right on all of them); auto takes what this machine has."
+            help="Processors the int8 file is for: vnni, arm64, avx2 (x86 without VNNI, 7-bit right operands), "
+            "portable (right on all of them); auto takes what this machine has."
         ),
     ] = "auto",
     exclude: Annotated[
         str | None, typer.Option(metavar="REGEX", help="Products whose names match stay in fp32 (int8 only).")
     ] = None,
     features: Annotated[
-        list[Path] | None,
-        typer.Option(help="Feature file to measure the change on, several times if wanted; CLIP-like ones otherwise."),
+        list[str] | None,
+        typer.Option(
+            "--features",
+            "-f",
+            metavar="FEATURES",
+            help="Files, folders or globs, as for `detect`; repeatable. What int8 does to detections on them decides "
+            "what is quantised; CLIP-like features otherwise.",
+        ),
     ] = None,
+    annotations: AnnotationsFile = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="POINTS", help="Write no file that loses more average mAP than this; 0.5 is 34.5 to 34.0."
+        ),
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="List every product: harm, saturation on old processors, decision.")
+    ] = False,
+    measure_gain: Annotated[
+        bool,
+        typer.Option(
+            "--measure-gain",
+            help="Time every product on this machine, and keep in fp32 what saves nothing. The file then depends on "
+            "the timings; without, the same input gives the same file.",
+        ),
+    ] = False,
+    fps: Fps = None,
+    stride: Stride = None,
+    text_embeddings: TextEmbeddings = None,
+    classes: ClassNames = None,
     json: JsonToStdout = False,
     quiet: Quiet = False,
 ) -> None:
-    """Quantise an exported file with onnxruntime's tools, and say what it does to the outputs."""
+    """Quantise an exported file, and say what it does to the outputs and, on given videos, to detections and mAP."""
     from stale_edge.cli.extras import require_export
 
     if int8 == fp16:
         raise UsageError("--int8, --fp16", "exactly one is needed", "choose one")
-    if fp16 and (exclude or target != "auto"):
-        raise UsageError("--exclude, --target", "go with --int8 only", "leave them out")
+    if fp16 and (exclude or target != "auto" or report or measure_gain):
+        raise UsageError("--exclude, --target, --report, --measure-gain", "go with --int8 only", "leave them out")
+    if max_drop is not None and annotations is None:
+        raise UsageError("--max-drop", "needs ground truth", "give --ground-truth as well")
+    if annotations is not None and not features:
+        raise UsageError("--ground-truth", "needs videos", "give their --features as well")
+    if (text_embeddings is None) != (classes is None):
+        raise UsageError("--text-embeddings and --classes", "belong together", "give both, or neither")
     require_export("stale-edge quantize")
     precision = Precision.INT8 if int8 else Precision.FP16
     if not model.exists():
         raise InputMissingError(model, "no such file", "make one with `stale-edge export`")
-    from stale_edge_export.quantization.quantize import quantize_file
+    from stale_edge_export.quantization.quantize import Int8Options, quantize_file
+
+    reporter = Reporter(quiet=quiet)
+    options = Int8Options(
+        cpu=_target(target), exclude=exclude, gain_seconds=GAIN_SECONDS if measure_gain else None, report=report
+    )
+    trial = _trial(model, features, annotations, fps, stride, text_embeddings, classes) if features else None
+    result_path = output or model.with_suffix(f".{precision}.onnx")
+    steps = STEPS + bool(trial) + report + measure_gain
+    with reporter.progress(f"quantize to {precision}", steps) as step:
+        made = quantize_file(
+            model, result_path, precision, int8=options, trial=trial, max_drop_points=max_drop, progress=step
+        )
+    if json:
+        reporter.result_json(_json(made, result_path))
+    else:
+        _show(made, result_path, reporter, on_given=bool(features))
+
+
+def _trial(
+    model: Path,
+    features: list[str],
+    annotations: Path | None,
+    fps: float | None,
+    stride: int | None,
+    text_embeddings: Path | None,
+    classes: Path | None,
+) -> Trial:
+    """The videos that the options name, with all that they give."""
+    from stale_edge_export.quantization.acceptance import Trial, TrialVideo
+    from stale_edge_runtime.annotations import read_annotations
+    from stale_edge_runtime.class_list import read_class_list
     from stale_edge_runtime.features import read_features
     from stale_edge_runtime.model_file import read_model
 
-    report = Reporter(quiet=quiet)
-    given = [read_features(path, read_model(model).info.feature_dim) for path in features or []]
-    result_path = output or model.with_suffix(f".{precision}.onnx")
-    with report.progress(f"quantize to {precision}", STEPS) as step:
-        made = quantize_file(
-            model, result_path, precision, cpu=_target(target), exclude=exclude, features=given, progress=step
-        )
-    if json:
-        report.result_json(
-            {
-                "output": str(result_path),
-                "size_bytes": made.size_bytes,
-                "original_bytes": made.original_bytes,
-                "recipe": dict(made.info.recipe),
-            }
-        )
-        return
-    if not quiet:
-        report.result(_harm_table(made, on_given=bool(given)))
-    report.result(
-        f"{result_path}: {made.size_bytes / 1e6:.1f} MB, {made.size_bytes / made.original_bytes:.2f} of fp32; "
-        f"{100 * made.low_precision_share:.0f} % of the multiply-accumulates at 200 snippets in {precision}"
+    info = read_model(model).info
+    truth = None if annotations is None else read_annotations(annotations)
+    clock = Clock.of(info, truth, fps, stride)
+    videos = []
+    for video in find_videos(features):
+        read = read_features(video.path, info.feature_dim)
+        videos.append(TrialVideo(video.video_id, read, clock.duration(video, len(read))))
+    return Trial(
+        tuple(videos),
+        truth,
+        None if text_embeddings is None else read_features(text_embeddings, info.feature_dim),
+        None if classes is None else tuple(read_class_list(classes)),
     )
 
 
@@ -97,18 +153,32 @@ def _target(name: str) -> str:
     return name
 
 
-def _harm_table(made: QuantizationReport, *, on_given: bool) -> Table:
-    from rich.table import Table
+def _json(made: QuantizationReport, path: Path) -> dict[str, Any]:
+    content = {
+        "output": str(path),
+        "size_bytes": made.size_bytes,
+        "original_bytes": made.original_bytes,
+        "recipe": dict(made.info.recipe),
+    }
+    if made.layers:
+        content["layers"] = [layer.to_json() for layer in made.layers.layers]
+        content["old_processors"] = made.layers.old_processors.to_json()
+    return content
 
-    table = Table(title=f"Change against fp32, on {'the given' if on_given else 'CLIP-like'} features")
-    for column in ("output", "relative error", "largest change", "changed decisions"):
-        table.add_column(column, justify="left" if column == "output" else "right")
-    for name, harm in made.harm.items():
-        changed = "" if harm.changed_decisions is None else f"{100 * harm.changed_decisions:.2f} %"
-        table.add_row(name, f"{harm.relative_error:.2e}", f"{harm.largest_change:.3g}", changed)
-    table.caption_justify = "left"
-    table.caption = (
-        "Relative error: root mean square over the spread of fp32. Changed decisions: snippets (videos) whose top "
-        "class changed; for masks, values that crossed 1/2."
+
+def _show(made: QuantizationReport, path: Path, reporter: Reporter, *, on_given: bool) -> None:
+    from stale_edge.cli.quantize_table import detections_line, harm_table, layer_table, old_processors_table
+
+    if not reporter.quiet:
+        reporter.result(harm_table(made, on_given=on_given))
+    if made.layers:
+        reporter.result(layer_table(made.layers))
+        reporter.result(old_processors_table(made.layers))
+    for name, reason in made.info.recipe.get("kept_because", {}).items():
+        reporter.note(f"{name} stays in fp32: {reason}")
+    if line := detections_line(made):
+        reporter.result(line)
+    reporter.result(
+        f"{path}: {made.size_bytes / 1e6:.1f} MB, {made.size_bytes / made.original_bytes:.2f} of fp32; "
+        f"{100 * made.low_precision_share:.0f} % of the multiply-accumulates at 200 snippets in {made.info.precision}"
     )
-    return table

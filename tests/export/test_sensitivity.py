@@ -1,0 +1,161 @@
+"""Which products are quantised: by harm within a budget, the same on every run; timings may only veto."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from stale_edge_export.quantization.harm import calibration_features
+from stale_edge_export.quantization.int8 import Products
+from stale_edge_export.quantization.quantize import Int8Options, quantize_file
+from stale_edge_export.quantization.sensitivity import (
+    Budget,
+    Choice,
+    Gain,
+    Harm,
+    Laboratory,
+    choose,
+    measure_gains,
+    veto,
+)
+from stale_edge_runtime.contract import Kind, Precision
+from stale_edge_runtime.model_file import read_model
+
+TinyExport = Callable[..., Path]
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def laboratory(tiny_export: TinyExport, tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
+    original = read_model(tiny_export(Kind.BAKED))
+    features = [item[:, :100] for item in calibration_features(original)]
+    return Laboratory(
+        original, onnx.load_model_from_string(original.content), features, tmp_path_factory.mktemp("laboratory")
+    )
+
+
+@pytest.fixture(scope="module")
+def products(tiny_export: TinyExport) -> Products:
+    return Products.of(onnx.load(tiny_export(Kind.BAKED)))
+
+
+def test_a_harm_is_measured_where_it_is_done(laboratory: Laboratory, products: Products) -> None:
+    for name in products:
+        errors = laboratory.harm(products.only([name])).outputs
+        assert set(errors) == {"class_logits", "masks", "video_logits"}
+        assert (errors["masks"] == 0) == name.startswith("cross_attention/")
+        assert max(errors.values()) > 0
+    assert laboratory.harm(Products((), ())).worst_output == 0
+
+
+def test_what_fits_the_budget_is_all_quantised(laboratory: Laboratory, products: Products) -> None:
+    total = laboratory.harm(products).worst_output
+    choice = choose(laboratory, Choice(products), Budget(relative_error=total * 1.01))
+    assert choice == Choice(products)
+
+
+def test_the_worst_goes_first_and_the_rest_fits(laboratory: Laboratory, products: Products) -> None:
+    total = laboratory.harm(products).worst_output
+    worst = max(products, key=lambda name: laboratory.harm(products.only([name])).worst_output)
+    budget = Budget(relative_error=total * 0.99)
+    choice = choose(laboratory, Choice(products), budget)
+    assert next(iter(choice.kept)) == worst
+    assert "times the harm allowed" in choice.kept[worst]
+    assert budget.spent(laboratory.harm(choice.products)) <= 1
+    assert {*choice.products, *choice.kept} == set(products)
+
+
+def test_a_budget_of_nothing_keeps_all_in_fp32(laboratory: Laboratory, products: Products) -> None:
+    choice = choose(laboratory, Choice(products), Budget(relative_error=1e-9))
+    assert not list(choice.products)
+    assert set(choice.kept) == set(products)
+
+
+def test_detections_count_where_they_are_known() -> None:
+    budget = Budget(matched_share=0.9, map_drop_points=0.5, relative_error=0.1)
+    outputs = {"masks": 0.2, "class_logits": 0.01}
+    assert budget.spent(Harm(outputs)) == pytest.approx(2)
+    assert budget.spent(Harm(outputs, matched_share=0.95)) == pytest.approx(0.5)
+    assert budget.spent(Harm(outputs, matched_share=0.95, map_drop_points=0.75)) == pytest.approx(1.5)
+    assert budget.spent(Harm(outputs, matched_share=1.0, map_drop_points=-1.0)) == 0
+
+
+def test_gains_are_intervals_around_what_was_measured(laboratory: Laboratory, products: Products) -> None:
+    gains = measure_gains(laboratory, products, snippets=50, seconds=0.02)
+    assert list(gains) == list(products)
+    assert all(gain.low_ms <= gain.saved_ms <= gain.high_ms for gain in gains.values())
+
+
+def test_what_saves_nothing_for_certain_is_vetoed(products: Products) -> None:
+    fast, unsure, slow, *rest = products
+    gains = {fast: Gain(1.0, 0.5, 1.5), unsure: Gain(0.2, -0.1, 0.5), slow: Gain(-0.3, -0.4, -0.2)}
+    choice = veto(Choice(products), gains)
+    assert list(choice.kept) == [unsure, slow]
+    assert choice.kept[unsure] == "saves 0.200 ms (-0.100 to 0.500)"
+    assert list(choice.products) == [fast, *rest]
+
+
+def test_a_tight_budget_is_recorded_and_deterministic(tiny_export: TinyExport, tmp_path: Path) -> None:
+    options = Int8Options(budget=Budget(relative_error=0.01))
+    paths = [tmp_path / name for name in ("a.onnx", "b.onnx")]
+    reports = [
+        quantize_file(tiny_export(Kind.BAKED), path, Precision.INT8, int8=item)
+        for path, item in zip(paths, (options, replace(options, report=True)), strict=True)
+    ]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    recipe = reports[0].info.recipe
+    assert recipe["kept_fp32"] == list(recipe["kept_because"])
+    assert len(recipe["kept_fp32"]) > 0
+    assert recipe["budget"]["relative_error"] == 0.01
+    assert reports[0].layers is None
+    layers = reports[1].layers.layers
+    assert [layer.product for layer in layers if layer.decision == "fp32"] == [
+        layer.product for layer in layers if layer.product in recipe["kept_fp32"]
+    ]
+
+
+class TestCommand:
+    def test_report_lists_every_product(
+        self, tiny_export: TinyExport, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("stale_edge.cli.quantize.GAIN_SECONDS", 0.05)
+        words = ("quantize", tiny_export(Kind.BAKED), "--int8", "-o", tmp_path / "a.onnx", "--report")
+        code, out, err = command(*words, "--exclude", "mask_head", "--measure-gain")
+        assert code == 0, err
+        for text in ("temporal/MatMul_0", "saturates on AVX2", "saves, ms", "fp32", "7 bits"):
+            assert text in out
+        assert "mask_head/MatMul_0 stays in fp32: --exclude mask_head" in err
+
+    def test_report_as_json(self, tiny_export: TinyExport, tmp_path: Path, command: Command) -> None:
+        words = ("quantize", tiny_export(Kind.OPEN), "--int8", "-o", tmp_path / "a.onnx", "--report", "--json")
+        code, out, err = command(*words)
+        assert code == 0, err
+        said = json.loads(out)
+        everything = Products.of(onnx.load(tiny_export(Kind.OPEN)))
+        assert [layer["product"] for layer in said["layers"]] == list(everything)
+        for layer in said["layers"]:
+            assert layer["kind"] == ("weights" if layer["product"] in everything.weights else "activations")
+            assert set(layer["saturates_on_avx2"]) == {"share", "relative_error"}
+            assert layer["gain_ms"] is None
+        old = said["old_processors"]
+        assert old["saturated"]["masks"] > old["seven_bits"]["masks"] > 0
+
+    @pytest.mark.parametrize("option", ["--report", "--measure-gain"])
+    def test_goes_with_int8_only(self, option: str, tiny_export: TinyExport, tmp_path: Path, command: Command) -> None:
+        code, out, err = command("quantize", tiny_export(Kind.BAKED), "--fp16", option, "-o", tmp_path / "a.onnx")
+        assert (code, out) == (2, "")
+        assert "go with --int8 only" in err
+
+
+def test_a_text_tower_can_be_examined(tiny_export: TinyExport, tmp_path: Path) -> None:
+    options = Int8Options(report=True)
+    made = quantize_file(tiny_export(Kind.TEXT_TOWER), tmp_path / "a.onnx", Precision.INT8, int8=options)
+    assert made.layers is not None
+    assert [layer.product for layer in made.layers.layers] == list(Products.of(onnx.load(tiny_export(Kind.TEXT_TOWER))))
+    assert all(np.isfinite(layer.harm.worst_output) for layer in made.layers.layers)
