@@ -54,10 +54,36 @@ def runs(active: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
     Returns:
         Row, first index and one past the last index of every run, in row order, then in time order.
     """
+    width = active.shape[1]
+    edges = _edges(active)
+    row, first = np.divmod(edges[0::2], width + 1)
+    return row, first, edges[1::2] - row * (width + 1)
+
+
+def runs_at(active: BoolArray, columns: IntArray) -> IntArray:
+    """Of each row, the maximal run of true values around one column.
+
+    Args:
+        active: `[R, T]`.
+        columns: `[R]`.
+
+    Returns:
+        `[N, 2]`, first index and one past the last, for those N rows that are true at their column.
+    """
+    rows, width = active.shape
+    edges = _edges(active)
+    border = np.arange(rows) * (width + 1)
+    after = np.searchsorted(edges, border + columns, side="right")
+    inside = np.flatnonzero(after % 2)
+    after = after[inside]
+    found: IntArray = np.stack([edges[after - 1], edges[after]], axis=1) - border[inside, None]
+    return found
+
+
+def _edges(active: BoolArray) -> IntArray:
+    """Where runs begin and end, in turn, in the rows `[R, T]` laid end to end with one false column after each."""
     rows, width = active.shape
     # One false column between rows, and one before the first: no run crosses a border.
     padded = np.zeros(rows * (width + 1) + 1, dtype=np.bool_)
     padded[1:].reshape(rows, width + 1)[:, :width] = active
-    edges = np.flatnonzero(padded[1:] != padded[:-1])  # first, end, first, end, …
-    row, first = np.divmod(edges[0::2], width + 1)
-    return row, first, edges[1::2] - row * (width + 1)
+    return np.flatnonzero(padded[1:] != padded[:-1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
@@ -248,9 +249,10 @@ def _create(content: bytes, options: ort.SessionOptions, provider: str) -> ort.I
     chain: list[str | tuple[str, dict[str, str]]] = [(wanted.name, dict(wanted.options))]
     if provider != "cpu":
         chain.append(PROVIDERS["cpu"].name)  # for the few operators that a GPU has not
-    # Onnxruntime prints about its fallbacks on stdout, where only results belong.
-    with contextlib.redirect_stdout(io.StringIO()):
-        return ort.InferenceSession(content, options, providers=chain, enable_fallback=0)
+    # Onnxruntime prints about its fallbacks on stdout, where only results belong. And for good it turns off numbers
+    # below 2e-308 in the thread that opens a session: let that be none of the caller's.
+    with contextlib.redirect_stdout(io.StringIO()), ThreadPoolExecutor(1, "stale-edge-open") as opener:
+        return opener.submit(ort.InferenceSession, content, options, providers=chain, enable_fallback=0).result()
 
 
 @cache

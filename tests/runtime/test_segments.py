@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from stale_edge_runtime.segments import paired_tiou, runs, tiou
+from stale_edge_runtime.segments import paired_tiou, runs, runs_at, tiou
 
 times = st.floats(0, 1e4, allow_nan=False)
 segments = st.lists(st.tuples(times, times).map(sorted), min_size=1, max_size=8).map(np.array)
@@ -49,3 +49,11 @@ def test_runs_are_its_definition(active):
         edges = np.flatnonzero(np.diff(np.concatenate([[False], values, [False]]).astype(int)))
         expected += [(row, first, end) for first, end in edges.reshape(-1, 2).tolist()]
     assert list(zip(*(part.tolist() for part in runs(active)), strict=True)) == expected
+
+
+@given(npst.arrays(np.bool_, npst.array_shapes(min_dims=2, max_dims=2, max_side=12)), st.integers(0, 2**32 - 1))
+def test_runs_at_are_the_runs_around_a_column(active, seed):
+    columns = np.random.default_rng(seed).integers(0, active.shape[1], len(active))
+    row, first, end = runs(active)
+    around = (first <= columns[row]) & (columns[row] < end)
+    assert runs_at(active, columns).tolist() == np.stack([first[around], end[around]], axis=1).tolist()
