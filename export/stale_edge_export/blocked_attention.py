@@ -22,11 +22,12 @@ BLOCK_SNIPPETS = 200
 
 
 @torch.library.custom_op("stale_edge::self_attend", mutates_args=())
-def self_attend(features: Tensor, query_key: Tensor, value_output: Tensor) -> Tensor:
+def self_attend(features: Tensor, memory: Tensor, query_key: Tensor, value_output: Tensor) -> Tensor:
     """Folded self-attention without bias, residual and norm.
 
     Args:
-        features: [B, T, D].
+        features: What asks, [B, T, D].
+        memory: What answers, keys and values alike, [B, T, D].
         query_key: [D, H D], see `rewrites.folded_query_key`.
         value_output: [H D, D], see `rewrites.folded_value_output`.
 
@@ -35,22 +36,23 @@ def self_attend(features: Tensor, query_key: Tensor, value_output: Tensor) -> Te
     """
     batch, snippets, dim = features.shape
     query = (features @ query_key).reshape(batch, -1, dim)  # [B, T H, D]
-    attended = (query @ features.transpose(1, 2)).softmax(dim=2) @ features  # [B, T H, D]
+    attended = (query @ memory.transpose(1, 2)).softmax(dim=2) @ memory  # [B, T H, D]
     output: Tensor = attended.reshape(batch, snippets, -1) @ value_output
     return output
 
 
 @self_attend.register_fake
-def _(features: Tensor, query_key: Tensor, value_output: Tensor) -> Tensor:
-    del query_key, value_output
+def _(features: Tensor, memory: Tensor, query_key: Tensor, value_output: Tensor) -> Tensor:
+    del memory, query_key, value_output
     return torch.empty_like(features)
 
 
-def translate_self_attend(features: Any, query_key: Any, value_output: Any) -> Any:
+def translate_self_attend(features: Any, memory: Any, query_key: Any, value_output: Any) -> Any:
     """The operator in ONNX, for the exporter's table of translations.
 
     Args:
         features: Value [B, T, D].
+        memory: Value [B, T, D].
         query_key: Value [D, H D].
         value_output: Value [H D, D].
 
@@ -72,18 +74,19 @@ def translate_self_attend(features: Any, query_key: Any, value_output: Any) -> A
     padded = op.Pad(features, op.Concat(integers(0, 0, 0, 0), surplus, integers(0), axis=0))  # [B, N r, D]
     dim, stacked_dim = query_key.shape
     stacked = op.Reshape(padded, op.Concat(integers(0), blocks, block, integers(dim), axis=0))  # [B, N, r, D]
-    keys = op.Transpose(features, perm=[0, 2, 1])  # [B, D, T]
+    keys = op.Transpose(memory, perm=[0, 2, 1])  # [B, D, T]
     shapes = integers(0, -1, dim), integers(0, -1, stacked_dim)
-    body = _body(features, keys, query_key, value_output, shapes)
+    body = _body((memory, keys, query_key, value_output), shapes)
     (output,) = call_op("Scan", stacked, body=body, num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1])
     joined = op.Reshape(output, integers(0, -1, dim))  # [B, N r, D]
     return op.Slice(joined, integers(0), snippets, integers(1))
 
 
-def _body(features: Any, keys: Any, query_key: Any, value_output: Any, shapes: tuple[Any, Any]) -> Any:
+def _body(around: tuple[Any, ...], shapes: tuple[Any, Any]) -> Any:
     """The graph of one block: snippets [B, r, D] in, [B, r, D] out; all else comes from around it."""
     import onnx_ir as ir
 
+    memory, keys, query_key, value_output = around
     floats = ir.TensorType(ir.DataType.FLOAT)
     part = ir.Value(name="block", type=floats, shape=ir.Shape([None, None, None]))
     nodes: list[Any] = []
@@ -97,7 +100,7 @@ def _body(features: Any, keys: Any, query_key: Any, value_output: Any, shapes: t
 
     query = add("Reshape", add("MatMul", part, query_key), shapes[0])  # [B, r H, D]
     weights = add("Softmax", add("MatMul", query, keys), axis=-1)  # [B, r H, T]
-    attended = add("Reshape", add("MatMul", weights, features), shapes[1])  # [B, r, H D]
+    attended = add("Reshape", add("MatMul", weights, memory), shapes[1])  # [B, r, H D]
     return ir.Graph([part], [add("MatMul", attended, value_output)], nodes=nodes, name="self_attend_block")
 
 

@@ -30,7 +30,7 @@ def mask_head_as_product(graph: DetectionGraph, network: STALE) -> None:
 
 
 def fold_self_attention(graph: DetectionGraph, network: STALE) -> None:
-    """Merge query with key and value with output projections; keys and values become the features themselves."""
+    """Merge query with key and value with output projections; keys and values become the centred features."""
     graph.temporal = FoldedSelfAttention(network.temporal_embedding)
 
 
@@ -92,7 +92,11 @@ class MaskHeadAsProduct(nn.Module):
 
 
 class FoldedSelfAttention(nn.Module):
-    """Self-attention with one projection on each side; heads are stacked as rows.
+    """Self-attention with one projection on each side; keys and values are the features, centred in their video.
+
+    A softmax does not see a constant added to all scores of a row, so keys may be centred; its weights sum to one, so
+    the centre that the values lack is a constant again. CLIP's features share most of their length: what remains
+    after centring is a third as large, and so is the rounding of 8-bit products.
 
     Args:
         attention: The temporal embedding of the network.
@@ -101,18 +105,23 @@ class FoldedSelfAttention(nn.Module):
     def __init__(self, attention: WideAttention) -> None:
         super().__init__()
         self.register_buffer("query_key", folded_query_key(attention))
-        self.register_buffer("value_output", folded_value_output(attention))
+        value_output = folded_value_output(attention)
+        self.register_buffer("value_output", value_output)
+        self.register_buffer("value_of_centre", value_output.unflatten(0, (attention.heads, -1)).sum(dim=0))  # [D, D]
         self.register_buffer("bias", attention.output.bias)
         self.norm = attention.norm
 
     query_key: Tensor
     value_output: Tensor
+    value_of_centre: Tensor
     bias: Tensor
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D]."""
-        attended = self_attend(features, self.query_key, self.value_output)  # [B, T, D]
-        embedded: Tensor = self.norm(attended + self.bias + features)
+        centre = features.mean(dim=1, keepdim=True)  # [B, 1, D]
+        attended = self_attend(features, features - centre, self.query_key, self.value_output)  # [B, T, D]
+        bias = centre @ self.value_of_centre + self.bias  # [B, 1, D]
+        embedded: Tensor = self.norm(attended + bias + features)
         return embedded
 
 

@@ -124,7 +124,7 @@ def test_a_file_that_differs_is_refused_and_not_left(
         return model
 
     monkeypatch.setattr(exporter, "trace", wrong)
-    with pytest.raises(BadDataError, match=r"differs from PyTorch by .* at 1 snippets"):
+    with pytest.raises(BadDataError, match=r"differs from PyTorch by .* snippets"):
         export_checkpoint(tiny_checkpoint, target)
     assert target.read_bytes() == b"what was there"
     assert list(tmp_path.iterdir()) == [target]

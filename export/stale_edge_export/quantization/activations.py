@@ -45,6 +45,7 @@ class _Rewriter:
         self._unsigned: dict[str, tuple[str, ...]] = {}
         self._signed: dict[str, tuple[str, str]] = {}
         self._outer: list[onnx.NodeProto] = []
+        self._constants = {item.name: item for item in model.graph.initializer}
 
     def replace(self, names: set[str]) -> None:
         for node in self._graph.node:
@@ -58,7 +59,7 @@ class _Rewriter:
             else:
                 self._outer.append(node)
         self._take(self._graph, self._outer)
-        self._drop_unused_transposes()
+        self._drop_unused()
 
     def _replace_in_body(self, body: onnx.GraphProto, names: set[str]) -> None:
         """The same inside a body: what it takes from outside is quantised there, once for all blocks."""
@@ -87,11 +88,25 @@ class _Rewriter:
 
     def _quantize_left(self, name: str, nodes: list[onnx.NodeProto]) -> tuple[str, ...]:
         """Unsigned, in the graph that holds the product; weight products may have done this tensor already."""
+        if name not in self._unsigned and name in self._constants:
+            self._unsigned[name] = self._quantize_constant(name)
         if name not in self._unsigned:
             outputs = (f"{name}_u8", f"{name}_u8_scale", f"{name}_u8_zero")
             nodes.append(helper.make_node("DynamicQuantizeLinear", [name], outputs, name=f"{name}_quantize_u8"))
             self._unsigned[name] = outputs
         return self._unsigned[name]
+
+    def _quantize_constant(self, name: str) -> tuple[str, ...]:
+        """A constant, quantised now as `DynamicQuantizeLinear` would do it on every run."""
+        values = numpy_helper.to_array(self._constants[name])
+        low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+        scale = np.float32((high - low) / 255) or np.float32(1)
+        zero = np.uint8(np.clip(np.rint(-low / scale), 0, 255))
+        parts = np.clip(np.rint(values / scale) + zero, 0, 255).astype(np.uint8), scale, zero
+        outputs = (f"{name}_u8", f"{name}_u8_scale", f"{name}_u8_zero")
+        for output, part in zip(outputs, parts, strict=True):
+            self._constant(output, np.asarray(part))
+        return outputs
 
     def _quantize_right(self, name: str) -> tuple[str, str]:
         """Signed around zero, in the outer graph; a transposed operand is transposed as bytes."""
@@ -116,16 +131,19 @@ class _Rewriter:
         zero = self._constant("s8_zero", np.int8(0))
         return _append(self._outer, "QuantizeLinear", [name, scale, zero], f"{name}_s8"), scale
 
-    def _constant(self, name: str, value: np.generic) -> str:
+    def _constant(self, name: str, value: np.generic | np.ndarray) -> str:
         if all(item.name != name for item in self._graph.initializer):
             self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def _drop_unused_transposes(self) -> None:
+    def _drop_unused(self) -> None:
+        """Transposes and constants that only the replaced products needed."""
         nodes = [part for node in self._graph.node for part in (node, *inner_nodes(node))]
         used = {name for node in nodes for name in node.input} | {item.name for item in self._graph.output}
         for node in [item for item in self._graph.node if item.op_type == "Transpose" and item.output[0] not in used]:
             self._graph.node.remove(node)
+        for constant in [item for item in self._graph.initializer if item.name not in used]:
+            self._graph.initializer.remove(constant)
 
 
 def _append(
