@@ -242,3 +242,20 @@ def test_a_small_simulated_world(tmp_path, command):
     assert len(stored.classes) == 4
     assert len(stored.origin["taught_classes"]) == 3
     assert stored.text_embeddings is not None
+
+
+@pytest.mark.parametrize("more", [(), ("--train-text",), ("--compat", "stale")])
+def test_the_text_tower_of_another_checkpoint(more, data, tiny_file, tmp_path, command):
+    """It stays as it is unless it is to be trained, as the published preset does."""
+    named = ("--annotations", data / "annotations.json", "--features", data / "features", "--text-tower", tiny_file)
+    target = tmp_path / "m.safetensors"
+    code, _, said = command("train", "-o", tmp_path / "run", *named, "--epochs", 1, "--model", target, *more)
+    assert code == 0, said
+    assert ("the text tower is trained too" in said) == bool(more)
+    before, after = (load_checkpoint(path) for path in (tiny_file, target))
+    assert after.text_embeddings is None
+    assert after.classes == tuple(sorted(CLASSES))
+    same = [torch.equal(value, after.network.state_dict()[name]) for name, value in before.network.state_dict().items()]
+    towers = [name.startswith("text_tower") for name in before.network.state_dict()]
+    assert all(equal for equal, tower in zip(same, towers, strict=True) if tower) != bool(more)
+    assert not all(same)
