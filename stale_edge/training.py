@@ -163,8 +163,7 @@ class Trainer:
                     step = self._progress.step
                     return TrainingResult(end, step, step, score, self._folder / STOPPED_FILE)
         progress = self._progress
-        if progress.best_score is None:
-            raise UsageError("max minutes", "are over before the first step", "give more")
+        assert progress.best_score is not None  # noqa: S101 (every epoch ends with a validation)
         return TrainingResult(end, progress.step, progress.best_step, progress.best_score, self._folder / BEST_FILE)
 
     def _train(self, log: TrainingLog | None) -> End:
