@@ -5,7 +5,7 @@ VENV := .venv
 EDGE := .venv-edge
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: demo test lint test-full test-edge test-slow test-cuda clean
+.PHONY: demo test lint test-full test-edge edge-report test-slow test-cuda clean
 
 demo: $(VENV)/ready
 	$(VENV)/bin/stale-edge demo
@@ -24,6 +24,10 @@ test-full: $(VENV)/ready
 test-edge: $(EDGE)/ready
 	$(EDGE)/bin/python -c "import importlib.util as u; assert not any(map(u.find_spec, ('torch', 'onnx', 'safetensors')))"
 	$(EDGE)/bin/python -m pytest -q -o pythonpath= tests/runtime
+
+# What the edge install takes on disk, and from a fresh process to its first detection.
+edge-report: $(VENV)/ready
+	$(VENV)/bin/python tests/edge_report.py
 
 test-slow: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m slow
