@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stale_edge_export.quantization.acceptance import Acceptance, Trial, TrialVideo
+from stale_edge_runtime.annotations import Annotations, Instance, Video
 from stale_edge_runtime.contract import Kind
 from stale_edge_runtime.detector import Detector
 from stale_edge_runtime.errors import BadDataError
@@ -181,6 +182,22 @@ def test_drops_are_in_points(allowed: float, holds: bool) -> None:
     else:
         with pytest.raises(BadDataError, match=r"from 34\.50 to 34\.00, by 0\.50 points on 3 videos"):
             seen.require(Path("a.onnx"), allowed)
+
+
+def test_products_are_tried_on_annotated_videos() -> None:
+    empty = np.zeros((1, 4), np.float32)
+    videos = tuple(TrialVideo(str(index), empty, 1.0) for index in range(100))
+    annotated = tuple(Video(str(index), "validation", 1.0, (Instance(0, 1, "a"),)) for index in (7, 11, 12))
+    silent = Video("8", "validation", 1.0, ())
+    thinned = Trial(videos, Annotations("gt.json", (*annotated, silent))).thinned(2)
+    assert [video.video_id for video in thinned.videos] == ["7", "11"]
+    assert len(Trial(videos, Annotations("gt.json", (silent,))).thinned(10).videos) == 10
+
+
+def test_a_video_that_does_not_fit_is_named(fp32: Path) -> None:
+    long = TrialVideo("tall", np.zeros((9000, 32), np.float32), 1.0)
+    with pytest.raises(BadDataError, match="video tall: features 9,000 snippets, the model takes at most 8,192"):
+        Trial((long,)).detect(fp32)
 
 
 @given(st.integers(1, 60), st.integers(1, 40))

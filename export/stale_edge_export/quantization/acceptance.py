@@ -55,10 +55,15 @@ class Trial:
         return info.kind is Kind.BAKED or (info.kind is Kind.OPEN and self.text_embeddings is not None)
 
     def thinned(self, most: int) -> Trial:
-        """At most so many videos, evenly over all."""
-        count = len(self.videos)
-        kept = [self.videos[index * count // most] for index in range(most)] if count > most else self.videos
-        return replace(self, videos=tuple(kept))
+        """At most so many videos, evenly over those that are annotated, or over all where none is.
+
+        Args:
+            most: How many.
+        """
+        known = {video.id for video in self.truth.videos if video.instances} if self.truth else set()
+        videos = [video for video in self.videos if video.video_id in known] or self.videos
+        count = min(most, len(videos))
+        return replace(self, videos=tuple(videos[index * len(videos) // count] for index in range(count)))
 
     def detect(self, path: Path) -> Detections:
         """What a file finds in each video.
@@ -71,7 +76,13 @@ class Trial:
             UsageError: An open-vocabulary file without text embeddings, or a kind of file that cannot detect.
         """
         detector = Detector(path, text_embeddings=self.text_embeddings, classes=self.classes)
-        return {video.video_id: detector.detect(video.features, video.duration) for video in self.videos}
+        found = {}
+        for video in self.videos:
+            try:
+                found[video.video_id] = detector.detect(video.features, video.duration)
+            except BadDataError as error:
+                raise BadDataError(f"video {video.video_id}", f"{error.subject} {error.problem}", error.cure) from error
+        return found
 
     def average_map(self, found: Detections) -> float | None:
         """Average mAP of detections on the annotated ones of the videos; None without ground truth.
