@@ -321,7 +321,7 @@ class Trainer:
             torch.manual_seed(seed)
             return
         try:
-            set_random_states({name: rows[rank] for name, rows in self._random_rows.items()})
+            set_random_states({name: rows[rank].clone() for name, rows in self._random_rows.items()})
         except (ValueError, RuntimeError, TypeError, OverflowError) as error:
             path = self._folder / STATE_FILE
             raise BadDataError(path, f"holds random states that cannot be ({error})", "start again") from error

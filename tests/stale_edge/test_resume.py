@@ -19,25 +19,27 @@ def drive(*words):
     return done.stdout
 
 
-def assert_killed_equals_whole(folder, seed):
-    drive("killed", folder, 20, seed)
+def assert_killed_equals_whole(folder, kills, seed):
+    drive("killed", folder, kills, seed)
     for name in ("best.safetensors", "state.safetensors", "training.csv", "validation.csv"):
         assert (folder / "killed" / name).read_bytes() == (folder / "whole" / name).read_bytes(), name
     assert len((folder / "whole" / "training.csv").read_text().splitlines()) == 1 + 20
 
 
-def test_twenty_kills_change_no_byte(tmp_path):
-    assert_killed_equals_whole(tmp_path, 7)
+def test_kills_change_no_byte(tmp_path):
+    assert_killed_equals_whole(tmp_path, 5, 7)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_two_hundred_kills_change_no_byte(seed, tmp_path):
-    assert_killed_equals_whole(tmp_path, seed)
+    assert_killed_equals_whole(tmp_path, 20, seed)
 
 
-def test_two_processes_have_the_loss_of_one(tmp_path):
+def test_two_processes_have_the_loss_of_one_and_resume(tmp_path):
     drive("shared", tmp_path, 2)
+    for name in ("best.safetensors", "state.safetensors", "training.csv"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     one, several = (
         list(csv.DictReader((tmp_path / name / "training.csv").open(encoding="utf-8"))) for name in ("one", "several")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -190,11 +191,18 @@ class TestBatches:
             next_batch(batches)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a training of two epochs, not to be changed."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    trainer(folder, settings=replace(SETTINGS, epochs=2)).fit()
+    return folder
+
+
 class TestState:
     @pytest.fixture
-    def run(self, tmp_path):
-        trainer(tmp_path / "run", settings=replace(SETTINGS, epochs=2)).fit()
-        return tmp_path / "run"
+    def run(self, finished, tmp_path):
+        return shutil.copytree(finished, tmp_path / "run")
 
     def resume(self, run, **changes):
         job = trainer(run, settings=replace(SETTINGS, epochs=2, **changes))

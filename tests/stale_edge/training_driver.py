@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,28 @@ def killed(folder: Path, kills: int, seed: int) -> None:
 
 
 def shared(folder: Path, processes: int) -> None:
-    """The same training by one process and by several, without dropout, which differs between processes."""
+    """The same training by one process and by several, without dropout, which differs between processes.
+
+    Then with dropout by several: unbroken, and stopped after a step and resumed.
+    """
     _wait(_fork(lambda: trainer(folder / "one", lesson(Videos(8), dropout=False)).fit()))
+    _together(
+        processes, lambda: trainer(folder / "several", lesson(Videos(8), dropout=False), processes=processes).fit()
+    )
+    for name, options in (("whole", RunOptions()), ("broken", RunOptions(max_minutes=0))):
+        _together(processes, partial(_fit, folder / name, options, processes, resume=False))
+    _together(processes, partial(_fit, folder / "broken", RunOptions(), processes, resume=True))
+
+
+def _fit(folder: Path, options: RunOptions, processes: int, *, resume: bool) -> None:
+    job = trainer(folder, lesson(Videos(8)), options=options, processes=processes)
+    if resume:
+        job.resume()
+    job.fit()
+
+
+def _together(processes: int, work) -> None:
+    """Do the same in several processes that find each other as torchrun's do."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -120,7 +141,7 @@ def shared(folder: Path, processes: int) -> None:
         sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
         place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
         os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **sizes, **place})
-        trainer(folder / "several", lesson(Videos(8), dropout=False), processes=processes).fit()
+        work()
 
     children = [_fork(lambda rank=rank: part(rank)) for rank in range(processes)]
     for child in children:
