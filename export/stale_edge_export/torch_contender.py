@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from stale_edge.checkpoint import load_checkpoint
@@ -60,6 +60,8 @@ class TorchContender:
     """Library that runs it."""
     provider: str = "cpu"
     """Where it runs."""
+    windows: None = None
+    """It takes a video in one piece."""
     _macs: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
 
     @property
@@ -141,18 +143,16 @@ def torch_contenders(network: STALE, class_names: Sequence[str], weights: Path) 
     ]
 
 
-def vocabulary_of(network: STALE, class_names: Sequence[str]) -> Vocabulary:
+def vocabulary_of(network: STALE, class_names: Sequence[str], text_embeddings: Tensor) -> Vocabulary:
     """The text inputs that make exported files compute what the network computes.
 
     Args:
-        network: With its text tower.
+        network: The network.
         class_names: The classes.
+        text_embeddings: [C, D] of them.
     """
-    context = network.config.text.context if network.config.text else 0
-    token_ids = tokenize(class_names, context)
-    with torch.inference_mode():
-        embeddings = network.encode_text(torch.from_numpy(token_ids)).numpy()
-    return Vocabulary(token_ids, embeddings)
+    token_ids = tokenize(class_names, network.config.text.context) if network.config.text else tokenize(class_names)
+    return Vocabulary(token_ids, text_embeddings.numpy())
 
 
 def ready(network: STALE, precision: Precision) -> nn.Module:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,17 +14,20 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.options import CHECKPOINT, MODELS, JsonToFile, Quiet
 from stale_edge_runtime.contract import MAX_SNIPPETS, MIN_SNIPPETS, Kind, Precision
-from stale_edge_runtime.errors import InputMissingError, UnavailableError, UsageError
+from stale_edge_runtime.errors import InputMissingError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stale_edge.checkpoint import Checkpoint
-    from stale_edge_runtime.bench.measure import Contender
+    from rich.table import Table
+
+    from stale_edge.cli.bench_contenders import Field
+    from stale_edge_runtime.bench.explain import Explanation
+    from stale_edge_runtime.bench.onnx_contender import OnnxContender
     from stale_edge_runtime.bench.records import Report
     from stale_edge_runtime.bench.runner import Plan
-    from stale_edge_runtime.bench.vocabulary import Vocabulary
     from stale_edge_runtime.model_file import ModelFile
+    from stale_edge_runtime.windows import WindowPlan
 
 LENGTHS = "100,200,1000"
 THESIS_LENGTHS = "100,200:3000:200"
@@ -44,6 +47,18 @@ class Outputs:
     """One line per configuration."""
     plot: Path | None
     """Time against length."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked besides the table."""
+
+    compare: bool
+    """Whether other engines' answers are to be checked."""
+    budget_ms: float | None
+    """The time that the longest video is to fit into."""
+    explain: bool
+    """Where the time goes."""
 
 
 def bench(
@@ -71,14 +86,28 @@ def bench(
         int, typer.Option(min=1, help="Number of classes for files that do not have them inside.")
     ] = 200,
     compare: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="torch", help="Measure PyTorch fp32 and dynamic int8 beside the files, text tower inside."
+            metavar="torch,openvino,torch-compile",
+            help="Measure other engines in the same run: the thesis's PyTorch (fp32 and dynamic int8, text tower "
+            "inside), OpenVINO on the same files, PyTorch's compiler on the same graph.",
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help=f"Weights for --compare torch; {CHECKPOINT} by default.")
+        Path | None, typer.Option(help=f"Weights for PyTorch in --compare; {CHECKPOINT} by default.")
     ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(min=MIN_SNIPPETS, max=MAX_SNIPPETS, help="Measure longer videos in windows of this many too."),
+    ] = None,
+    hop: Annotated[
+        int | None, typer.Option(min=1, help="Snippets from one window to the next; half a window by default.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Tell the longest video that fits into a time, as in 20ms or 0.5s."),
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show where the time goes, from separate runs.")] = False,
     protocol: Annotated[
         str | None,
         typer.Option(metavar="thesis", help="As the thesis timed: its lengths, one forward per seed, no warm-up."),
@@ -94,23 +123,26 @@ def bench(
     quiet: Quiet = False,
 ) -> None:
     """Measure time, memory and arithmetic of exported files, taking turns, warmed up at each length."""
+    from stale_edge.cli.bench_contenders import Entry, contenders, parse_engines
     from stale_edge_runtime.bench.machine import within_memory
 
-    _choice("--compare", compare, "torch")
-    _choice("--protocol", protocol, "thesis")
+    if protocol not in {None, "thesis"}:
+        raise UsageError("--protocol", f"{protocol!r} is not known", "use --protocol thesis")
+    engines = parse_engines(compare or [])
+    questions = Questions(bool(engines), parse_budget(budget) if budget is not None else None, explain)
     outputs = Outputs(json, csv, plot)
     check_outputs(outputs)
     report = Reporter(quiet=quiet)
     plan = _plan(protocol, lengths, threads, batch, seed, runs, seconds, cold_start=cold_start)
+    _check_questions(questions, plan)
+    windows = _windows(window, hop, plan.lengths)
     if protocol:
         report.note("thesis protocol: one forward per seed, not warmed up; read these as the thesis's, not as ours")
     chosen = choose_providers(providers)
     files = read_models(models, plan.lengths, report)
-    with (
-        within_memory(chosen),
-        contenders(files, chosen, prompts, compare is not None, checkpoint, report) as entered,
-    ):
-        result = _measure(entered, plan, compare is not None, report)
+    entry = Entry(files, chosen, prompts, engines, checkpoint, windows)
+    with within_memory(chosen), contenders(entry, report) as field:
+        result = _measure(field, plan, questions, report)
     _show(result, outputs, report)
 
 
@@ -179,73 +211,33 @@ def choose_providers(asked: str | None) -> tuple[str, ...]:
         asked: Names separated by commas.
 
     Raises:
-        UnavailableError: One is not known, or cannot be had here.
+        UsageError: One is not known.
+        UnavailableError: One cannot be had here.
     """
-    from stale_edge_runtime.session import PROVIDERS, check_provider
+    from stale_edge_runtime.session import check_provider
     from stale_edge_runtime.session import providers as working
 
     if asked is None:
         return working()
     names = tuple(dict.fromkeys(name.strip().lower() for name in asked.split(",")))
     for name in names:
-        if name not in PROVIDERS:
-            raise UnavailableError(f"provider {name!r}", "is not known", f"use {' or '.join(PROVIDERS)}")
         check_provider(name)
     return names
 
 
-@contextlib.contextmanager
-def contenders(
-    files: Sequence[ModelFile],
-    providers: Sequence[str],
-    prompts: int,
-    with_torch: bool,
-    checkpoint: Path | None,
-    report: Reporter,
-) -> Iterator[list[Contender]]:
-    """What is to be measured, references first.
+def parse_budget(text: str) -> float:
+    """Read a time as in `20ms` or `0.5s`, in milliseconds.
 
     Args:
-        files: Exported files.
-        providers: Where to run them.
-        prompts: Number of classes for files that do not have them inside.
-        with_torch: Add the thesis's contenders.
-        checkpoint: Weights for those.
-        report: To say where the weights come from.
+        text: A positive number and its unit.
+
+    Raises:
+        UsageError: It is not of that form.
     """
-    from stale_edge_runtime.bench.onnx_contender import OnnxContender, vocabulary_for
-
-    with contextlib.ExitStack() as stack:
-        vocabulary: Vocabulary | None = None
-        found: list[Contender] = []
-        if with_torch:
-            torch_found, vocabulary = stack.enter_context(_torch(files, checkpoint, report))
-            found.extend(torch_found)
-        for name, file in zip(distinct_names([file.path for file in files]), files, strict=True):
-            text = vocabulary or vocabulary_for(file, classes=prompts)
-            for provider in providers:
-                label = name if len(providers) == 1 else f"{name} ({provider})"
-                found.append(OnnxContender(file, label, provider, text))
-        yield found
-
-
-def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """Short names of files that tell them apart, without the folders they share.
-
-    Args:
-        paths: Files; the same one may come twice.
-    """
-    names: list[str] = []
-    for path in paths:
-        parts = path.resolve().parts
-        same = [other for other in paths if other.name == path.name and other.resolve() != path.resolve()]
-        depth = 1
-        while any(other.resolve().parts[-depth:] == parts[-depth:] for other in same):
-            depth += 1
-        name = "/".join(parts[-depth:])
-        copies = sum(known.partition(" #")[0] == name for known in names)
-        names.append(f"{name} #{copies + 1}" if copies else name)
-    return names
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|s)", text.strip(), re.ASCII)
+    if not match or not float(match[1]):
+        raise UsageError("--budget", f"{text!r} is no time", "write as in 20ms or 0.5s")
+    return float(match[1]) * (1e3 if match[2] == "s" else 1)
 
 
 def check_outputs(outputs: Outputs) -> None:
@@ -275,9 +267,15 @@ class _NotNowError(Exception):
     """Ends a write before it replaces anything."""
 
 
-def _choice(option: str, value: str | None, allowed: str) -> None:
-    if value not in {None, allowed}:
-        raise UsageError(option, f"{value!r} is not known", f"use {option} {allowed}")
+def _check_questions(questions: Questions, plan: Plan) -> None:
+    from stale_edge_runtime.bench.length_law import LENGTHS_TO_SAY
+
+    if questions.budget_ms and len(plan.lengths) < LENGTHS_TO_SAY:
+        raise UsageError(
+            "--budget",
+            f"{len(plan.lengths)} lengths say nothing about others",
+            f"give {LENGTHS_TO_SAY} --lengths or more",
+        )
 
 
 def _plan(
@@ -308,72 +306,62 @@ def _plan(
     )
 
 
-@contextlib.contextmanager
-def _torch(
-    files: Sequence[ModelFile], checkpoint: Path | None, report: Reporter
-) -> Iterator[tuple[list[Contender], Vocabulary]]:
-    """The thesis's contenders with the weights of the files, and the text inputs that go with them."""
-    from stale_edge.cli.extras import require_export
+def _windows(window: int | None, hop: int | None, lengths: Sequence[int]) -> WindowPlan | None:
+    """Windows that some length is cut into."""
+    from stale_edge_runtime.windows import WindowPlan
 
-    require_export("stale-edge bench --compare torch")
-    from stale_edge.checkpoint import load_checkpoint, save_checkpoint
-    from stale_edge_export.torch_contender import torch_contenders, vocabulary_of
-
-    baked = {file.info.classes for file in files if file.info.kind is Kind.BAKED}
-    if len(baked) > 1:
-        raise UsageError("--compare torch", "the files have different class lists", "measure them one by one")
-    with tempfile.TemporaryDirectory(prefix="stale-edge-") as folder:
-        if checkpoint is None and all(file.info.untrained for file in files):
-            report.note("the files are untrained: PyTorch gets the same seeded weights")
-            source, weights = _seeded(files), Path(folder) / "seeded.safetensors"
-            save_checkpoint(weights, source)
-        else:
-            weights = checkpoint or CHECKPOINT
-            report.note(f"PyTorch gets the weights of {weights}")
-            source = load_checkpoint(weights)
-        names = next(iter(baked), source.classes)
-        found = torch_contenders(source.network, names, weights)
-        yield list(found), vocabulary_of(source.network, names)
+    if window is None:
+        if hop is not None:
+            raise UsageError("--hop", "needs a window", "give --window too")
+        return None
+    if window >= max(lengths):
+        raise UsageError("--window", f"no video is longer than {window} snippets", "add longer --lengths")
+    return WindowPlan.of(window, hop)
 
 
-def _seeded(files: Sequence[ModelFile]) -> Checkpoint:
-    """The untrained network that the files were exported from."""
-    from stale_edge.checkpoint import Checkpoint
-    from stale_edge.class_names import activitynet_classes
-    from stale_edge.config import ModelConfig
-    from stale_edge.seeded import seeded_network
-
-    seeds = {file.info.weights.get("seed") for file in files}
-    seed = next(iter(seeds))
-    if len(seeds) != 1 or not isinstance(seed, int):
-        raise UsageError("--compare torch", "the files have different weights", "name them with --checkpoint")
-    config = ModelConfig(feature_dim=files[0].info.feature_dim, anchors=files[0].info.anchors)
-    return Checkpoint(seeded_network(config, seed), activitynet_classes(), {"source": "seeded", "seed": seed})
-
-
-def _measure(entered: Sequence[Contender], plan: Plan, with_torch: bool, report: Reporter) -> Report:
+def _measure(field: Field, plan: Plan, questions: Questions, report: Reporter) -> Report:
+    from stale_edge_runtime.bench.length_law import crossovers, fit_laws, longest_within
     from stale_edge_runtime.bench.runner import check_answers, check_ready, run
 
-    check_ready(entered, plan)
-    agreement = check_answers(entered, entered[0], plan.lengths[0]) if with_torch else []
+    check_ready(field.contenders, plan)
+    agreement = check_answers(field.contenders, field.reference, plan.lengths[0]) if questions.compare else []
     for item in agreement:
         report.note(
             f"{item.model}: logits within {item.max_relative:.1e} of {item.reference} at {item.snippets} snippets, "
             f"best class changed in {item.top1_changed:.1%} of them"
         )
     with report.progress("bench", len(plan.configurations)) as step:
-        return run(entered, plan, step, agreement)
+        measured = run(field.contenders, plan, step, agreement)
+    laws = fit_laws(measured.rows)
+    budget_ms = questions.budget_ms
+    return replace(
+        measured,
+        length_laws=tuple(laws),
+        budgets=tuple(longest_within(law, budget_ms) for law in laws) if budget_ms else (),
+        crossovers=tuple(crossovers(laws)),
+        explanations=tuple(_explain(field.files, plan, report)) if questions.explain else (),
+    )
+
+
+def _explain(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -> Iterator[Explanation]:
+    """Profile every file on the CPU; after the measuring, never during it."""
+    from stale_edge_runtime.bench.explain import explain
+
+    profiled = [file for file in files if file.provider == "cpu"]
+    settings = list(product(plan.threads, plan.batches, profiled))
+    with report.progress("explain", len(settings)) as step:
+        for threads, batch, file in settings:
+            yield from explain(file.model, file.name, plan.lengths, file.vocabulary, threads=threads, batch=batch)
+            step(file.name)
 
 
 def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
-    from stale_edge.cli.bench_table import configurations, machine_line, table
     from stale_edge_runtime.bench.records import save_csv, save_json
 
     for note in result.notes:
         report.warn(note)
-    for threads, batch in configurations(result):
-        report.result(table(result, threads, batch))
-    report.result(machine_line(result))
+    for item in _answers(result):
+        report.result(item)
     if outputs.json:
         save_json(outputs.json, result)
     if outputs.csv:
@@ -385,3 +373,18 @@ def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
     for target in (outputs.json, outputs.csv, outputs.plot):
         if target:
             report.note(f"wrote {target}")
+
+
+def _answers(result: Report) -> Iterator[Table | str]:
+    """What goes to standard output, in order."""
+    from stale_edge.cli.bench_explain_table import explain_tables
+    from stale_edge.cli.bench_law_table import crossover_line, law_table
+    from stale_edge.cli.bench_table import configurations, machine_line, table
+
+    for threads, batch in configurations(result):
+        yield table(result, threads, batch)
+    if result.length_laws:
+        yield law_table(result)
+    yield from map(crossover_line, result.crossovers)
+    yield from explain_tables(result.explanations)
+    yield machine_line(result)

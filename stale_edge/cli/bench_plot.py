@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stale_edge_runtime.bench.windowed import WINDOWS
 from stale_edge_runtime.files import atomic_path
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from stale_edge_runtime.bench.records import Report, Row
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, told apart with any colour vision."""
 MARKERS = "osD^vPX"
+LABEL_GAP_PT = 12.0
+"""Least distance of two labels, in points."""
+LABEL_OFFSET_PT = 10.0
 
 
 def draw(report: Report, target: Path) -> None:
     """Draw the median time against the length, one line for each contender, with its quartiles as a band.
+
+    Lines are labelled where they end, so that no legend has to be matched; windows are dashed, in the colour of their
+    file.
 
     Args:
         report: The results.
@@ -32,46 +41,102 @@ def draw(report: Report, target: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    lines = _lines(report)
     # A figure of its own: pyplot would look for a display.
-    figure = Figure(figsize=(8, 5), layout="constrained", dpi=160)
+    figure = Figure(figsize=(9, max(5.0, 1.5 + 0.22 * len(lines))), layout="constrained", dpi=160)
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    lines = _lines(report)
-    for index, (label, rows) in enumerate(lines.items()):
-        _line(axes, label, rows, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
-    axes.set_yscale("log")
-    axes.set_xlim(left=0)
-    axes.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-    axes.set_xlabel("snippets")
-    axes.set_ylabel("median time of a forward, ms")
+    colours: dict[str, int] = {}
+    for label, rows in lines.items():
+        place = colours.setdefault(label.partition(WINDOWS)[0], len(colours))
+        _line(axes, label, rows, place)
+    _style(axes, sorted({row.snippets for row in report.rows}))
     axes.set_title(_title(report), loc="left", fontsize=10)
-    axes.grid(visible=True, which="major", color="0.88", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    _label(figure, axes, lines)
     with atomic_path(target) as temporary:
         figure.savefig(temporary, format=target.suffix[1:].lower())
 
 
+def spread(positions: Sequence[float], gap: float) -> list[float]:
+    """Move positions apart, as little as needed, so that none are closer than a gap; their order stays.
+
+    Args:
+        positions: Where labels would like to be, ascending.
+        gap: Least distance.
+    """
+    # Groups of neighbours that touch: their number of labels, and the sum of where the first one would like to be.
+    groups: list[tuple[int, float]] = []
+    for position in positions:
+        count, wish = 1, position
+        while groups and groups[-1][1] / groups[-1][0] + groups[-1][0] * gap > wish / count:
+            before, theirs = groups.pop()
+            count, wish = before + count, theirs + wish - count * before * gap
+        groups.append((count, wish))
+    return [wish / count + place * gap for count, wish in groups for place in range(count)]
+
+
 def _lines(report: Report) -> dict[str, list[Row]]:
-    """Rows of each line by its label, the slowest line first, as the eye meets them from above."""
+    """Rows of each line by its label, in the order of the table."""
     several_threads = len({row.threads for row in report.rows}) > 1
     several_batches = len({row.batch for row in report.rows}) > 1
     lines: dict[str, list[Row]] = {}
-    for row in sorted(report.rows, key=lambda row: row.snippets):
+    for row in report.rows:
         words = [row.model]
         words += [f"{row.threads} thread{'s' if row.threads > 1 else ''}"] if several_threads else []
         words += [f"batch {row.batch}"] if several_batches else []
         lines.setdefault(", ".join(words), []).append(row)
-    return dict(sorted(lines.items(), key=lambda line: -line[1][-1].median_ms))
+    return {label: sorted(rows, key=lambda row: row.snippets) for label, rows in lines.items()}
 
 
-def _line(axes: Axes, label: str, rows: list[Row], colour: str, marker: str) -> None:
+def _line(axes: Axes, label: str, rows: list[Row], place: int) -> None:
+    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
     snippets = [row.snippets for row in rows]
     axes.fill_between(
         snippets, [row.low_ms for row in rows], [row.high_ms for row in rows], color=colour, alpha=0.2, linewidth=0
     )
-    axes.plot(snippets, [row.median_ms for row in rows], color=colour, marker=marker, markersize=5, label=label)
+    style = "--" if rows[0].window else "-"
+    medians = [row.median_ms for row in rows]
+    axes.plot(snippets, medians, color=colour, marker=marker, markersize=4.5, linestyle=style, label=label)
+
+
+def _style(axes: Axes, lengths: Sequence[int]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.set_xlim(left=0)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _position: f"{value:,g}")
+    axes.xaxis.set_major_formatter(lambda value, _position: f"{value:,g}")
+    if len(lengths) == 1:
+        axes.set_xticks(lengths)
+    axes.set_xlabel("snippets")
+    axes.set_ylabel("median time of a forward, ms")
+    axes.grid(visible=True, which="major", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _label(figure: Figure, axes: Axes, lines: Mapping[str, Sequence[Row]]) -> None:
+    """Write each line's name beside its last point, moved up or down where two would meet."""
+    figure.draw_without_rendering()  # places are known only after the layout
+    points_per_pixel = 72 / figure.dpi
+    ends = {line.get_label(): line for line in axes.get_lines()}
+    last = {label: (rows[-1].snippets, rows[-1].median_ms) for label, rows in lines.items()}
+    heights = {label: axes.transData.transform(end)[1] * points_per_pixel for label, end in last.items()}
+    ordered = sorted(heights, key=lambda label: heights[label])
+    right = max(snippets for snippets, _ in last.values())
+    for label, height in zip(ordered, spread([heights[label] for label in ordered], LABEL_GAP_PT), strict=True):
+        axes.annotate(
+            label,
+            (right, last[label][1]),
+            xytext=(LABEL_OFFSET_PT, height - heights[label]),
+            textcoords="offset points",
+            color=ends[label].get_color(),
+            fontsize=9,
+            va="center",
+            annotation_clip=False,
+        )
 
 
 def _title(report: Report) -> str:

@@ -38,6 +38,15 @@ def require_plot(purpose: str) -> None:
     _require(("matplotlib",), "plot", purpose)
 
 
+def require_peers(purpose: str) -> None:
+    """Make sure that other engines can be measured.
+
+    Raises:
+        UnavailableError: A package is missing; the message names the extra that brings it.
+    """
+    _require(("openvino", "onnx"), "peers", purpose)
+
+
 def _require(packages: tuple[str, ...], extra: str, purpose: str) -> None:
     for package in packages:
         if find_spec(package) is None:

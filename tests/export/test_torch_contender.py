@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -14,8 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from stale_edge.checkpoint import Checkpoint, save_checkpoint
 from stale_edge.config import ModelConfig
 from stale_edge.seeded import seeded_network
-from stale_edge_export import parity
-from stale_edge_export.exporter import export_checkpoint
+from stale_edge_export.graph import text_embeddings
 from stale_edge_export.torch_contender import TorchContender, count_macs, torch_contenders, vocabulary_of
 from stale_edge_runtime.bench.graph_types import product_type, read_operands
 from stale_edge_runtime.bench.memory import run_child
@@ -24,19 +24,6 @@ from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.synthetic import clip_like_features
 
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def files(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, Path]:
-    folder = tmp_path_factory.mktemp("files")
-    found = {kind: folder / f"{kind}.onnx" for kind in Kind}
-    with pytest.MonkeyPatch.context() as patch:
-        # The export's own tests check at every length; here two will do.
-        patch.setattr(parity, "LENGTHS", (1, 37))
-        patch.setattr(parity, "BATCHES", (1,))
-        for kind, path in found.items():
-            export_checkpoint(tiny_checkpoint, path, kind=kind)
-    return found
 
 
 @pytest.fixture
@@ -70,7 +57,10 @@ def test_element_types_are_those_of_the_file_and_not_of_the_kernels() -> None:
         numpy_helper.from_array(np.float32(0.1).reshape(()), "scale"),
         numpy_helper.from_array(np.uint8(3).reshape(()), "zero"),
     ]
-    node = helper.make_node
+
+    def node(operator: str, inputs: list[str], outputs: list[str], **attributes: object) -> onnx.NodeProto:
+        return helper.make_node(operator, inputs, outputs, name=outputs[0], **attributes)
+
     nodes = [
         node("Cast", ["features"], ["features_half"], to=TensorProto.FLOAT16),
         node("MatMul", ["features_half", "half"], ["in_half"]),
@@ -89,7 +79,7 @@ def test_element_types_are_those_of_the_file_and_not_of_the_kernels() -> None:
     shapes = [value("features", TensorProto.FLOAT, ["b", "t", 8])], [value("mixed", TensorProto.FLOAT, None)]
     graph = helper.make_graph(nodes, "types", *shapes, initial)
     content = helper.make_model(graph).SerializeToString()
-    products = [product_type(op) for op in read_operands(content) if "MatMul" in op.operator]
+    products = [product_type(op) for op in read_operands(content).values() if "MatMul" in op.operator]
     assert products == ["float16", "int8", "int8", "float32", "float32"]
 
 
@@ -103,19 +93,19 @@ def test_macs_are_those_of_the_published_forward() -> None:
     assert 70e9 < at[0] < 100e9
 
 
-@pytest.mark.parametrize("kind", [Kind.BAKED, Kind.OPEN, Kind.FULL])
+@pytest.mark.parametrize("kind", [Kind.BAKED, Kind.FULL])
 def test_compare_torch_with_every_kind(
-    command: Command, files: dict[Kind, Path], kind: Kind, tiny_file: Path, tmp_path: Path
+    command: Command, tiny_export: Callable[..., Path], kind: Kind, tiny_file: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "bench.json"
     words = ("--compare", "torch", "--checkpoint", tiny_file, "--lengths", 37, "--runs", 2, "--no-cold-start")
-    code, out, err = command("bench", files[kind], *words, "--json", target)
+    code, out, err = command("bench", tiny_export(kind), *words, "--json", target)
     assert code == 0, err
     report = json.loads(target.read_text())
-    assert [row["model"] for row in report["rows"]] == ["PyTorch fp32", "PyTorch dynamic int8", files[kind].name]
+    assert [row["model"] for row in report["rows"]] == ["PyTorch fp32", "PyTorch dynamic int8", tiny_export(kind).name]
     assert [row["engine"] for row in report["rows"]] == ["pytorch", "pytorch", "onnxruntime"]
     agreement = {item["model"]: item for item in report["agreement"]}
-    assert agreement[files[kind].name]["max_relative"] < 1e-4
+    assert agreement[tiny_export(kind).name]["max_relative"] < 1e-4
     assert agreement["PyTorch dynamic int8"]["max_relative"] > 1e-4
     assert len(report["comparisons"]) == 3
     assert "PyTorch dynamic int8" in out
@@ -131,12 +121,16 @@ def test_cold_start(entrants: list[TorchContender]) -> None:
 
 
 def test_other_weights_are_refused(
-    command: Command, files: dict[Kind, Path], tiny_checkpoint: Checkpoint, tiny_config: ModelConfig, tmp_path: Path
+    command: Command,
+    tiny_export: Callable[..., Path],
+    tiny_checkpoint: Checkpoint,
+    tiny_config: ModelConfig,
+    tmp_path: Path,
 ) -> None:
     other = tmp_path / "other.safetensors"
     save_checkpoint(other, Checkpoint(seeded_network(tiny_config, 4), tiny_checkpoint.classes, {"source": "file"}))
     words = ("--compare", "torch", "--checkpoint", other, "--lengths", 37, "--runs", 2, "--no-cold-start")
-    code, out, err = command("bench", files[Kind.BAKED], *words)
+    code, out, err = command("bench", tiny_export(Kind.BAKED), *words)
     assert code == 65
     assert "baked.onnx: gives logits" in err
     assert "--checkpoint" in err
@@ -144,26 +138,28 @@ def test_other_weights_are_refused(
 
 
 def test_without_a_checkpoint_the_error_names_it(
-    command: Command, files: dict[Kind, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, tiny_export: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, _, err = command("bench", files[Kind.BAKED], "--compare", "torch", "--lengths", 5)
+    code, _, err = command("bench", tiny_export(Kind.BAKED), "--compare", "torch", "--lengths", 5)
     assert code == 66
     assert "models/stale.safetensors" in err
 
 
-def test_a_text_tower_is_passed_over(command: Command, files: dict[Kind, Path]) -> None:
+def test_a_text_tower_is_passed_over(command: Command, tiny_export: Callable[..., Path]) -> None:
     quick = ("--lengths", 5, "--runs", 1, "--no-cold-start")
-    code, out, err = command("bench", files[Kind.TEXT_TOWER], files[Kind.BAKED], *quick)
+    code, out, err = command("bench", tiny_export(Kind.TEXT_TOWER), tiny_export(Kind.BAKED), *quick)
     assert code == 0, err
     assert "a text tower has no length; passed over" in err
     assert "text_tower" not in out
-    code, _, err = command("bench", files[Kind.TEXT_TOWER], *quick)
+    code, _, err = command("bench", tiny_export(Kind.TEXT_TOWER), *quick)
     assert code == 66
 
 
-def test_full_files_run_on_made_up_prompts(command: Command, files: dict[Kind, Path]) -> None:
-    code, out, err = command("bench", files[Kind.FULL], "--prompts", 7, "--lengths", 5, "--runs", 1, "--no-cold-start")
+def test_full_files_run_on_made_up_prompts(command: Command, tiny_export: Callable[..., Path]) -> None:
+    code, out, err = command(
+        "bench", tiny_export(Kind.FULL), "--prompts", 7, "--lengths", 5, "--runs", 1, "--no-cold-start"
+    )
     assert code == 0, err
     assert "full.onnx" in out
 
@@ -177,7 +173,8 @@ def test_a_network_without_text_tower_is_refused(tiny_config: ModelConfig, tiny_
 
 
 def test_the_vocabulary_is_the_networks_own(tiny_checkpoint: Checkpoint) -> None:
-    vocabulary = vocabulary_of(tiny_checkpoint.network, tiny_checkpoint.classes)
+    text = text_embeddings(tiny_checkpoint, tiny_checkpoint.classes)
+    vocabulary = vocabulary_of(tiny_checkpoint.network, tiny_checkpoint.classes, text)
     assert len(vocabulary.token_ids) == len(tiny_checkpoint.classes)
     expected = tiny_checkpoint.network.encode_text(torch.from_numpy(vocabulary.token_ids))
     np.testing.assert_allclose(vocabulary.text_embeddings, expected.numpy(), atol=1e-6)

@@ -6,20 +6,25 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stale_edge.cli.bench import distinct_names, parse_lengths
+from stale_edge.cli.bench import parse_budget, parse_lengths
+from stale_edge.cli.bench_contenders import distinct_names, parse_engines
+from stale_edge.cli.bench_plot import spread
 from stale_edge_runtime.errors import UsageError
 
 Command = Callable[..., tuple[int, str, str]]
@@ -70,13 +75,13 @@ def check_schema(report: dict[str, Any]) -> None:
 
 def test_json_csv_and_table_tell_the_same(command: Command, tmp_path: Path) -> None:
     target, table = tmp_path / "bench.json", tmp_path / "bench.csv"
-    words = ("bench", BAKED, OPEN, "--lengths", "5,20", "--seconds", 0.05, "--batch", 1, "--batch", 3)
+    words = ("bench", BAKED, OPEN, "--lengths", 20, "--seconds", 0.05, "--batch", 1, "--batch", 3)
     code, out, err = command(*words, "--json", target, "--csv", table)
     assert code == 0, err
     report = json.loads(target.read_text())
     check_schema(report)
-    assert len(report["rows"]) == 8
-    assert len(report["comparisons"]) == 4
+    assert len(report["rows"]) == 4
+    assert len(report["comparisons"]) == 2
     for row in report["rows"]:
         assert row["min_ms"] <= row["median_ms"]
         assert (row["p90_ms"] is None) == (row["runs"] < 64)
@@ -89,7 +94,7 @@ def test_json_csv_and_table_tell_the_same(command: Command, tmp_path: Path) -> N
         lines = list(csv.DictReader(stream))
     assert [float(line["median_ms"]) for line in lines] == [row["median_ms"] for row in report["rows"]]
     assert [line["p90_ms"] == "" for line in lines] == [row["p90_ms"] is None for row in report["rows"]]
-    assert out.count("tiny_baked.onnx") == 4
+    assert len(re.findall(r"tiny_baked\.onnx +[0-9]", out)) == 2
     assert "batch 3" in out
     assert "product ceiling fp32" in out
     assert "wrote" in err
@@ -155,7 +160,7 @@ def test_plot(command: Command, tmp_path: Path, suffix: str) -> None:
     [
         (("missing.onnx",), 66, "missing.onnx: no such file"),
         ((BAKED, "--providers", "cuda"), 69, "provider 'cuda'"),
-        ((BAKED, "--providers", "cpu,tpu"), 69, "provider 'tpu': is not known; use cpu or cuda"),
+        ((BAKED, "--providers", "cpu,tpu"), 2, "provider 'tpu': is not known; use one of cpu, cuda"),
         ((BAKED, "--threads", 4096), 69, "4096 threads"),
         ((BAKED, "--threads", 0), 2, "threads"),
         ((BAKED, "--lengths", "0"), 2, "--lengths: '0' leaves 1 to 8192"),
@@ -169,7 +174,12 @@ def test_plot(command: Command, tmp_path: Path, suffix: str) -> None:
         ((BAKED, "--json", "no/such/folder/b.json"), 73, "does not exist; make the folder first"),
         ((BAKED, "--csv", "."), 73, "is a folder"),
         ((BAKED, "--plot", "b.gif"), 2, "has no known format; use .pdf, .png, .svg"),
-        ((BAKED, "--compare", "tensorflow"), 2, "use --compare torch"),
+        ((BAKED, "--compare", "torch,tensorflow"), 2, "'tensorflow' is not known; use --compare torch,openvino,"),
+        ((BAKED, "--budget", "20"), 2, "--budget: '20' is no time; write as in 20ms or 0.5s"),
+        ((BAKED, "--budget", "20ms"), 2, "--budget: 1 lengths say nothing about others; give 3 --lengths or more"),
+        ((BAKED, "--window", 5), 2, "--window: no video is longer than 5 snippets; add longer --lengths"),
+        ((BAKED, "--hop", 5), 2, "--hop: needs a window"),
+        ((BAKED, "--window", 2, "--hop", 3), 2, "--hop: is 3 for windows of 2"),
         ((BAKED, "--protocol", "mine"), 2, "use --protocol thesis"),
         ((BAKED, "--protocol", "thesis", "--runs", 3), 2, "fixes seeds and runs"),
         ((__file__,), 65, "is not an ONNX file, or damaged"),
@@ -210,6 +220,95 @@ def test_an_old_result_survives_a_failed_run(command: Command, tmp_path: Path) -
     assert command("bench", tmp_path / "missing.onnx", "--json", old)[0] == 66
     assert old.read_text() == "old"
     assert list(tmp_path.iterdir()) == [old]
+
+
+def test_law_budget_windows_and_explanation(command: Command, tmp_path: Path) -> None:
+    target = tmp_path / "bench.json"
+    words = ("--lengths", "50,100,200,400", "--runs", 6, "--no-cold-start", "--window", 100)
+    code, out, err = command("bench", BAKED, *words, "--budget", "0.5s", "--explain", "--json", target)
+    assert code == 0, err
+    report = json.loads(target.read_text())
+    check_schema(report)
+    windows = [(row["snippets"], row["window"], row["hop"]) for row in report["rows"] if row["window"]]
+    assert windows == [(200, 100, 50), (400, 100, 50)]
+    assert out.count("tiny_baked.onnx, windows of 100") == 2
+    (law,) = report["length_law"]
+    assert law["lengths"] == [50, 100, 200, 400]
+    assert min(law["a_ms"], law["b_ms"], law["c_ms"]) >= 0
+    (budget,) = report["budget"]
+    assert (budget["budget_ms"], budget["reach"], budget["snippets"]) == (500, "beyond", 800)
+    assert "more than 800; measured to 400" in out
+    assert "t = a + b T + c T²" in out
+    assert report["crossover"] == []
+    assert [item["snippets"] for item in report["explain"]] == [50, 100, 200, 400]
+    for item in report["explain"]:
+        assert sum(share["share"] for share in item["operators"]) == pytest.approx(1, abs=1e-4)
+        assert item["stages"][0]["ms"] > 0
+    assert "Where the time goes in tiny_baked.onnx" in out
+    assert "Softmax" in out
+
+
+def test_few_lengths_follow_no_law(command: Command, tmp_path: Path) -> None:
+    target = tmp_path / "bench.json"
+    code, out, _ = command("bench", BAKED, *QUICK, "--json", target)
+    assert code == 0
+    report = json.loads(target.read_text())
+    assert report["length_law"] == report["budget"] == report["crossover"] == report["explain"] == []
+    assert "Time by length" not in out
+
+
+def test_what_a_budget_and_a_gpu_are_told_in_words() -> None:
+    from stale_edge.cli.bench_law_table import crossover_line, longest_text
+    from stale_edge_runtime.bench.length_law import Budget, Crossover, LengthLaw, Reach
+
+    draws = np.zeros((1, 3))
+    law = LengthLaw("m", "cpu", 1, 1, (100, 200, 400), (1.0, 0.1, 0.0), None, None, 0.02, draws)
+    answers = [
+        (200, 190, 215, Reach.MEASURED, "200 (190-215)"),
+        (200, None, None, Reach.MEASURED, "200"),
+        (700, 600, None, Reach.EXTRAPOLATED, "700 (600 to beyond 800), extrapolated"),
+        (800, 800, None, Reach.BEYOND, "more than 800; measured to 400"),
+        (0, 0, 0, Reach.NONE, "not even 1 snippet"),
+        (0, 0, 3, Reach.NONE, "not even 1 snippet (to 3)"),
+    ]
+    for snippets, low, high, reach, text in answers:
+        assert longest_text(law, Budget("m", "cpu", 1, 1, 20.0, snippets, low, high, reach)) == text
+    crossing = [
+        (340, 310, 371, Reach.MEASURED, "g is faster than c from 340 snippets on (95 %: 310 to 371)"),
+        (340, 310, 801, Reach.MEASURED, "g is faster than c from 340 snippets on (95 %: 310 to beyond 800)"),
+        (90, None, None, Reach.EXTRAPOLATED, "g is faster than c from 90 snippets on, extrapolated"),
+        (None, 700, 801, Reach.NONE, "g is not faster than c at any length up to 800 snippets"),
+    ]
+    for snippets, low, high, reach, text in crossing:
+        assert crossover_line(Crossover("g", "c", "cuda", 1, 1, snippets, low, high, reach, 800)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [("20ms", 20), ("0.5s", 500), (" 1.5 ms", 1.5), ("0ms", None), ("-1ms", None), ("2m", None)],
+)
+def test_budgets(text: str, milliseconds: float | None) -> None:
+    if milliseconds is None:
+        with pytest.raises(UsageError, match="is no time"):
+            parse_budget(text)
+    else:
+        assert parse_budget(text) == milliseconds
+
+
+def test_engines_come_in_one_order_and_once() -> None:
+    assert parse_engines([]) == ()
+    assert parse_engines(["openvino, torch", "torch"]) == ("torch", "openvino")
+
+
+@given(st.lists(st.floats(0, 500), max_size=30), st.floats(0.5, 30))
+def test_labels_move_apart_and_keep_their_order(positions: list[float], gap: float) -> None:
+    wanted = sorted(positions)
+    moved = spread(wanted, gap)
+    assert len(moved) == len(wanted)
+    assert all(later - earlier >= gap * (1 - 1e-6) for earlier, later in pairwise(moved))
+    if all(later - earlier >= gap for earlier, later in pairwise(wanted)):
+        assert moved == pytest.approx(wanted)
+    assert sum(moved) == pytest.approx(sum(wanted), abs=1e-6 * max(1, len(wanted)))
 
 
 def in_new_process(*words: object) -> list[str]:

@@ -25,15 +25,20 @@ SECONDS = 0.4
 MIN_RUNS = 5
 
 _FLOAT, _UINT8, _INT8, _INT32 = 1, 2, 3, 6  # onnx.TensorProto.DataType
+_CEILINGS: dict[str, Precision] = {
+    Precision.FP32: Precision.FP32,
+    Precision.FP16: Precision.FP32,
+    Precision.INT8: Precision.INT8,
+}
 _OPERATORS = {Precision.FP32: ("MatMul", _FLOAT, _FLOAT), Precision.INT8: ("MatMulInteger", _UINT8, _INT32)}
 
 
-def ceiling_precision(precision: Precision) -> Precision:
-    """The precision whose ceiling a file of `precision` is held against.
+def ceiling_precision(precision: str) -> Precision | None:
+    """The precision whose ceiling products of `precision` are held against; none where it cannot be measured.
 
-    An fp16 file is held against fp32: that is what its products run in on a CPU.
+    An fp16 file is held against fp32: that is what its products run in on a CPU. Onnxruntime has no bf16 product.
     """
-    return Precision.INT8 if precision is Precision.INT8 else Precision.FP32
+    return _CEILINGS.get(precision)
 
 
 def measure_ceiling(precision: Precision, threads: int, *, seconds: float = SECONDS) -> Ceiling:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stale_edge_runtime.contract import Precision
+    from stale_edge_runtime.windows import WindowPlan
 
 
 class Contender(Protocol):
@@ -38,8 +38,8 @@ class Contender(Protocol):
         """Library that runs it."""
 
     @property
-    def precision(self) -> Precision:
-        """Number format of its products."""
+    def precision(self) -> str:
+        """Number format of its products: a `Precision`, or bf16."""
 
     @property
     def provider(self) -> str:
@@ -48,6 +48,10 @@ class Contender(Protocol):
     @property
     def feature_dim(self) -> int:
         """Width of the features it takes."""
+
+    @property
+    def windows(self) -> WindowPlan | None:
+        """Windows that it cuts a video into; none where it takes one in one piece."""
 
     def prepare(self, features: NDArray[np.float32], threads: int) -> Callable[[], Sequence[Any]]:
         """Make it ready for one input.

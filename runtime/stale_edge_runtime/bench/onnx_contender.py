@@ -188,11 +188,9 @@ def main(words: Sequence[str]) -> None:
         def prepare(piece: NDArray[np.float32]) -> Callable[[], Sequence[Any]]:
             return _forward(model, session, piece, vocabulary)
 
-        return (
-            forward_in_windows(prepare, features, WindowPlan(task.window, task.hop))
-            if task.window
-            else prepare(features)
-        )
+        if task.window:
+            return forward_in_windows(prepare, features, WindowPlan(task.window, task.hop))
+        return prepare(features)
 
     with within_memory([task.provider]):
         report_cold_start(load)

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from stale_edge_runtime.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
+
+    from stale_edge_runtime.bench.explain import Explanation
+    from stale_edge_runtime.bench.length_law import Budget, Crossover, LengthLaw
 
 SCHEMA = 1
 _DIGITS = 6
@@ -27,7 +30,7 @@ class Row:
     kind: str
     """What it takes in besides features."""
     engine: str
-    """What ran it: onnxruntime or pytorch."""
+    """What ran it: onnxruntime, openvino or pytorch."""
     precision: str
     """Number format of its products."""
     provider: str
@@ -68,6 +71,10 @@ class Row:
     """The same over the product ceiling of the same threads in the same run."""
     warmup_runs: int
     """Forwards before the measured ones."""
+    window: int | None = None
+    """Snippets of a window where the video was cut into windows; none where it was taken in one piece."""
+    hop: int | None = None
+    """Snippets from the start of one window to the start of the next."""
     samples_ms: tuple[tuple[float, ...], ...] = ()
     """Every measured run, by round."""
 
@@ -138,6 +145,14 @@ class Report:
     """Measured product ceilings."""
     agreement: tuple[Agreement, ...] = ()
     """Checks that the contenders compute the same."""
+    length_laws: tuple[LengthLaw, ...] = ()
+    """Time as a function of the length, where it was measured at enough lengths."""
+    budgets: tuple[Budget, ...] = ()
+    """The longest video within the time that was asked for."""
+    crossovers: tuple[Crossover, ...] = ()
+    """Where a GPU overtakes the CPU."""
+    explanations: tuple[Explanation, ...] = ()
+    """Where the time goes, from runs of their own."""
     notes: tuple[str, ...] = field(default=())
     """What went missing, and why."""
 
@@ -151,6 +166,10 @@ class Report:
             "comparisons": [_rounded(item) for item in self.comparisons],
             "ceilings": [_rounded(item) for item in self.ceilings],
             "agreement": [_rounded(item) for item in self.agreement],
+            "length_law": [_json_law(law) for law in self.length_laws],
+            "budget": [_rounded(item) for item in self.budgets],
+            "crossover": [_rounded(item) for item in self.crossovers],
+            "explain": [_json_explanation(item) for item in self.explanations],
             "notes": list(self.notes),
         }
 
@@ -176,9 +195,31 @@ def _json_row(row: Row) -> dict[str, Any]:
     return values
 
 
-def _rounded(record: Row | Comparison | Ceiling | Agreement) -> dict[str, Any]:
-    """A record's fields, numbers to six significant digits."""
-    values = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+def _json_law(law: LengthLaw) -> dict[str, Any]:
+    a, b, c = map(_round, law.coefficients_ms)
     return {
-        name: float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value for name, value in values.items()
+        **_rounded(law, without={"coefficients_ms", "draws_ms"}),
+        "a_ms": a,
+        "b_ms": b,
+        "c_ms": c,
+        "low_ms": law.low_ms and list(map(_round, law.low_ms)),
+        "high_ms": law.high_ms and list(map(_round, law.high_ms)),
     }
+
+
+def _json_explanation(item: Explanation) -> dict[str, Any]:
+    return {
+        **_rounded(item),
+        "stages": [_rounded(share) for share in item.stages],
+        "operators": [_rounded(share) for share in item.operators],
+    }
+
+
+def _rounded(record: Any, without: Collection[str] = ()) -> dict[str, Any]:
+    """A record's fields, numbers to six significant digits."""
+    names = [item.name for item in dataclasses.fields(record) if item.name not in without]
+    return {name: _round(getattr(record, name)) for name in names}
+
+
+def _round(value: Any) -> Any:
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value

@@ -80,12 +80,13 @@ def run(
     comparisons: list[Comparison] = []
     notes: list[str] = []
     for threads, batch, snippets in plan.configurations:
-        timings = _time(contenders, plan, threads, batch, snippets)
-        for contender, timing in zip(contenders, timings, strict=True):
+        racing = [contender for contender in contenders if races_at(contender, snippets)]
+        timings = _time(racing, plan, threads, batch, snippets)
+        for contender, timing in zip(racing, timings, strict=True):
             cold, words = _cold_start(contender, plan, threads, batch, snippets)
             rows.append(_row(contender, threads, batch, snippets, timing, cold))
             notes.extend(words)
-        comparisons += _compare(contenders, timings, threads, batch, snippets)
+        comparisons += _compare(racing, timings, threads, batch, snippets)
         step(f"{snippets} snippets, batch {batch}, {threads} thread{'s' if threads > 1 else ''}")
     # What the machine could do at its best moment, before or after.
     for key, later in _ceilings(contenders, plan).items():
@@ -102,6 +103,11 @@ def run(
     )
 
 
+def races_at(contender: Contender, snippets: int) -> bool:
+    """Whether a contender is measured at a length: windows are, where a video is longer than one of them."""
+    return contender.windows is None or snippets > contender.windows.window
+
+
 def check_ready(contenders: Sequence[Contender], plan: Plan) -> None:
     """Run every contender once at every thread count, so that what cannot be had shows before anything is timed.
 
@@ -115,6 +121,8 @@ def check_ready(contenders: Sequence[Contender], plan: Plan) -> None:
     """
     for threads in plan.threads:
         for contender in contenders:
+            if not races_at(contender, plan.lengths[0]):
+                continue
             contender.prepare(clip_like_features(1, plan.lengths[0], contender.feature_dim), threads)()
 
 
@@ -124,7 +132,7 @@ def check_answers(
     """Compare the class logits of all contenders with those of a reference, on one input.
 
     Args:
-        contenders: What to check; the reference itself is passed over.
+        contenders: What to check; the reference itself is passed over, and so are windows, which see less.
         reference: Whose logits count as right.
         snippets: Length of the input.
         threads: Threads inside an operator.
@@ -137,7 +145,7 @@ def check_answers(
     expected = np.asarray(reference.prepare(features, threads)()[0], dtype=np.float64)
     found = []
     for contender in contenders:
-        if contender is reference:
+        if contender is reference or contender.windows:
             continue
         if contender.feature_dim != reference.feature_dim:
             raise _other_network(contender, reference, f"takes {contender.feature_dim} features a snippet")
@@ -145,7 +153,7 @@ def check_answers(
         if logits.shape != expected.shape:
             raise _other_network(contender, reference, f"gives logits {list(logits.shape)}")
         difference = np.abs(logits - expected).max(axis=2) / np.abs(expected).max()  # [1, T]
-        if contender.precision is Precision.FP32 and np.mean(~(difference <= SAME_ANSWER)) > MAX_DIFFERING:
+        if contender.precision == Precision.FP32 and np.mean(~(difference <= SAME_ANSWER)) > MAX_DIFFERING:
             raise _other_network(contender, reference, f"gives logits {difference.max():.2g} off")
         changed = np.mean(logits.argmax(axis=2) != expected.argmax(axis=2))
         found.append(Agreement(contender.name, reference.name, snippets, float(difference.max()), float(changed)))
@@ -200,6 +208,8 @@ def _row(contender: Contender, threads: int, batch: int, snippets: int, timing: 
         snippets=snippets,
         warmup_runs=timing.warmup_runs,
         samples_ms=tuple(tuple(burst) for burst in timing.samples_ms.tolist()),
+        window=contender.windows.window if contender.windows else None,
+        hop=contender.windows.hop if contender.windows else None,
         gmacs=None,
         gmacs_per_s=None,
         utilisation=None,
@@ -224,7 +234,7 @@ def _ceilings(contenders: Sequence[Contender], plan: Plan) -> dict[CEILING_KEYS,
     precisions = {ceiling_precision(each.precision) for each in contenders if each.provider == "cpu"}
     return {
         (str(precision), threads): measure_ceiling(precision, threads)
-        for precision in sorted(precisions)
+        for precision in sorted(filter(None, precisions))
         for threads in plan.threads
     }
 
@@ -246,7 +256,7 @@ def _with_macs(
                 totals[row.model][key] = None
                 failed[row.model] = f"no multiply-accumulates: {error}"
         macs = totals[row.model][key]
-        ceiling = ceilings.get((str(ceiling_precision(Precision(row.precision))), row.threads))
+        ceiling = ceilings.get((str(ceiling_precision(row.precision)), row.threads))
         counted.append(row if macs is None else _row_with_macs(row, macs, ceiling))
     return counted, list(failed.values())
 

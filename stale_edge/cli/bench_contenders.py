@@ -1,0 +1,218 @@
+"""What `stale-edge bench` measures: exported files, the thesis's PyTorch, and other engines on the same graph."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stale_edge.cli.options import CHECKPOINT
+from stale_edge_runtime.contract import Kind, Precision
+from stale_edge_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stale_edge.checkpoint import Checkpoint
+    from stale_edge.cli.console import Reporter
+    from stale_edge_runtime.bench.measure import Contender
+    from stale_edge_runtime.bench.onnx_contender import OnnxContender
+    from stale_edge_runtime.bench.vocabulary import Vocabulary
+    from stale_edge_runtime.model_file import ModelFile
+    from stale_edge_runtime.windows import WindowPlan
+
+TORCH, OPENVINO, COMPILE = "torch", "openvino", "torch-compile"
+ENGINES = (TORCH, OPENVINO, COMPILE)
+
+
+@dataclass(frozen=True)
+class Field:
+    """All that is measured in one run."""
+
+    contenders: tuple[Contender, ...]
+    """In the order of the table, references first."""
+    files: tuple[OnnxContender, ...]
+    """Those of them that are exported files in one piece."""
+    reference: Contender
+    """The one whose answers count as right."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Who is to race."""
+
+    files: Sequence[ModelFile]
+    """Exported files."""
+    providers: Sequence[str]
+    """Where to run them."""
+    prompts: int
+    """Number of classes for files that do not have them inside."""
+    engines: Sequence[str]
+    """Other engines to measure beside them, of `ENGINES`."""
+    checkpoint: Path | None
+    """Weights for PyTorch."""
+    windows: WindowPlan | None
+    """Windows to cut long videos into as well."""
+
+
+def parse_engines(texts: Sequence[str]) -> tuple[str, ...]:
+    """Read engines as in `torch,openvino`.
+
+    Args:
+        texts: Names separated by commas, as often as the option was given.
+
+    Raises:
+        UsageError: One is not known.
+    """
+    names = [name.strip() for text in texts for name in text.split(",")]
+    for name in names:
+        if name not in ENGINES:
+            raise UsageError("--compare", f"{name!r} is not known", f"use --compare {','.join(ENGINES)}, or some")
+    return tuple(engine for engine in ENGINES if engine in names)
+
+
+@contextlib.contextmanager
+def contenders(entry: Entry, report: Reporter) -> Iterator[Field]:
+    """Make ready what is to be measured.
+
+    Args:
+        entry: Who is to race.
+        report: To say where weights come from, and what is left out.
+
+    Raises:
+        UnavailableError: An engine is not installed, or a compiler is missing.
+        UsageError: The files do not have the same weights or classes.
+    """
+    with tempfile.TemporaryDirectory(prefix="stale-edge-") as name:
+        folder = Path(name)
+        found: list[Contender] = []
+        vocabulary = None
+        if asked := [engine for engine in entry.engines if engine != OPENVINO]:
+            found, vocabulary = _pytorch(entry, asked, folder, report)
+        files = _files(entry, vocabulary)
+        if OPENVINO in entry.engines:
+            found += _openvino(files, folder, report)
+        for file in files:
+            found.append(file)
+            found += _windows(file, entry.windows)
+        thesis = found[0] if TORCH in entry.engines else None
+        fp32 = next((file for file in files if file.precision == Precision.FP32), files[0])
+        yield Field(tuple(found), tuple(files), thesis or fp32)
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Short names of files that tell them apart, without the folders they share.
+
+    Args:
+        paths: Files; the same one may come twice.
+    """
+    names: list[str] = []
+    for path in paths:
+        parts = path.resolve().parts
+        same = [other for other in paths if other.name == path.name and other.resolve() != path.resolve()]
+        depth = 1
+        while any(other.resolve().parts[-depth:] == parts[-depth:] for other in same):
+            depth += 1
+        name = "/".join(parts[-depth:])
+        copies = sum(known.partition(" #")[0] == name for known in names)
+        names.append(f"{name} #{copies + 1}" if copies else name)
+    return names
+
+
+def _files(entry: Entry, vocabulary: Vocabulary | None) -> list[OnnxContender]:
+    """Every file on every provider."""
+    from stale_edge_runtime.bench.onnx_contender import OnnxContender, vocabulary_for
+
+    found = []
+    for name, file in zip(distinct_names([file.path for file in entry.files]), entry.files, strict=True):
+        text = vocabulary or vocabulary_for(file, classes=entry.prompts)
+        for provider in entry.providers:
+            label = name if len(entry.providers) == 1 else f"{name} ({provider})"
+            found.append(OnnxContender(file, label, provider, text))
+    return found
+
+
+def _windows(file: OnnxContender, windows: WindowPlan | None) -> list[Contender]:
+    if windows is None:
+        return []
+    from stale_edge_runtime.bench.windowed import Windowed
+
+    return [Windowed(file, windows)]
+
+
+def _openvino(files: Sequence[OnnxContender], folder: Path, report: Reporter) -> list[Contender]:
+    """Every file once on OpenVINO, in each precision that it has."""
+    from stale_edge.cli.extras import require_peers
+
+    require_peers("stale-edge bench --compare openvino")
+    from stale_edge_export.openvino_contender import openvino_contenders
+
+    distinct = {file.model.path: file for file in files}.values()
+    precisions = [file.precision for file in distinct]
+    found: list[Contender] = []
+    for file in distinct:
+        label = f" of {file.name}" if precisions.count(file.precision) > 1 else ""
+        entered, notes = openvino_contenders(file.model, label, file.vocabulary, folder)
+        found += entered
+        for note in notes:
+            report.note(note)
+    return found
+
+
+def _pytorch(
+    entry: Entry, engines: Sequence[str], folder: Path, report: Reporter
+) -> tuple[list[Contender], Vocabulary]:
+    """PyTorch's contenders with the weights of the files, and the text inputs that go with them."""
+    from stale_edge.cli.extras import require_export
+
+    purpose = f"--compare {' and '.join(engines)}"
+    require_export(f"stale-edge bench {purpose}")
+    from stale_edge_export.compiled_contender import compiled_contenders, require_compiler
+    from stale_edge_export.graph import text_embeddings
+    from stale_edge_export.torch_contender import torch_contenders, vocabulary_of
+
+    if COMPILE in engines:
+        require_compiler()
+    baked = {file.info.classes for file in entry.files if file.info.kind is Kind.BAKED}
+    if len(baked) > 1:
+        raise UsageError(purpose, "the files have different class lists", "measure them one by one")
+    source, weights = _checkpoint(entry, purpose, folder, report)
+    names = next(iter(baked), source.classes)
+    found: list[Contender] = []
+    if TORCH in engines:
+        found += torch_contenders(source.network, names, weights)
+    text = text_embeddings(source, names)
+    if COMPILE in engines:
+        found += compiled_contenders(source.network, text, folder)
+    return found, vocabulary_of(source.network, names, text)
+
+
+def _checkpoint(entry: Entry, purpose: str, folder: Path, report: Reporter) -> tuple[Checkpoint, Path]:
+    """The weights that the files were exported from, and where they are."""
+    from stale_edge.checkpoint import load_checkpoint, save_checkpoint
+
+    if entry.checkpoint is None and all(file.info.untrained for file in entry.files):
+        report.note("the files are untrained: PyTorch gets the same seeded weights")
+        source, weights = _seeded(entry.files, purpose), folder / "seeded.safetensors"
+        save_checkpoint(weights, source)
+        return source, weights
+    weights = entry.checkpoint or CHECKPOINT
+    report.note(f"PyTorch gets the weights of {weights}")
+    return load_checkpoint(weights), weights
+
+
+def _seeded(files: Sequence[ModelFile], purpose: str) -> Checkpoint:
+    """The untrained network that the files were exported from."""
+    from stale_edge.checkpoint import Checkpoint
+    from stale_edge.class_names import activitynet_classes
+    from stale_edge.config import ModelConfig
+    from stale_edge.seeded import seeded_network
+
+    seeds = {file.info.weights.get("seed") for file in files}
+    seed = next(iter(seeds))
+    if len(seeds) != 1 or not isinstance(seed, int):
+        raise UsageError(purpose, "the files have different weights", "name them with --checkpoint")
+    config = ModelConfig(feature_dim=files[0].info.feature_dim, anchors=files[0].info.anchors)
+    return Checkpoint(seeded_network(config, seed), activitynet_classes(), {"source": "seeded", "seed": seed})
