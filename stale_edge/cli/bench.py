@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stale_edge.cli.bench_contenders import Field
     from stale_edge_runtime.bench.explain import Explanation
     from stale_edge_runtime.bench.onnx_contender import OnnxContender
-    from stale_edge_runtime.bench.records import Report
+    from stale_edge_runtime.bench.records import DecodeCost, Report
     from stale_edge_runtime.bench.runner import Plan
     from stale_edge_runtime.model_file import ModelFile
     from stale_edge_runtime.windows import WindowPlan
@@ -340,7 +340,16 @@ def _measure(field: Field, plan: Plan, questions: Questions, report: Reporter) -
         budgets=tuple(longest_within(law, budget_ms) for law in laws) if budget_ms else (),
         crossovers=tuple(crossovers(laws)),
         explanations=tuple(_explain(field.files, plan, report)) if questions.explain else (),
+        decoding=tuple(_decoding(field.files, plan)),
     )
+
+
+def _decoding(files: Sequence[OnnxContender], plan: Plan) -> Iterator[DecodeCost]:
+    """Time what follows a forward, for as many classes and anchors as the first file has."""
+    from stale_edge_runtime.bench.decode_cost import decode_costs
+
+    for file in files[:1]:
+        yield from decode_costs(plan.lengths, len(file.model.info.classes) or 200, file.model.info.anchors)
 
 
 def _explain(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -> Iterator[Explanation]:
@@ -379,7 +388,7 @@ def _answers(result: Report) -> Iterator[Table | str]:
     """What goes to standard output, in order."""
     from stale_edge.cli.bench_explain_table import explain_tables
     from stale_edge.cli.bench_law_table import crossover_line, law_table
-    from stale_edge.cli.bench_table import configurations, machine_line, table
+    from stale_edge.cli.bench_table import configurations, decode_lines, machine_line, table
 
     for threads, batch in configurations(result):
         yield table(result, threads, batch)
@@ -387,4 +396,5 @@ def _answers(result: Report) -> Iterator[Table | str]:
         yield law_table(result)
     yield from map(crossover_line, result.crossovers)
     yield from explain_tables(result.explanations)
+    yield from decode_lines(result)
     yield machine_line(result)

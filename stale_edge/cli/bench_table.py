@@ -71,6 +71,18 @@ def machine_line(report: Report) -> str:
     return "; ".join(filter(None, parts))
 
 
+def decode_lines(report: Report) -> list[str]:
+    """What decoding adds, a line for each length, beside the fastest forward of one video on one CPU thread."""
+    lines = []
+    for cost in report.decoding:
+        line = f"decoding at T = {cost.snippets}: {_number(cost.clear_ms)} ms for five clear actions"
+        rows = [row for row in report.rows if (row.snippets, row.batch, row.threads) == (cost.snippets, 1, 1)]
+        if fastest := min((row for row in rows if row.provider == "cpu"), key=lambda row: row.median_ms, default=None):
+            line += f" ({cost.clear_ms / fastest.median_ms:.0%} of the forward of {fastest.model})"
+        lines.append(f"{line}, {_number(cost.noisy_ms)} ms for noise")
+    return lines
+
+
 def _baseline(group: list[Row]) -> Row:
     """What the others are held against: the thesis's result where it was measured, otherwise the slowest."""
     thesis = (row for row in group if row.engine == "pytorch" and row.precision == Precision.INT8)

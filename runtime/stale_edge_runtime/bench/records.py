@@ -130,6 +130,20 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class DecodeCost:
+    """Median time from a network's outputs to detections, on one thread; see `decode_cost`."""
+
+    snippets: int
+    """Length of the videos."""
+    classes: int
+    """Classes of the network."""
+    clear_ms: float
+    """Of a video with five clear actions."""
+    noisy_ms: float
+    """Of a video of noise, which gives the most detections there may be."""
+
+
+@dataclass(frozen=True)
 class Report:
     """All that one run of the benchmark found."""
 
@@ -153,6 +167,8 @@ class Report:
     """Where a GPU overtakes the CPU."""
     explanations: tuple[Explanation, ...] = ()
     """Where the time goes, from runs of their own."""
+    decoding: tuple[DecodeCost, ...] = ()
+    """What comes after each forward, by length."""
     notes: tuple[str, ...] = field(default=())
     """What went missing, and why."""
 
@@ -170,6 +186,7 @@ class Report:
             "budget": [_rounded(item) for item in self.budgets],
             "crossover": [_rounded(item) for item in self.crossovers],
             "explain": [_json_explanation(item) for item in self.explanations],
+            "decoding": [_rounded(item) for item in self.decoding],
             "notes": list(self.notes),
         }
 
