@@ -18,7 +18,7 @@ lint: $(VENV)/ready
 	$(VENV)/bin/mypy
 
 test-full: $(VENV)/ready
-	$(VENV)/bin/pytest -q
+	$(VENV)/bin/pytest -q -n 2 --dist loadfile
 
 # What a device has: the built wheel with its base dependencies, in an environment that never saw torch.
 test-edge: $(EDGE)/ready

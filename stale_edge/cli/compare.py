@@ -77,7 +77,7 @@ def compare(
     max_flips: Annotated[float | None, typer.Option(min=0, max=1, help="Largest share of class flips.")] = None,
     min_rank: Annotated[float | None, typer.Option(min=-1, max=1, help="Least rank correlation of scores.")] = None,
     max_drop: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Largest drop of average mAP from A to B, as a fraction.")
+        float | None, typer.Option(min=0, max=100, help="Largest drop of average mAP from A to B, in points.")
     ] = None,
     fps: Fps = None,
     stride: Stride = None,
@@ -124,7 +124,7 @@ def compare(
         Limit("--max-shift-s", "shift_p95", max_shift_s),
         Limit("--max-flips", "flip_share", max_flips),
         Limit("--min-rank", "rank_correlation", min_rank, at_least=True),
-        Limit("--max-drop", "map_drop", max_drop),
+        Limit("--max-drop", "map_drop", None if max_drop is None else max_drop / 100),
     )
     broken = [problem for limit in limits if (problem := limit.broken_by(figures))]
     if json:
