@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
     from stale_edge_runtime.bench.records import Report, Row
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, told apart with any colour vision."""
-MARKERS = "osD^vPX"
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
+    *("#882255", "#999933", "#44AA99", "#888888"),
+)
+"""Okabe and Ito's palette, told apart with any colour vision; four of Tol's for a crowded field."""
+MARKERS = "osD^vPX<>*p"
 LABEL_GAP_PT = 12.0
 """Least distance of two labels, in points."""
 LABEL_OFFSET_PT = 10.0
