@@ -90,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if not isinstance(error, UsageMistake):
             raise
-        _say(f"error: {error.format_message()}; see --help")
+        _say(f"error: {error.format_message().rstrip('.')}; see --help")
         return EXIT_USAGE
     if outcome == EXIT_INTERRUPTED:  # some versions of typer turn Ctrl-C into its exit code themselves
         _say(INTERRUPTED)
