@@ -56,6 +56,16 @@ def tiny_file(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
+def brief_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure what a product reaches in a moment: right enough for tests that do not look at it."""
+    from functools import partial
+
+    from stale_edge_runtime.bench import runner
+
+    monkeypatch.setattr(runner, "measure_ceiling", partial(runner.measure_ceiling, seconds=0.02))
+
+
+@pytest.fixture
 def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run a `stale-edge` command line in this process; gives exit code, stdout and stderr."""
     from stale_edge.cli.app import run

@@ -271,11 +271,8 @@ def _check_questions(questions: Questions, plan: Plan) -> None:
     from stale_edge_runtime.bench.length_law import LENGTHS_TO_SAY
 
     if questions.budget_ms and len(plan.lengths) < LENGTHS_TO_SAY:
-        raise UsageError(
-            "--budget",
-            f"{len(plan.lengths)} lengths say nothing about others",
-            f"give {LENGTHS_TO_SAY} --lengths or more",
-        )
+        problem = f"needs {LENGTHS_TO_SAY} lengths to tell of others, not {len(plan.lengths)}"
+        raise UsageError("--budget", problem, "add --lengths")
 
 
 def _plan(

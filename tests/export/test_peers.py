@@ -31,6 +31,7 @@ from stale_edge_runtime.synthetic import clip_like_features
 if TYPE_CHECKING:
     from stale_edge.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.usefixtures("brief_ceiling")
 Command = Callable[..., tuple[int, str, str]]
 needs_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in compiled_contender.COMPILERS), reason="needs a C++ compiler"

@@ -23,6 +23,7 @@ from stale_edge_runtime.contract import Kind, Precision
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.synthetic import clip_like_features
 
+pytestmark = pytest.mark.usefixtures("brief_ceiling")
 Command = Callable[..., tuple[int, str, str]]
 
 

@@ -26,6 +26,7 @@ from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.session import open_content
 from stale_edge_runtime.synthetic import clip_like_features
 
+pytestmark = pytest.mark.usefixtures("brief_ceiling")
 DATA = Path(__file__).parents[1] / "data"
 BAKED, OPEN = DATA / "tiny_baked.onnx", DATA / "tiny_open.onnx"
 

@@ -27,6 +27,7 @@ from stale_edge.cli.bench_contenders import distinct_names, parse_engines
 from stale_edge.cli.bench_plot import spread
 from stale_edge_runtime.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("brief_ceiling")
 Command = Callable[..., tuple[int, str, str]]
 DATA = Path(__file__).parents[1] / "data"
 BAKED, OPEN = DATA / "tiny_baked.onnx", DATA / "tiny_open.onnx"
@@ -176,7 +177,7 @@ def test_plot(command: Command, tmp_path: Path, suffix: str) -> None:
         ((BAKED, "--plot", "b.gif"), 2, "has no known format; use .pdf, .png, .svg"),
         ((BAKED, "--compare", "torch,tensorflow"), 2, "'tensorflow' is not known; use --compare torch,openvino,"),
         ((BAKED, "--budget", "20"), 2, "--budget: '20' is no time; write as in 20ms or 0.5s"),
-        ((BAKED, "--budget", "20ms"), 2, "--budget: 1 lengths say nothing about others; give 3 --lengths or more"),
+        ((BAKED, "--budget", "20ms"), 2, "--budget: needs 3 lengths to tell of others, not 1; add --lengths"),
         ((BAKED, "--window", 5), 2, "--window: no video is longer than 5 snippets; add longer --lengths"),
         ((BAKED, "--hop", 5), 2, "--hop: needs a window"),
         ((BAKED, "--window", 2, "--hop", 3), 2, "--hop: is 3 for windows of 2"),
