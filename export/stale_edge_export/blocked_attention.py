@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from stale_edge_runtime.contract import BLOCK_SNIPPETS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-BLOCK_SNIPPETS = 200
-"""Most snippets in a block; each is a row of scores for every head."""
 
 
 @torch.library.custom_op("stale_edge::self_attend", mutates_args=())

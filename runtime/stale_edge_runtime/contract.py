@@ -37,6 +37,8 @@ MIN_SNIPPETS = 1
 MAX_SNIPPETS = 8192
 MAX_CLASSES = 100_000
 MAX_TOKENS = 77
+MAX_MEMORY_MB = 4096.0
+"""Memory that a run may take unless told otherwise: enough for the longest video in one piece."""
 
 METADATA_PREFIX = "stale_edge."
 
@@ -107,6 +109,8 @@ OPERATORS = frozenset(
     }
 )
 """Operators of the default domain that our files may hold; no other domain, no functions."""
+BLOCK_SNIPPETS = 200
+"""Most snippets that a folded file attends from at once; each is a row of scores for every head."""
 BLOCKWISE = "Scan"
 """The one operator with a subgraph: attention by blocks. Its body holds `OPERATORS` and no further subgraph."""
 

@@ -29,6 +29,7 @@ from stale_edge.cli.video_inputs import (
     Window,
     find_videos,
 )
+from stale_edge_runtime.contract import MAX_MEMORY_MB
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, UsageError, writing_error
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ def detect(
         Path | None, typer.Option(metavar="FILE", help="Draw a timeline of the videos, .png or .svg.")
     ] = None,
     max_memory: Annotated[
-        float | None, typer.Option(metavar="MB", help="Refuse a video predicted to need more memory.")
-    ] = None,
+        float, typer.Option(metavar="MB", min=1, help="Refuse a video predicted to need more memory.")
+    ] = MAX_MEMORY_MB,
     threads: Threads = 1,
     provider: Provider = "cpu",
     quiet: Quiet = False,

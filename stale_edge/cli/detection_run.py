@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from stale_edge_runtime.contract import MAX_MEMORY_MB
 from stale_edge_runtime.errors import (
     EXIT_BAD_DATA,
     BadDataError,
@@ -33,7 +34,7 @@ def open_detector(
     provider: str,
     text_embeddings: Path | None = None,
     classes: Path | None = None,
-    max_memory_mb: float | None = None,
+    max_memory_mb: float = MAX_MEMORY_MB,
 ) -> Detector:
     """Open a model with what the options give it.
 

@@ -359,7 +359,7 @@ def test_hostile_files_are_refused_in_one_line(tmp_path, kind):
     content, pattern = REFUSED[kind]
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    begin = time.perf_counter()
+    begin = time.process_time()
     tracemalloc.start()
     try:
         with pytest.raises(BadDataError, match=pattern) as caught:
@@ -367,7 +367,7 @@ def test_hostile_files_are_refused_in_one_line(tmp_path, kind):
         assert tracemalloc.get_traced_memory()[1] < (80 << 20) + 4 * len(content)
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
     assert text.isprintable()
@@ -449,9 +449,9 @@ def test_large_weights_are_neither_copied_nor_walked(tmp_path):
     weight = message((1, count), (2, 3), (8, "w"), (9, bytes(count)))
     path.write_bytes(edited(BAKED, MODEL_GRAPH, add=[(GRAPH_INITIALIZER, weight)]))
     tracemalloc.start()
-    begin = time.perf_counter()
+    begin = time.process_time()
     model = read_model(path)
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
     assert tracemalloc.get_traced_memory()[1] < model.size_bytes + (1 << 20)
     tracemalloc.stop()
     assert model.weight_bytes["int8"] == count
