@@ -256,12 +256,12 @@ def _token_ids(network: STALE, names: tuple[str, ...]) -> np.ndarray:
 
 
 def _name_by_stage(model: onnx.ModelProto) -> None:
-    """Name nodes by the stage of the graph that they come from, as in `temporal/MatMul_2`."""
+    """Name nodes by the stage of the graph that they come from, as in `temporal/MatMul_2`, `temporal.norm/…`."""
     counts: Counter[str] = Counter()
     for node in model.graph.node:
         scopes = next((item.value for item in node.metadata_props if item.key == "pkg.torch.onnx.name_scopes"), "[]")
-        path = [part.split(".")[0] for part in ast.literal_eval(scopes) if part][:-1]
-        stage = path[0] if path and not path[0].startswith("_") else "graph"
+        path = [part for part in ast.literal_eval(scopes) if part][:-1]
+        stage = ".".join(path[-1].split(".")[:2]) if path and not path[0].startswith("_") else "graph"
         for part in (node, *inner_nodes(node)):
             label = f"{stage}/{part.op_type}"
             part.name = f"{label}_{counts[label]}"

@@ -107,22 +107,43 @@ class FoldedSelfAttention(nn.Module):
         self.register_buffer("query_key", folded_query_key(attention))
         value_output = folded_value_output(attention)
         self.register_buffer("value_output", value_output)
-        self.register_buffer("value_of_centre", value_output.unflatten(0, (attention.heads, -1)).sum(dim=0))  # [D, D]
-        self.register_buffer("bias", attention.output.bias)
+        self.centre = Centre(value_output, attention.heads, attention.output.bias)
         self.norm = attention.norm
 
     query_key: Tensor
     value_output: Tensor
-    value_of_centre: Tensor
-    bias: Tensor
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D]."""
-        centre = features.mean(dim=1, keepdim=True)  # [B, 1, D]
+        centre, bias = self.centre(features)  # [B, 1, D] each
         attended = self_attend(features, features - centre, self.query_key, self.value_output)  # [B, T, D]
-        bias = centre @ self.value_of_centre + self.bias  # [B, 1, D]
         embedded: Tensor = self.norm(attended + bias + features)
         return embedded
+
+
+class Centre(nn.Module):
+    """The mean of a video's features, and what attention adds for a centre that its values lack.
+
+    Args:
+        value_output: [H D, D], see `folded_value_output`.
+        heads: Number of heads H.
+        bias: [D], of the output projection.
+    """
+
+    def __init__(self, value_output: Tensor, heads: int, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("value_output", value_output.unflatten(0, (heads, -1)).sum(dim=0))  # [D, D]
+        self.register_buffer("bias", bias)
+
+    value_output: Tensor
+    bias: Tensor
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Centre [B, 1, D] and bias [B, 1, D] of features [B, T, D]."""
+        # A product with ones is ten times as fast as onnxruntime's mean over a middle axis.
+        ones = torch.ones_like(features[:, :, :1]).transpose(1, 2)  # [B, 1, T]
+        centre = ones @ features / features.shape[1]
+        return centre, centre @ self.value_output + self.bias
 
 
 class FoldedCrossAttention(nn.Module):

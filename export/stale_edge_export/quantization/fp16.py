@@ -35,7 +35,7 @@ def to_fp16(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Any]]:
         copy, keep_io_types=True, op_block_list=list(DEFAULT_OP_BLOCK_LIST), node_block_list=kept
     )
     del converted.graph.value_info[:]
-    _drop_round_trips(converted.graph)
+    _drop_round_trips(converted.graph, {node.name for node in model.graph.node})
     recipe = {
         "method": "float16",
         "kept_fp32": [*STAGES_KEPT, *OPERATORS_KEPT],
@@ -81,7 +81,7 @@ def _keeps_fp32(node: onnx.NodeProto) -> bool:
     return node.name.startswith(tuple(f"{stage}/" for stage in STAGES_KEPT)) or node.op_type in OPERATORS_KEPT
 
 
-def _drop_round_trips(graph: onnx.GraphProto) -> None:
+def _drop_round_trips(graph: onnx.GraphProto, original: set[str]) -> None:
     """Let neighbours that both stay float32 hand over float32: the tool casts to half and back between them."""
     producers = {output: node for node in graph.node for output in node.output}
     outputs = {output.name for output in graph.output}
@@ -89,7 +89,8 @@ def _drop_round_trips(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if _casts_to(node, TensorProto.FLOAT) and node.output[0] not in outputs:
             before = producers.get(node.input[0])
-            if before is not None and _casts_to(before, TensorProto.FLOAT16):
+            # A cast that the model had itself makes numbers of a length; what goes into it is no float.
+            if before is not None and _casts_to(before, TensorProto.FLOAT16) and before.name not in original:
                 sources[node.output[0]] = before.input[0]
     for node in graph.node:
         for position, name in enumerate(node.input):

@@ -62,10 +62,9 @@ class Products:
         """The products of an fp32 model of the exporter."""
         constants = {item.name for item in model.graph.initializer}
         nodes = [part for node in model.graph.node for part in (node, *inner_nodes(node))]
-        means = {node.output[0] for node in nodes if node.op_type == "ReduceMean"}
-        # The product of a mean has one row: nothing to gain, and everything rests on it.
-        products = [node for node in nodes if node.op_type == "MatMul" and node.input[0] not in means]
-        attention = [node for node in products if node.name.split("/")[0] in ATTENTION_STAGES]
+        # The products of the centre have one row: nothing to gain, and everything rests on them.
+        products = [node for node in nodes if node.op_type == "MatMul" and ".centre/" not in node.name]
+        attention = [node for node in products if node.name.split("/")[0].split(".")[0] in ATTENTION_STAGES]
         return cls(
             tuple(node.name for node in products if node.input[1] in constants),
             tuple(node.name for node in attention if node.input[1] not in constants),
