@@ -6,8 +6,7 @@ soft-NMS; `compat="stale"` does what the published code did, defects included. S
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +27,7 @@ _LONGEST_S = 1e9
 _DEFAULTS = DecodeOptions()
 
 
-@dataclass(frozen=True, slots=True)
-class Detection:
+class Detection(NamedTuple):
     """One action found in a video."""
 
     start_s: float
@@ -83,11 +81,9 @@ def decode(
     else:
         times_s, labels, scores = _decode_default(*outputs, duration_s, options or _DEFAULTS)
     named = [classes[index] for index in labels] if classes is not None else [str(index) for index in labels]
-    found = [
-        Detection(start, end, label, score)
-        for (start, end), label, score in zip(times_s.tolist(), named, scores, strict=True)
-        if start < end
-    ]
+    found = list(map(Detection._make, zip(*times_s.T.tolist(), named, scores, strict=True)))
+    if not (times_s[:, 0] < times_s[:, 1]).all():
+        found = [detection for detection in found if detection.start_s < detection.end_s]
     return found if external is None else enhance(found, *external, unique=compat is None)
 
 
@@ -169,11 +165,11 @@ def _array(name: str, value: Any, axes: int) -> Float32Array:
         raise BadDataError(
             name, f"has shape {array.shape} and type {array.dtype}", f"give numbers on {axes} axes, none empty"
         )
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32, copy=False)
-    finite = np.isfinite(array)
-    if not finite.all():
-        raise BadDataError(name, f"holds {array.size - np.count_nonzero(finite)} values that are not finite")
+    if array.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise BadDataError(name, f"holds {np.count_nonzero(~np.isfinite(array))} values that are not finite")
     return array
 
 

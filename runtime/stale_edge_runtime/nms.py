@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stale_edge_runtime.segments import FloatArray, IntArray
 
 PUBLISHED_LIMIT = 100
-_BLOCK = 64
+_BLOCK_FACTORS = 2**15  # a quarter of a megabyte
 _PUBLISHED_SHARPNESS = 10.0
 _PUBLISHED_DIVISOR = 0.6
 
@@ -46,10 +46,10 @@ def soft_nms(
     Returns:
         Indices of the kept segments, `[K]`, and their faded scores, `[K]`, best first.
     """
-    count = len(scores)
     start, end = _apart(np.asarray(segments, dtype=np.float64).reshape(-1, 2), labels)
     remaining = np.array(scores, dtype=np.float64)
-    fading = _Fading(start, end, sigma)
+    count = len(remaining)
+    factors: dict[int, NDArray[np.float64]] = {}
     kept: list[int] = []
     kept_scores: list[float] = []
     floor = max(min_score, 0.0)
@@ -60,38 +60,34 @@ def soft_nms(
             break
         kept.append(best)
         kept_scores.append(score)
-        remaining *= fading.by(best, remaining)
-        remaining[best] = 0.0
+        if best not in factors:
+            block = _likely_next(remaining)  # the taken one, the first of the highest, is in it
+            factors.update(zip(block.tolist(), _fading(start, end, block, sigma), strict=True))
+        np.multiply(remaining, factors[best], out=remaining)
     return np.array(kept, dtype=np.intp), np.array(kept_scores, dtype=np.float64)
 
 
-class _Fading:
-    """By how much each segment lowers the others: exp(-tIoU² / sigma), worked out for many segments at a time."""
+def _likely_next(remaining: NDArray[np.float64]) -> IntArray:
+    """Segments whose factors are worth working out now: all where they fit, else the best, `[B]`."""
+    size = max(_BLOCK_FACTORS // len(remaining), 1)
+    return np.arange(len(remaining)) if size >= len(remaining) else np.argsort(-remaining, kind="stable")[:size]
 
-    def __init__(self, start: NDArray[np.float64], end: NDArray[np.float64], sigma: float) -> None:
-        self._start, self._end, self._sigma = start, end, sigma
-        self._length = np.maximum(end - start, np.finfo(np.float64).tiny)
-        self._rows: dict[int, NDArray[np.float64]] = {}
 
-    def by(self, taken: int, remaining: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Factors `[N]` for the segment that is taken; where they are not known yet, also for those likely next."""
-        if taken not in self._rows:
-            block = np.argsort(-remaining, kind="stable")[:_BLOCK]  # the taken one, the first of the highest, is in it
-            self._rows.update(zip(block.tolist(), self._factors(block), strict=True))
-        return self._rows[taken]
-
-    def _factors(self, block: IntArray) -> NDArray[np.float64]:
-        """Of the segments `block`, `[B]`, on all: `[B, N]`."""
-        column = block[:, None]
-        overlap = np.minimum(self._end, self._end[column])
-        overlap -= np.maximum(self._start, self._start[column])
-        np.maximum(overlap, 0.0, out=overlap)
-        union = self._length + self._length[column]
-        union -= overlap
-        overlap /= union
-        overlap *= overlap
-        overlap *= -1.0 / self._sigma
-        return np.exp(overlap, out=overlap)
+def _fading(start: NDArray[np.float64], end: NDArray[np.float64], block: IntArray, sigma: float) -> NDArray[np.float64]:
+    """By how much each segment of `block`, `[B]`, lowers all, `[B, N]`: exp(-tIoU² / sigma); 0 for itself."""
+    column = block[:, None]
+    length = np.maximum(end - start, np.finfo(np.float64).tiny)
+    overlap = np.minimum(end, end[column])
+    overlap -= np.maximum(start, start[column])
+    np.maximum(overlap, 0.0, out=overlap)
+    union = length + length[column]
+    union -= overlap
+    overlap /= union
+    overlap *= overlap
+    overlap *= -1.0 / sigma
+    np.exp(overlap, out=overlap)
+    overlap[np.arange(len(block)), block] = 0.0
+    return overlap
 
 
 def published_soft_nms(
@@ -137,5 +133,5 @@ def _apart(segments: NDArray[np.float64], labels: IntArray | None) -> tuple[NDAr
     start, end = np.ascontiguousarray(segments.T)
     if labels is None or not len(segments):
         return start, end
-    lane = np.unique(labels, return_inverse=True)[1] * (float(end.max() - start.min()) + 1.0)
+    lane = (labels - labels.min()) * (float(end.max() - start.min()) + 1.0)
     return start + lane, end + lane

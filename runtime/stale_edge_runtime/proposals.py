@@ -16,16 +16,17 @@ All of it is array arithmetic over cumulative sums: time does not grow with the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stale_edge_runtime.errors import UsageError
-from stale_edge_runtime.segments import runs, runs_at
+from stale_edge_runtime.segments import Lanes, around
 
 if TYPE_CHECKING:
-    from stale_edge_runtime.segments import BoolArray, IntArray
+    from stale_edge_runtime.segments import IntArray
 
 Float32Array: TypeAlias = NDArray[np.float32]
 Float64Array: TypeAlias = NDArray[np.float64]
@@ -35,7 +36,7 @@ _MASK_LEVELS = np.array([0.2, 0.4, 0.6, 0.8], dtype=np.float32)
 _SMOOTHING = 5
 _MARGIN_SHARE = 16
 _LOWEST_PRIOR = 0.1
-_FIXED_POINT = 2**24
+_SAFE_EXPONENT = 40.0
 _LOWEST_MASK_WEIGHT = 0.1
 _SHORTNESS_SHARE = 0.04
 _SHORTNESS_LIMIT = 4.0
@@ -96,151 +97,193 @@ def propose(
         video_logits: `[C]`, finite.
         options: Choices.
     """
-    odds, scale = _odds(class_logits)  # [T, C+1], [T]
-    labels, prior = _candidate_classes(odds, scale, video_logits, options)
-    curves = np.empty((len(labels) + 1, len(class_logits)), dtype=np.float32)  # [K+1, T]
-    np.multiply(odds[:, labels].T, scale, out=curves[:-1])
-    np.subtract(1.0, odds[:, -1] * scale, out=curves[-1])
-    cumulative = _cumulative(curves)  # [T+1, K+1]
-    segments = _distinct(
-        np.concatenate([_curve_segments(curves, cumulative), _mask_segments(masks, curves[:-1], options.mask_rows)]),
-        curves.shape[1],
-    )
-    scores = _class_fit(cumulative[:, :-1], segments) * prior
-    scores *= (_LOWEST_MASK_WEIGHT + (1.0 - _LOWEST_MASK_WEIGHT) * _mask_fit(masks, segments))[:, None]
-    return _best(segments, labels, scores, options)
+    labels, prior, curves = _candidate_classes(class_logits, video_logits, options)
+    cumulative = _cumulative(curves)  # [K+1, T+1]
+    start, end = _segments(curves, cumulative, masks, _seeds(curves[:-1], len(masks), options.mask_rows))
+    *of_classes, of_masks = _fit(cumulative[:-1], masks, start, end)
+    scores = np.array(of_classes)
+    scores *= prior[:, None]
+    scores *= _LOWEST_MASK_WEIGHT + (1.0 - _LOWEST_MASK_WEIGHT) * of_masks
+    return _best(np.stack([start, end], axis=1), labels, scores, options)
 
 
-def _odds(logits: Float32Array) -> tuple[Float32Array, Float32Array]:
-    """Exponentials of the logits `[T, C+1]`, and what makes each row's probabilities of them, `[T]`."""
-    odds: Float32Array = logits - logits.max(axis=1, keepdims=True)
-    np.exp(odds, out=odds)
-    scale: Float32Array = 1.0 / odds.sum(axis=1)
-    return odds, scale
+def _probabilities(logits: Float32Array) -> Float32Array:
+    """Softmax of each row of the logits `[T, C+1]`."""
+    if logits.min() > -_SAFE_EXPONENT and logits.max() < _SAFE_EXPONENT:  # no need to subtract the row's highest
+        odds: Float32Array = np.exp(logits)
+    else:
+        odds = logits - logits.max(axis=1, keepdims=True)
+        np.exp(odds, out=odds)
+    odds *= (1.0 / np.einsum("tc->t", odds))[:, None]
+    return odds
 
 
 def _candidate_classes(
-    odds: Float32Array, scale: Float32Array, video_logits: Float32Array, options: DecodeOptions
-) -> tuple[IntArray, Float64Array]:
-    """Indices of the classes that take part, `[K]`, and what the video logits say of each, `[K]` in (0, 1]."""
+    class_logits: Float32Array, video_logits: Float32Array, options: DecodeOptions
+) -> tuple[IntArray, Float64Array, Float32Array]:
+    """The classes that take part.
+
+    Returns:
+        Their indices, `[K]`; what the video logits say of each, `[K]` in (0, 1]; the curves of their probabilities
+        and of the foreground's, `[K+1, T]`.
+    """
+    probabilities = _probabilities(class_logits)  # [T, C+1]
     relative = (video_logits - video_logits.max()).astype(np.float64)
     prior = np.maximum(np.exp(options.video_weight * relative), _LOWEST_PRIOR)  # [C]
-    evidence = (odds * scale[:, None]).max(axis=0)[:-1] * prior
-    labels = np.argsort(-evidence, kind="stable")[: options.max_classes]
-    labels = labels[evidence[labels] >= options.class_share * evidence[labels[0]]]
-    return labels, prior[labels]
+    evidence = probabilities.max(axis=0)[:-1] * prior
+    labels = np.flatnonzero(evidence >= options.class_share * evidence.max())
+    labels = labels[(-evidence[labels]).argsort(kind="stable")[: options.max_classes]]
+    curves = np.empty((len(labels) + 1, len(class_logits)), dtype=np.float32)
+    curves[:-1] = probabilities[:, labels].T
+    np.subtract(1.0, probabilities[:, -1], out=curves[-1])
+    return labels, prior[labels], curves
 
 
 def _cumulative(curves: Float32Array) -> Float64Array:
-    """Sums of the curves `[R, T]` before each snippet: `[T+1, R]`."""
-    sums = np.zeros((curves.shape[1] + 1, curves.shape[0]))
-    np.cumsum(curves.T, axis=0, dtype=np.float64, out=sums[1:])
+    """Sums of the curves `[R, T]` before each snippet: `[R, T+1]`."""
+    sums = np.zeros((curves.shape[0], curves.shape[1] + 1))
+    np.cumsum(curves, axis=1, dtype=np.float64, out=sums[:, 1:])
     return sums
 
 
-def _curve_segments(curves: Float32Array, cumulative: Float64Array) -> IntArray:
-    """Runs of all curves `[R, T]`, raw and smoothed, above all levels: `[N, 2]`."""
-    snippets = curves.shape[1]
-    middle = np.arange(snippets)
-    low = np.maximum(middle - _SMOOTHING // 2, 0)
-    high = np.minimum(middle + _SMOOTHING // 2 + 1, snippets)
-    smooth = ((cumulative[high] - cumulative[low]) / (high - low)[:, None]).T.astype(np.float32)
-    above = _above(np.concatenate([curves, smooth]), _CURVE_LEVELS)
-    _, first, end = runs(above)
-    return np.stack([first, end], axis=1)
-
-
-def _mask_segments(masks: Float32Array, curves: Float32Array, limit: int) -> IntArray:
-    """In the mask row of each strong snippet's anchor, the run around that snippet: `[N, 2]`."""
-    anchors, snippets = masks.shape
+def _seeds(curves: Float32Array, anchors: int, limit: int) -> IntArray:
+    """The strongest snippet of each anchor, of the strongest ones only: `[S]`."""
     strength = curves.max(axis=0)  # [T]
-    weakest_first = np.argsort(strength, kind="stable")
+    snippets = len(strength)
+    weakest_first = strength.argsort(kind="stable")
     strongest = np.full(anchors, -1)
     # Where an index repeats, the last assignment holds: each anchor keeps its strongest snippet.
     strongest[weakest_first * anchors // snippets] = weakest_first
     seeds = strongest[strongest >= 0]
-    seeds = seeds[np.argsort(-strength[seeds], kind="stable")[:limit]]
-    above = _above(masks[seeds * anchors // snippets], _MASK_LEVELS)
-    return runs_at(above, np.repeat(seeds, len(_MASK_LEVELS)))
+    strongest_first: IntArray = seeds[(-strength[seeds]).argsort(kind="stable")]
+    return strongest_first[:limit]
 
 
-def _above(curves: Float32Array, levels: Float32Array) -> BoolArray:
-    """Where each curve `[R, T]` reaches each level between its own lowest and highest value: `[R · L, T]`."""
-    lowest = curves.min(axis=1, keepdims=True)
-    height = curves.max(axis=1, keepdims=True) - lowest
-    thresholds = lowest + height * levels  # [R, L]
-    above: BoolArray = curves[:, None] >= thresholds[:, :, None]
-    return above.reshape(-1, curves.shape[1])
+def _segments(
+    curves: Float32Array, cumulative: Float64Array, masks: Float32Array, seeds: IntArray
+) -> tuple[IntArray, IntArray]:
+    """Runs above all levels of the curves `[R, T]`, raw and smoothed, and around the seeds in their mask rows.
 
-
-def _distinct(segments: IntArray, snippets: int) -> IntArray:
-    """The segments without repetitions, in the order of their starts."""
-    keys = segments[:, 0] * (snippets + 1) + segments[:, 1]
-    keys.sort()
-    keys = keys[np.flatnonzero(np.diff(keys, prepend=-1))]
-    return np.stack(np.divmod(keys, snippets + 1), axis=1)
-
-
-def _surroundings(segments: IntArray, snippets: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """Start, end, and how far the margins reach before and after each segment."""
-    start, end = segments[:, 0], segments[:, 1]
-    margin = -((start - end) // _MARGIN_SHARE)
-    return start, end, np.maximum(start - margin, 0), np.minimum(end + margin, snippets)
-
-
-def _class_fit(cumulative: Float64Array, segments: IntArray) -> Float64Array:
-    """How well each segment fits each curve, `[N, K]` in [0, 1]; `cumulative` is `[T+1, K]`.
-
-    One snippet is easily high by chance, ten are not: a segment is trusted as if some empty snippets were added.
+    Returns:
+        Starts and ends, `[N]` each, without repetitions, in the order of the starts.
     """
-    snippets = len(cumulative) - 1
-    start, end, before, after = _surroundings(segments, snippets)
-    inner = cumulative[end] - cumulative[start]
-    outer = cumulative[after] - cumulative[before] - inner
-    length = (end - start)[:, None]
-    trust = length / (length + min(_SHORTNESS_SHARE * snippets, _SHORTNESS_LIMIT))
-    return _contrast(inner, outer, length, (after - before)[:, None]) * trust
-
-
-def _mask_fit(masks: Float32Array, segments: IntArray) -> Float64Array:
-    """How well each segment fits the mask rows of the anchors inside it, `[N]` in [0, 1]."""
     anchors, snippets = masks.shape
-    table = _summed(masks).ravel()
-    start, end, before, after = _surroundings(segments, snippets)
-    rows = (snippets + 1) * np.stack([start * anchors // snippets, (end - 1) * anchors // snippets + 1])  # [2, N]
-    columns = np.stack([start, end, before, after])  # [4, N]
-    top, bottom = table[rows[:, None] + columns]  # [4, N]
-    of_start, of_end, of_before, of_after = bottom - top
-    inner = (of_end - of_start) / _FIXED_POINT
-    whole = (of_after - of_before) / _FIXED_POINT
-    height = (rows[1] - rows[0]) // (snippets + 1)
-    return _contrast(inner, whole - inner, (end - start) * height, (after - before) * height)
+    count, width = len(curves), snippets + 1
+    signals = np.empty((2 * count + len(seeds), snippets), dtype=np.float32)
+    signals[:count] = curves
+    _smooth(cumulative, out=signals[count : 2 * count])
+    masks.take(seeds * anchors // snippets, axis=0, out=signals[2 * count :])
+    lowest = signals.min(axis=1, keepdims=True)
+    height = signals.max(axis=1, keepdims=True) - lowest
+    of_curves, of_masks = slice(2 * count), slice(2 * count, None)
+    split = 2 * count * len(_CURVE_LEVELS)
+    lanes = Lanes(split + len(seeds) * len(_MASK_LEVELS), snippets)
+    for rows, levels, above in (
+        (of_curves, _CURVE_LEVELS, lanes.rows[:split]),
+        (of_masks, _MASK_LEVELS, lanes.rows[split:]),
+    ):
+        thresholds = lowest[rows] + height[rows] * levels  # [R, L]
+        out = above.reshape(len(thresholds), len(levels), snippets)
+        np.greater_equal(signals[rows, None], thresholds[:, :, None], out=out)
+    edges = lanes.edges()
+    positions = (np.arange(split, len(lanes.rows)) * width).reshape(-1, len(_MASK_LEVELS)) + seeds[:, None]
+    begin, end = around(edges, positions.ravel())
+    last = edges.searchsorted(split * width)
+    begin = np.concatenate([edges[:last:2], begin])
+    end = np.concatenate([edges[1:last:2], end])
+    keys = begin % width * (width + 1) + end - begin  # start · width + end
+    keys.sort()
+    changes = np.ones(len(keys), dtype=np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=changes[1:])
+    start, end = np.divmod(keys[changes], width)
+    return start, end
+
+
+def _smooth(cumulative: Float64Array, out: Float32Array) -> None:
+    """Write the moving means of the curves, `[R, T]`; `cumulative` is `[R, T+1]`."""
+    low, high = _windows(out.shape[1])
+    means = cumulative.take(high, axis=1)
+    means -= cumulative.take(low, axis=1)
+    np.divide(means, high - low, out=out, casting="same_kind")
+
+
+@lru_cache(maxsize=8)
+def _windows(snippets: int) -> tuple[IntArray, IntArray]:
+    """First snippet and one past the last that the moving mean takes for each snippet."""
+    middle = np.arange(snippets)
+    half = _SMOOTHING // 2
+    return np.maximum(middle - half, 0), np.minimum(middle + half + 1, snippets)
+
+
+def _fit(cumulative: Float64Array, masks: Float32Array, start: IntArray, end: IntArray) -> Float64Array:
+    """How well each segment fits each curve, and last the mask rows of its own anchors: `[K+1, N]` in [0, 1].
+
+    One snippet is easily high by chance, ten are not: for a curve, a segment is trusted as if some empty snippets
+    were added.
+
+    Args:
+        cumulative: `[K, T+1]`, sums of the curves before each snippet.
+        masks: `[A, T]`.
+        start: `[N]`, first snippets.
+        end: `[N]`, one past the last ones.
+    """
+    anchors, snippets = masks.shape
+    length = end - start
+    margin = -(-length // _MARGIN_SHARE)
+    columns = np.array([start, end, np.maximum(start - margin, 0), np.minimum(end + margin, snippets)])  # [4, N]
+    rows = np.array([start * anchors // snippets, (end - 1) * anchors // snippets + 1])  # [2, N]
+    sums = np.empty((len(cumulative) + 1, *columns.shape))  # [K+1, 4, N]
+    sums[:-1] = cumulative.take(columns, axis=1)
+    top, bottom = _summed(masks).take(columns * (anchors + 1) + rows[:, None])  # [4, N]
+    np.subtract(bottom, top, out=sums[-1])
+    sums[-1] /= _fixed_point(anchors)
+    size = np.ones((len(sums), len(start)))
+    size[-1] = rows[1] - rows[0]
+    whole_size = size * (columns[3] - columns[2])
+    size *= length
+    inner = sums[:, 1] - sums[:, 0]
+    fit = _contrast(inner, sums[:, 3] - sums[:, 2] - inner, size, whole_size)
+    fit[:-1] *= length / (length + min(_SHORTNESS_SHARE * snippets, _SHORTNESS_LIMIT))
+    return fit
 
 
 def _summed(masks: Float32Array) -> NDArray[np.int64]:
-    """Sums of the masks `[A, T]` over rows and columns before each index: `[A+1, T+1]`, times `_FIXED_POINT`.
+    """Sums of the masks `[A, T]` over columns and rows before each index: `[T+1, A+1]`, times `_fixed_point`.
 
-    Sums of integers down a column take a third of the time of float sums along a row.
+    Sums of integers down columns take a third of the time of float sums along rows.
     """
-    table = np.zeros((masks.shape[0] + 1, masks.shape[1] + 1), dtype=np.int64)
-    columns = (masks.T * np.float32(_FIXED_POINT)).astype(np.int64, order="C")  # [T, A]
-    table[1:, 1:] = np.cumsum(columns, axis=0).T
+    anchors, snippets = masks.shape
+    down = np.empty(masks.shape, dtype=np.int32)
+    np.multiply(masks, np.float32(_fixed_point(anchors)), out=down, casting="unsafe")
+    np.cumsum(down, axis=0, out=down)
+    table = np.zeros((snippets + 1, anchors + 1), dtype=np.int64)
+    table[1:, 1:] = down.T
     np.cumsum(table, axis=0, out=table)
     return table
 
 
-def _contrast(inner: Float64Array, outer: Float64Array, inner_size: IntArray, size: IntArray) -> Float64Array:
+def _fixed_point(anchors: int) -> int:
+    """What stands for 1 in a mask: as much as lets a column's sum stay a 32-bit integer."""
+    return 1 << (31 - anchors.bit_length())
+
+
+def _contrast(inner: Float64Array, outer: Float64Array, inner_size: Float64Array, size: Float64Array) -> Float64Array:
     """Mean inside times its share of inside and outside, squared: a quarter where both means are the same."""
-    inside = np.clip(inner / inner_size, 0.0, 1.0)
-    outside = np.clip(outer / np.maximum(size - inner_size, 1), 0.0, 1.0)
-    share = inside / np.maximum(inside + outside, np.finfo(np.float64).tiny)
-    fit: Float64Array = inside * share * share
-    return fit
+    inside, outside = inner / inner_size, outer / np.maximum(size - inner_size, 1.0)
+    for mean in (inside, outside):
+        np.maximum(mean, 0.0, out=mean)
+        np.minimum(mean, 1.0, out=mean)
+    outside += inside
+    np.maximum(outside, np.finfo(np.float64).tiny, out=outside)
+    share = inside / outside
+    share *= share
+    share *= inside
+    return share
 
 
 def _best(segments: IntArray, labels: IntArray, scores: Float64Array, options: DecodeOptions) -> Proposals:
-    """The best pairs of segment and class; `scores` is `[N, K]`."""
-    flat = scores.ravel()
+    """The best pairs of segment and class; `scores` is `[K, N]`."""
+    flat = scores.T.ravel()
     floor = options.min_score
     if flat.size > options.max_candidates:
         # Sorting few is faster than sorting all; those that equal the last one must stay for their order to decide.

@@ -55,7 +55,9 @@ def runs(active: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
         Row, first index and one past the last index of every run, in row order, then in time order.
     """
     width = active.shape[1]
-    edges = _edges(active)
+    lanes = Lanes(*active.shape)
+    lanes.rows[...] = active
+    edges = lanes.edges()
     row, first = np.divmod(edges[0::2], width + 1)
     return row, first, edges[1::2] - row * (width + 1)
 
@@ -70,20 +72,38 @@ def runs_at(active: BoolArray, columns: IntArray) -> IntArray:
     Returns:
         `[N, 2]`, first index and one past the last, for those N rows that are true at their column.
     """
-    rows, width = active.shape
-    edges = _edges(active)
-    border = np.arange(rows) * (width + 1)
-    after = np.searchsorted(edges, border + columns, side="right")
-    inside = np.flatnonzero(after % 2)
-    after = after[inside]
-    found: IntArray = np.stack([edges[after - 1], edges[after]], axis=1) - border[inside, None]
+    lanes = Lanes(*active.shape)
+    lanes.rows[...] = active
+    positions = np.arange(len(active)) * (active.shape[1] + 1) + columns
+    begin, end = around(lanes.edges(), positions)
+    found: IntArray = np.stack([begin, end], axis=1)
+    found %= active.shape[1] + 1
     return found
 
 
-def _edges(active: BoolArray) -> IntArray:
-    """Where runs begin and end, in turn, in the rows `[R, T]` laid end to end with one false column after each."""
-    rows, width = active.shape
-    # One false column between rows, and one before the first: no run crosses a border.
-    padded = np.zeros(rows * (width + 1) + 1, dtype=np.bool_)
-    padded[1:].reshape(rows, width + 1)[:, :width] = active
-    return np.flatnonzero(padded[1:] != padded[:-1])
+class Lanes:
+    """Rows of true and false to fill, laid end to end with one false after each: no run crosses a border."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        self._padded = np.zeros(rows * (width + 1) + 1, dtype=np.bool_)  # one false before the first row too
+        self.rows: BoolArray = self._padded[1:].reshape(rows, width + 1)[:, :width]
+        """`[R, T]`, false until filled."""
+
+    def edges(self) -> IntArray:
+        """Where runs begin and end, in turn; column t of row r is at r · (T+1) + t."""
+        return np.flatnonzero(self._padded[1:] != self._padded[:-1])
+
+
+def around(edges: IntArray, positions: IntArray) -> tuple[IntArray, IntArray]:
+    """The runs around those positions that lie in one.
+
+    Args:
+        edges: Of `Lanes`.
+        positions: `[M]`, as in `edges`.
+
+    Returns:
+        Where each begins, `[N]`, and one past where it ends, `[N]`.
+    """
+    after = edges.searchsorted(positions, side="right")
+    after = after[after % 2 == 1]
+    return edges[after - 1], edges[after]

@@ -116,7 +116,7 @@ def detect_in_windows(
         if after_window is not None:
             after_window(first, last)
     merged += merger.finish()
-    within = [d if d.end_s <= duration_s else replace(d, end_s=duration_s) for d in merged]
+    within = [d if d.end_s <= duration_s else d._replace(end_s=duration_s) for d in merged]
     return sorted(within, key=lambda d: (-d.score, d.start_s, d.end_s, d.label))
 
 

@@ -47,6 +47,19 @@ def test_is_the_plain_loop(given_candidates, sigma, min_score):
         assert kept.tolist() == [index for index, _ in expected]
 
 
+@pytest.mark.parametrize("count", [181, 182, 600])
+def test_many_segments_are_the_plain_loop(count):
+    """From 182 segments on, factors are worked out in blocks."""
+    rng = np.random.default_rng(count)
+    start = rng.integers(0, 200, count)
+    segments = np.stack([start, start + rng.integers(1, 60, count)], axis=1).astype(np.float64)
+    scores, labels = rng.random(count), rng.integers(0, 3, count)
+    kept, faded = soft_nms(segments, scores, labels, min_score=1e-4)
+    expected = loop(segments, scores, labels, 0.5, 1e-4)
+    assert kept.tolist() == [index for index, _ in expected]
+    np.testing.assert_allclose(faded, [score for _, score in expected], rtol=1e-9)
+
+
 @given(candidates(), st.integers(1, 10))
 def test_kept_segments_give_themselves_again(given_candidates, limit):
     segments, scores, labels = given_candidates
