@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,7 +60,8 @@ def root(
     """Zero-shot temporal action localization (STALE) on edge devices."""
     del debug, version  # `run` and the callback of --version act on them
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
+        with contextlib.redirect_stdout(sys.stderr):  # typer prints rich help while it makes it
+            typer.echo(context.get_help())
         raise typer.Exit(EXIT_USAGE)
 
 
@@ -84,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except StaleEdgeError as error:
         if debug:
-            raise
+            traceback.print_exc()
         _say(f"error: {error}")
         return error.exit_code
     except Exception as error:

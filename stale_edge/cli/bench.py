@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import CHECKPOINT, MODELS, JsonToFile, Quiet
+from stale_edge.cli.options import CHECKPOINT, MODELS, STDOUT, JsonToFile, Quiet
 from stale_edge_runtime.contract import MAX_SNIPPETS, MIN_SNIPPETS, Kind, Precision
 from stale_edge_runtime.errors import InputMissingError, UsageError
 
@@ -258,7 +258,7 @@ def check_outputs(outputs: Outputs) -> None:
             )
         require_plot("stale-edge bench --plot")
     for target in (outputs.json, outputs.csv, outputs.plot):
-        if target:
+        if target and target != STDOUT:
             with contextlib.suppress(_NotNowError), atomic_path(target):
                 raise _NotNowError
 
@@ -366,9 +366,12 @@ def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
 
     for note in result.notes:
         report.warn(note)
-    for item in _answers(result):
-        report.result(item)
-    if outputs.json:
+    if outputs.json != STDOUT:
+        for item in _answers(result):
+            report.result(item)
+    if outputs.json == STDOUT:
+        report.result_json(result.to_json())
+    elif outputs.json:
         save_json(outputs.json, result)
     if outputs.csv:
         save_csv(outputs.csv, result)
@@ -377,7 +380,7 @@ def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
 
         draw(result, outputs.plot)
     for target in (outputs.json, outputs.csv, outputs.plot):
-        if target:
+        if target and target != STDOUT:
             report.note(f"wrote {target}")
 
 

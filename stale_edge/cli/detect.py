@@ -13,7 +13,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.interrupt import prompt_interrupt
-from stale_edge.cli.options import Quiet  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.options import STDOUT, Quiet
 from stale_edge.cli.video_inputs import (
     AnnotationsFile,
     ClassNames,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from stale_edge_runtime.decoding import Detection
     from stale_edge_runtime.windows import WindowPlan
 
-STDOUT = Path("-")
 FOLLOW_WINDOW = 200
 TABLE_ROWS = 10
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import Quiet  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.options import STDOUT, Quiet
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from stale_edge_runtime.evaluation import EvaluationResult
     from stale_edge_runtime.results import Results
 
-STDOUT = Path("-")
 DIAGNOSIS_TIOU = 0.5
 NAMES_SHOWN = 5
 

@@ -25,6 +25,7 @@ DEFAULT_TARGETS = {
     Kind.FULL: MODELS / "stale.full.onnx",
     Kind.TEXT_TOWER: MODELS / "stale.text-tower.onnx",
 }
+PLAIN_SUFFIX = ".plain.onnx"
 
 
 def export(
@@ -37,7 +38,10 @@ def export(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help=f"Where the ONNX file goes; {ONNX} by default.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help=f"Where the ONNX file goes; {ONNX} by default, with the kind in its name for others."
+        ),
     ] = None,
     classes: Annotated[
         Path | None, typer.Option(help="Class names to bake in, one a line; the checkpoint's by default.")
@@ -73,7 +77,8 @@ def export(
 
     report = Reporter(quiet=quiet)
     names = read_class_list(classes) if classes else ()
-    target = ready_default(output or DEFAULT_TARGETS[kind], *DEFAULT_TARGETS.values())
+    default = DEFAULT_TARGETS[kind] if fold else DEFAULT_TARGETS[kind].with_suffix(PLAIN_SUFFIX)
+    target = ready_default(output or default, default)
     checkpoint = _checkpoint(model, report)
     with report.progress("export", len(LENGTHS) * len(BATCHES) * len(INPUTS) + 2) as step:
         made = export_checkpoint(

@@ -10,7 +10,10 @@ import typer
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
 JsonToStdout = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-JsonToFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
+JsonToFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
+]
+STDOUT = Path("-")
 
 MODELS = Path("models")
 CHECKPOINT = MODELS / "stale.safetensors"

@@ -181,6 +181,8 @@ def train(
     _check_outputs(output, model, resume=resume)
     fabric = _launch(kind, devices, settings.precision)
     report = Reporter(quiet=quiet or not fabric.is_global_zero)
+    if model.exists() and fabric.is_global_zero:
+        report.warn(f"{model} will be replaced by the best weights when training ends; keep it with --model FILE")
     lesson = make_lesson(options, settings, train_text=train_text)
     settings = replace(settings, train_text=not lesson.text.is_floating_point())
     _describe(lesson, settings, report)
@@ -316,7 +318,7 @@ def _check_outputs(folder: Path, model: Path, *, resume: bool) -> None:
     if not resume and (folder / STATE_FILE).exists():
         raise UsageError(folder, "holds a training already", "go on with --resume, or name another folder")
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise writing_error(folder, error) from error
 

@@ -175,6 +175,14 @@ class TestCommand:
         assert out.count("\n") == 1
         assert not read_model(tmp_path / "models" / "stale.onnx").info.untrained
 
+    def test_the_plain_graph_has_a_name_of_its_own(
+        self, tiny_file: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert command("export", tiny_file, "--no-fold", "--quiet")[0] == 0
+        assert [path.name for path in (tmp_path / "models").iterdir()] == ["stale.plain.onnx"]
+        assert read_model(tmp_path / "models" / "stale.plain.onnx").info.rewrites == ()
+
     @pytest.mark.parametrize(
         ("words", "code", "message"),
         [

@@ -167,7 +167,7 @@ class TestRefusals:
             (("--subset", "testing"), 2, "testing"),
             (("--resume",), 66, "no such folder; there is nothing to resume"),
             (("--model", "{data}/none/m.safetensors"), 73, "name a file in a folder that exists with --model"),
-            (("--output", "{data}/none/run"), 73, "cannot be written"),
+            (("--output", "{data}/seen.txt/run"), 73, "cannot be written"),
             (("--accelerator", "cuda"), 69, "has no CUDA"),
         ],
     )

@@ -136,6 +136,12 @@ class Acceptance:
         drop = self.drop_points
         if drop is None or self.map_before is None or self.map_after is None:
             raise BadDataError(target, "the loss of mAP is not known", "give --ground-truth")
+        if self.map_before == 0:
+            raise BadDataError(
+                target,
+                f"the fp32 file has an average mAP of 0 on {self.videos} videos, so its loss says nothing",
+                "not written; check that the ground truth names the classes of the model",
+            )
         if drop > max_drop_points:
             raise BadDataError(
                 target,

@@ -1,0 +1,48 @@
+"""The border of the command line: help, version, usage mistakes, tracebacks on request."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize("words", [["inspect", "none.onnx"], ["--debug", "inspect", "none.onnx"]])
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(words: list[str], command: Command) -> None:
+    code, out, err = command(*words)
+    assert (code, out) == (66, "")
+    assert err.rstrip().splitlines()[-1].startswith("error: none.onnx: no such file")
+    assert ("Traceback" in err) == ("--debug" in words)
+
+
+def test_debug_may_stand_anywhere(command: Command) -> None:
+    assert "Traceback" in command("inspect", "none.onnx", "--debug")[2]
+
+
+def test_nothing_typed_is_a_usage_error_with_help(command: Command) -> None:
+    code, out, err = command()
+    assert (code, out) == (2, "")
+    assert "Usage: stale-edge" in err
+
+
+@pytest.mark.parametrize(("word", "said"), [("expert", "No such command 'expert'"), ("--wrong", "No such option")])
+def test_usage_mistakes_are_one_line(word: str, said: str, command: Command) -> None:
+    code, out, err = command(word)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from stale_edge.cli.app import run; code = run(['bench', '--help']); "
+        "heavy = {'numpy', 'torch', 'onnx', 'onnxruntime', 'matplotlib'} & set(sys.modules); "
+        "print(code, sorted(heavy), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "0 []"
