@@ -51,7 +51,8 @@ def convert(
         report.result_json(summary)
         return
     for prefix, count in conversion.skipped.items():
-        report.note(f"left out {prefix}: {count} tensors that no output depends on")
+        tensors = "1 tensor" if count == 1 else f"{count} tensors"
+        report.note(f"left out {prefix}: {tensors} that no output depends on")
     report.result(
         f"{output}: {summary['parameters'] / 1e6:.1f} M parameters in {conversion.used} tensors, "
         f"{network.config.anchors} anchors, {len(names)} classes"
