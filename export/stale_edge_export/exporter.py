@@ -7,7 +7,7 @@ import contextlib
 import logging
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,7 +124,7 @@ def export_checkpoint(
         progress("checking the file against PyTorch")
         parity = check_file(temporary, network, kind, text, progress)
         parity.require(target)
-        info = ModelInfo(**{**vars(info), "parity": parity.to_metadata()})
+        info = replace(info, parity=parity.to_metadata())
         write_model(temporary, model, info)
         read_model(temporary)
         size = temporary.stat().st_size

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from stale_edge_runtime.contract import CLASS_LOGITS, MASKS, TEXT_EMBEDDINGS, VIDEO_LOGITS
+from stale_edge_runtime.contract import CLASS_LOGITS, FEATURES, MASKS, TEXT_EMBEDDINGS, TOKEN_IDS, VIDEO_LOGITS
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.synthetic import clip_like_features
 
@@ -109,7 +109,7 @@ def check_detection(
             for snippets in LENGTHS:
                 embeddings, text_inputs = texts(len(cases))
                 features, reference = _decided_case(network, embeddings, kind, batch, snippets)
-                outputs = run({"features": features, **text_inputs})
+                outputs = run({FEATURES: features, **text_inputs})
                 errors = {name: _difference(outputs[name], reference[name]) for name in reference}
                 case = Case(f"{snippets} snippets", f"batch {batch}, {kind} features", errors)
                 cases.append(case)
@@ -129,7 +129,7 @@ def check_text_tower(run: Callable[[Arrays], Arrays], network: STALE, token_ids:
     for label, ids in token_ids.items():
         with torch.inference_mode():
             reference = network.encode_text(torch.from_numpy(ids)).numpy()
-        outputs = run({"token_ids": ids})
+        outputs = run({TOKEN_IDS: ids})
         errors = {TEXT_EMBEDDINGS: _difference(outputs[TEXT_EMBEDDINGS], reference)}
         cases.append(Case(label, "as a text", errors))
     return Parity(tuple(cases), {"vocabularies": [list(ids.shape) for ids in token_ids.values()]})

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from stale_edge_runtime.errors import BadDataError, CannotWriteError, reading_error, writing_error
+from stale_edge_runtime.errors import BadDataError, CannotWriteError, StaleEdgeError, reading_error, writing_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.replace(target)
         _flush_folder(target.parent)
     except OSError as error:
-        if hasattr(error, "exit_code"):
+        if isinstance(error, StaleEdgeError):
             raise
         raise writing_error(target, error) from error
     finally:
@@ -112,7 +112,7 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
                 raise BadDataError(path, f"is {size:,} bytes, more than the {limit:,} allowed here")
             return stream.read()
     except OSError as error:
-        if hasattr(error, "exit_code"):
+        if isinstance(error, StaleEdgeError):
             raise
         raise reading_error(path, error) from error
 

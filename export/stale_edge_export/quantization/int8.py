@@ -7,13 +7,14 @@ matrix products, so these are covered too. Products of two activations are the w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -24,7 +25,7 @@ from stale_edge_runtime.bench.machine import cpu_flags
 from stale_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 ATTENTION_STAGES = ("temporal", "cross_attention")
 """Stages whose products of two activations are quantised; the similarities decide and stay in fp32."""
@@ -70,7 +71,7 @@ class Products:
             tuple(node.name for node in attention if node.input[1] not in constants),
         )
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter((*self.weights, *self.activations))
 
     def without(self, names: Sequence[str]) -> Products:
@@ -145,12 +146,12 @@ def _quantize_weights(model: onnx.ModelProto, names: Sequence[str], *, reduce_ra
         return onnx.load(path)
 
 
-class _quiet_tools:  # noqa: N801 (reads as a verb where it is used)
+@contextlib.contextmanager
+def _quiet_tools() -> Iterator[None]:
     """Keep the advice of onnxruntime's tool to run other tools first from the user."""
-
-    def __enter__(self) -> None:
-        self._disabled = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *_: object) -> None:
-        logging.disable(self._disabled)
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
