@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,44 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
+class OurOptions:
+    """What this project offers beside the published design; all of it is off by default, and all of it exports."""
+
+    centring: bool = False
+    """Subtract what all features have in common from features, and what all texts have in common from texts. CLIP's
+    features share most of their length; a cosine sees little but that."""
+    signed_similarity: bool = False
+    """Compare all of a snippet's embedding with the text. The published network sets negative entries to almost nothing
+    first: half of what a snippet says."""
+    no_gate: bool = False
+    """Compare every snippet with the text. The published network sets those that its masks call background to zero,
+    and its masks cannot know: see README.md."""
+
+    def __post_init__(self) -> None:
+        if odd := [item.name for item in dataclasses.fields(self) if type(getattr(self, item.name)) is not bool]:
+            raise ValueError(f"{odd[0]} must be true or false, not {getattr(self, odd[0])!r}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that are on, as the command line spells them."""
+        return tuple(item.name.replace("_", "-") for item in dataclasses.fields(self) if getattr(self, item.name))
+
+    @classmethod
+    def named(cls, names: Iterable[str]) -> OurOptions:
+        """The options of these names on, as the command line spells them.
+
+        Raises:
+            ValueError: There is no such option.
+        """
+        known = {item.name.replace("_", "-"): item.name for item in dataclasses.fields(cls)}
+        if odd := [name for name in names if name not in known]:
+            raise ValueError(f"there is no {odd[0]!r} among {', '.join(known)}")
+        return cls(**{known[name]: True for name in names})
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the whole network."""
+    """Sizes of the whole network, and what it does beside the published one."""
 
     feature_dim: int = 512
     """Width D of a snippet's features and of a text embedding."""
@@ -50,6 +89,8 @@ class ModelConfig:
     """Width inside its feed-forward parts: one, as published."""
     text: TextConfig | None = field(default_factory=TextConfig)
     """The text tower; none for a network that runs on stored text embeddings."""
+    ours: OurOptions = field(default_factory=OurOptions)
+    """Departures from the published design."""
 
     def __post_init__(self) -> None:
         _check_positive(self)
@@ -70,16 +111,17 @@ class ModelConfig:
             ValueError: The values are not those of a configuration.
         """
         values = dict(values)
-        text = values.pop("text", None)
-        if text is not None and not isinstance(text, dict):
-            raise ValueError("'text' is not a JSON object")
+        text, ours = values.pop("text", None), values.pop("ours", {})
+        if odd := [name for name, part in (("text", text or {}), ("ours", ours)) if not isinstance(part, dict)]:
+            raise ValueError(f"{odd[0]!r} is not a JSON object")
         return cls(
-            **_known(cls, values, without={"text"}),
+            **_known(cls, values, without={"text", "ours"}),
             text=TextConfig(**_known(TextConfig, text)) if text else None,
+            ours=OurOptions(**_known(OurOptions, ours)) if ours else OurOptions(),
         )
 
 
-def _known(kind: type, values: dict[str, Any], without: frozenset[str] | set[str] = frozenset()) -> dict[str, int]:
+def _known(kind: type, values: dict[str, Any], without: frozenset[str] | set[str] = frozenset()) -> dict[str, Any]:
     names = {item.name for item in dataclasses.fields(kind)} - without
     if names != values.keys():
         odd = ", ".join(sorted(names ^ values.keys())) or "nothing"
@@ -90,7 +132,7 @@ def _known(kind: type, values: dict[str, Any], without: frozenset[str] | set[str
 def _check_positive(config: ModelConfig | TextConfig) -> None:
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        if item.name == "text":
+        if item.name in {"text", "ours"}:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 1_000_000:
             raise ValueError(f"{item.name} must be an integer from 1 to 1,000,000, not {value!r}")

@@ -71,6 +71,7 @@ class STALE(nn.Module):
         self.background_embedding = nn.Parameter(torch.zeros(1, dim))
         self.representation_mask = RepresentationMask(config)
         self.text_tower = TextTower(config.text, dim) if config.text else None
+        self.common = CommonDirections(dim) if config.ours.centring else None
 
     def forward(self, features: Tensor, token_ids: Tensor) -> NetworkOutput:
         """The published forward pass, text tower and representation mask included.
@@ -104,13 +105,41 @@ class STALE(nn.Module):
             features: [B, T, D].
             text_embeddings: [C, D], not normalised, without the background row.
         """
+        ours = self.config.ours
+        if self.common is not None:
+            features, text_embeddings = self.common(features, text_embeddings)
         embedded = self.temporal_embedding(features, features)  # [B, T, D]
         masks = self.mask_head(embedded)  # [B, A, T]
-        gated = embedded * foreground_gate(masks)  # [B, T, D]
-        text = self.with_background(text_embeddings).expand(features.shape[0], -1, -1)  # [B, C + 1, D]
-        text = F.normalize(self.cross_attention(text, gated), dim=2)
-        class_logits, video_logits = similarity_logits(gated, text)
+        gated = embedded if ours.no_gate else embedded * foreground_gate(masks)  # [B, T, D]
+        text = self.with_background(text_embeddings)[None]  # [1, C + 1, D]
+        text = F.normalize(self.cross_attention(text, gated), dim=2)  # [B, C + 1, D]
+        class_logits, video_logits = similarity_logits(gated, text, signed=ours.signed_similarity)
         return DetectionTensors(class_logits, masks, video_logits, embedded)
+
+
+class CommonDirections(nn.Module):
+    """What all features, and what all texts, have in common: zero until `set` is called; not trained.
+
+    Args:
+        dim: Width D.
+    """
+
+    features: Tensor
+    texts: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("features", torch.zeros(dim))
+        self.register_buffer("texts", torch.zeros(dim))
+
+    def set(self, features: Tensor, texts: Tensor) -> None:
+        """Take over the mean feature of videos, and the mean text embedding, [D] each."""
+        self.features.copy_(features)
+        self.texts.copy_(texts)
+
+    def forward(self, features: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [B, T, D] and text embeddings [C, D] without it."""
+        return features - self.features, texts - self.texts
 
 
 class WideAttention(nn.Module):
@@ -134,14 +163,45 @@ class WideAttention(nn.Module):
         self.output_dropout = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, memory: Tensor) -> Tensor:
-        """Attend from a query [B, Q, D] to a memory [B, T, D]; returns [B, Q, D]."""
+        """Attend from a query [B, Q, D], or one [1, Q, D] for all, to a memory [B, T, D]; returns [B, Q, D].
+
+        In training the same products are taken in another order, which is less work; the two differ by rounding.
+        """
+        attended = self._attend_folded(query, memory) if self.training else self._attend(query, memory)
+        residual: Tensor = self.norm(self.output_dropout(attended) + query)
+        return residual
+
+    def folded(self, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """The projections as two: scores = (query A) memory^T, and output = concat_h(P_h memory) M + bias.
+
+        Args:
+            dtype: To multiply them in, and of the result.
+
+        Returns:
+            A, the query and key projections, scaled, [D, H D]; M, the value and output projections, [H D, D].
+        """
+        query, key, value = (
+            part.weight.to(dtype).unflatten(0, (self.heads, -1)) for part in (self.query, self.key, self.value)
+        )  # [H, D, D] each
+        output = self.output.weight.to(dtype).unflatten(1, (self.heads, -1)).permute(1, 2, 0)  # [H, D, D]
+        query_key = (query.transpose(1, 2) @ key).permute(1, 0, 2).flatten(1)  # [D, H D]
+        return query_key / math.sqrt(query.shape[2]), (value.transpose(1, 2) @ output).flatten(0, 1)
+
+    def _attend(self, query: Tensor, memory: Tensor) -> Tensor:
         heads_q = self._split(self.query(query))  # [B, H, Q, D]
         heads_k, heads_v = self._split(self.key(memory)), self._split(self.value(memory))  # [B, H, T, D]
         scores = heads_q @ heads_k.transpose(2, 3) / math.sqrt(query.shape[2])  # [B, H, Q, T]
         attended = self.attention_dropout(scores.softmax(dim=3)) @ heads_v  # [B, H, Q, D]
-        joined = attended.transpose(1, 2).flatten(2)  # [B, Q, H D]
-        residual: Tensor = self.norm(self.output_dropout(self.output(joined)) + query)
-        return residual
+        output: Tensor = self.output(attended.transpose(1, 2).flatten(2))  # [B, Q, D]
+        return output
+
+    def _attend_folded(self, query: Tensor, memory: Tensor) -> Tensor:
+        query_key, value_output = self.folded()
+        stacked = (query @ query_key).reshape(len(query), -1, query.shape[2])  # [B, Q H, D]
+        weights = self.attention_dropout((stacked @ memory.transpose(1, 2)).softmax(dim=2))  # [B, Q H, T]
+        attended = (weights @ memory).reshape(len(memory), query.shape[1], -1)  # [B, Q, H D]
+        output: Tensor = attended @ value_output + self.output.bias
+        return output
 
     def _split(self, projected: Tensor) -> Tensor:
         heads: Tensor = projected.unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -182,17 +242,18 @@ def foreground_gate(masks: Tensor) -> Tensor:
     return (strength >= strength.mean(dim=2, keepdim=True)).to(masks.dtype).transpose(1, 2)
 
 
-def similarity_logits(gated: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+def similarity_logits(gated: Tensor, text: Tensor, *, signed: bool = False) -> tuple[Tensor, Tensor]:
     """Scaled cosines between snippets and classes, and between the video and classes.
 
     Args:
         gated: [B, T, D], background snippets zero.
         text: [B, C + 1, D], rows of length one, background last.
+        signed: Keep negative entries; the published network raises them to `CLAMP_MIN`.
 
     Returns:
         Class logits [B, T, C + 1] and video logits [B, C].
     """
-    clamped = gated.clamp(min=CLAMP_MIN)  # [B, T, D]
+    clamped = gated if signed else gated.clamp(min=CLAMP_MIN)  # [B, T, D]
     transposed = text.transpose(1, 2)  # [B, D, C + 1]
     class_logits = LOGIT_SCALE * (F.normalize(clamped, dim=2) @ transposed)
     video = F.normalize(clamped.mean(dim=1, keepdim=True), dim=2)  # [B, 1, D]

@@ -27,8 +27,8 @@ def self_attend(features: Tensor, memory: Tensor, query_key: Tensor, value_outpu
     Args:
         features: What asks, [B, T, D].
         memory: What answers, keys and values alike, [B, T, D].
-        query_key: [D, H D], see `rewrites.folded_query_key`.
-        value_output: [H D, D], see `rewrites.folded_value_output`.
+        query_key: [D, H D], see `WideAttention.folded`.
+        value_output: [H D, D], see `WideAttention.folded`.
 
     Returns:
         [B, T, D].

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stale_edge.config import ModelConfig
 from stale_edge.model import STALE
 from stale_edge_export.exporter import build_graph
-from stale_edge_export.rewrites import folded_query_key, folded_value_output
+from stale_edge_export.rewrites import folded_projections
 from stale_edge_runtime.bench.machine import cpu_flags
 from stale_edge_runtime.bench.memory import leave_with_parent, report_cold_start
 from stale_edge_runtime.contract import Kind
@@ -137,8 +137,9 @@ class FusedSelfAttention(nn.Module):
 
     def __init__(self, attention: WideAttention) -> None:
         super().__init__()
-        self.register_buffer("query_key", folded_query_key(attention))
-        self.register_buffer("value_output", folded_value_output(attention))
+        query_key, value_output = folded_projections(attention)
+        self.register_buffer("query_key", query_key)
+        self.register_buffer("value_output", value_output)
         self.register_buffer("bias", attention.output.bias)
         self.norm = attention.norm
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from stale_edge.checkpoint import Checkpoint
 
 
+SHORTEST = 1e-12
+"""What a length is divided by at least, as in `torch.nn.functional.normalize`."""
+
+
 class DetectionGraph(nn.Module):
     """From features to the three outputs of the contract, in stages.
 
@@ -31,18 +35,22 @@ class DetectionGraph(nn.Module):
     def __init__(self, network: STALE, text: nn.Module) -> None:
         super().__init__()
         self.text = text
+        self.common = network.common
         self.temporal: nn.Module = SelfAttention(network)
         self.mask_head: nn.Module = network.mask_head
-        self.gate = Gate()
+        self.gate = None if network.config.ours.no_gate else Gate()
         self.cross_attention: nn.Module = CrossAttention(network)
-        self.similarities = Similarities()
+        self.similarities = Similarities(signed=network.config.ours.signed_similarity)
 
     def forward(self, features: Tensor, *text_inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits [B, T, C + 1], masks [B, A, T], video logits [B, C] from features [B, T, D]."""
+        text_embeddings = self.text(*text_inputs)  # [C, D]
+        if self.common is not None:
+            features, text_embeddings = self.common(features, text_embeddings)
         embedded = self.temporal(features)  # [B, T, D]
         masks = self.mask_head(embedded)  # [B, A, T]
-        gated = embedded * self.gate(masks)  # [B, T, D]
-        text = self.cross_attention(gated, self.text(*text_inputs))  # [B, C + 1, D]
+        gated = embedded if self.gate is None else embedded * self.gate(masks)  # [B, T, D]
+        text = self.cross_attention(gated, text_embeddings)  # [B, C + 1, D]
         class_logits, video_logits = self.similarities(gated, text)
         return class_logits, masks, video_logits
 
@@ -85,7 +93,15 @@ class CrossAttention(nn.Module):
 
 
 class Similarities(nn.Module):
-    """Scaled cosines, with the length of a snippet divided out after the product rather than before."""
+    """Scaled cosines, with the length of a snippet divided out after the product rather than before.
+
+    Args:
+        signed: Keep negative entries, see `similarity_logits`.
+    """
+
+    def __init__(self, *, signed: bool) -> None:
+        super().__init__()
+        self.signed = signed
 
     def forward(self, gated: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits [B, T, C + 1] and video logits [B, C].
@@ -94,9 +110,10 @@ class Similarities(nn.Module):
             gated: [B, T, D], background snippets zero.
             text: [B, C + 1, D], rows of length one, background last.
         """
-        clamped = gated.clamp(min=CLAMP_MIN)  # [B, T, D]
+        clamped = gated if self.signed else gated.clamp(min=CLAMP_MIN)  # [B, T, D]
         transposed = text.transpose(1, 2)  # [B, D, C + 1]
-        scale = LOGIT_SCALE / clamped.norm(dim=2, keepdim=True)  # [B, T, 1]
+        length = clamped.norm(dim=2, keepdim=True)  # [B, T, 1], zero only where a gate sets signed entries to zero
+        scale = LOGIT_SCALE / (length.clamp(min=SHORTEST) if self.signed else length)
         # A product with ones sums in blocks; onnxruntime's mean over a middle axis adds one by one, and at 1000
         # snippets its rounding alone is 2e-4 on the logits.
         video = torch.ones_like(scale).transpose(1, 2) @ clamped  # [B, 1, D]

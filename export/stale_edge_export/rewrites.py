@@ -8,7 +8,6 @@ Symbols: B batch, T snippets, D feature width, H heads, C classes, A anchors.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,22 +47,10 @@ REWRITES: dict[str, Callable[[DetectionGraph, STALE], None]] = {
 """All rewrites by name, in the order in which they are applied."""
 
 
-def folded_query_key(attention: WideAttention) -> Tensor:
-    """The product of query and key projections, scaled: [D, H D], so that scores = (x A) memory^T."""
-    heads = attention.heads
-    query = attention.query.weight.double().unflatten(0, (heads, -1))  # [H, D, D]
-    key = attention.key.weight.double().unflatten(0, (heads, -1))  # [H, D, D]
-    folded: Tensor = query.transpose(1, 2) @ key / math.sqrt(query.shape[2])  # [H, D, D]
-    return folded.permute(1, 0, 2).flatten(1).float()
-
-
-def folded_value_output(attention: WideAttention) -> Tensor:
-    """The product of value and output projections: [H D, D], so that output = concat_h(P_h memory) M."""
-    heads = attention.heads
-    value = attention.value.weight.double().unflatten(0, (heads, -1))  # [H, D, D]
-    output = attention.output.weight.double().unflatten(1, (heads, -1)).permute(1, 2, 0)  # [H, D, D]
-    folded: Tensor = (value.transpose(1, 2) @ output).flatten(0, 1).float()
-    return folded
+def folded_projections(attention: WideAttention) -> tuple[Tensor, Tensor]:
+    """`WideAttention.folded`, multiplied in double precision and rounded once: [D, H D] and [H D, D]."""
+    query_key, value_output = attention.folded(torch.float64)
+    return query_key.float(), value_output.float()
 
 
 class MaskHeadAsProduct(nn.Module):
@@ -104,8 +91,8 @@ class FoldedSelfAttention(nn.Module):
 
     def __init__(self, attention: WideAttention) -> None:
         super().__init__()
-        self.register_buffer("query_key", folded_query_key(attention))
-        value_output = folded_value_output(attention)
+        query_key, value_output = folded_projections(attention)
+        self.register_buffer("query_key", query_key)
         self.register_buffer("value_output", value_output)
         self.centre = Centre(value_output, attention.heads, attention.output.bias)
         self.norm = attention.norm
@@ -125,7 +112,7 @@ class Centre(nn.Module):
     """The mean of a video's features, and what attention adds for a centre that its values lack.
 
     Args:
-        value_output: [H D, D], see `folded_value_output`.
+        value_output: [H D, D], see `WideAttention.folded`.
         heads: Number of heads H.
         bias: [D], of the output projection.
     """
@@ -159,14 +146,16 @@ class FoldedCrossAttention(nn.Module):
         attention = network.cross_attention
         self.heads = attention.heads
         self.register_buffer("background", network.background_embedding.detach())
-        self.register_buffer("value_output", folded_value_output(attention))
+        query_key, value_output = folded_projections(attention)
+        self.register_buffer("value_output", value_output)
         self.register_buffer("bias", attention.output.bias)
         self.norm = attention.norm
-        query_key = folded_query_key(attention)
         self.stored = text_embeddings is not None
         if text_embeddings is None:
             self.register_buffer("query_key", query_key)
         else:
+            if network.common is not None:
+                text_embeddings = text_embeddings - network.common.texts
             text = network.with_background(text_embeddings).detach()
             self.register_buffer("stored_text", text)
             self.register_buffer("stored_query", self._stack_heads(text @ query_key))

@@ -12,13 +12,15 @@ from stale_edge_runtime.errors import BadDataError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stale_edge.dataset import AnnotatedFeatures
+    from stale_edge.dataset import AnnotatedFeatures, VideoSource
     from stale_edge.lesson import Lesson
     from stale_edge.model import STALE
     from stale_edge.simulation import SimulatedVideos, SimulatedWorld
     from stale_edge.training_settings import TrainingSettings
 
 DEFAULT_WORLD = Path("default")
+COMMON_VIDEOS = 400
+"""Videos that the common direction of features is estimated from."""
 _TEXT_CURE = (
     "give --text-embeddings FILE.npy with --classes FILE, or --text-tower MODEL.safetensors, or --initial "
     "MODEL.safetensors"
@@ -55,6 +57,8 @@ class LessonOptions:
     """Checkpoint whose text tower to use."""
     initial: Path | None
     """Checkpoint to start from."""
+    ours: tuple[str, ...] = ()
+    """Names of `OurOptions` to switch on."""
 
     def check(self) -> None:
         """Refuse options that do not go together.
@@ -77,6 +81,8 @@ class LessonOptions:
             raise UsageError("--text-embeddings and --classes", "belong together", "give both, or neither")
         elif not any((*texts.values(), self.initial)):
             raise UsageError("training", "needs text embeddings of the classes", _TEXT_CURE)
+        if self.ours and self.initial:
+            raise UsageError("--ours", "does not go with --initial, which has its own design", "leave one out")
         if self.text_tower and self.initial:
             raise UsageError("--text-tower", "does not go with --initial, which has its own", "leave one out")
 
@@ -139,6 +145,8 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
         text = vocabulary.rows(source.classes)
     else:
         text = _tower_text(network, source.classes, train=settings.train_text if train_text is None else train_text)
+    if network.common is not None and options.initial is None:
+        network.common.set(_common_feature(source), _embeddings(network, text).mean(dim=0))
     data = {
         "classes": list(source.classes),
         "videos": len(source),
@@ -173,7 +181,7 @@ def _given_text(options: LessonOptions, world: SimulatedWorld | None, width: int
 def _network(options: LessonOptions, width: int) -> tuple[STALE, Vocabulary | None]:
     """The network with its first weights, and the text embeddings that its checkpoint stores."""
     from stale_edge.checkpoint import load_checkpoint
-    from stale_edge.config import ModelConfig
+    from stale_edge.config import ModelConfig, OurOptions
     from stale_edge.model import STALE
 
     if options.initial is not None:
@@ -184,10 +192,10 @@ def _network(options: LessonOptions, width: int) -> tuple[STALE, Vocabulary | No
         teacher = load_checkpoint(options.text_tower).network
         if teacher.text_tower is None:
             raise BadDataError(options.text_tower, "has no text tower", _TEXT_CURE)
-        network = STALE(teacher.config)
+        network = STALE(replace(teacher.config, ours=OurOptions.named(options.ours)))
         network.text_tower = teacher.text_tower
         return network, None
-    return STALE(ModelConfig(feature_dim=width, text=None)), None
+    return STALE(ModelConfig(feature_dim=width, text=None, ours=OurOptions.named(options.ours))), None
 
 
 def _without_tower(network: STALE) -> STALE:
@@ -235,11 +243,27 @@ def _tower_text(network: STALE, classes: tuple[str, ...], *, train: bool) -> Ten
 
     config = network.config.text
     token_ids = torch.from_numpy(tokenize(classes, config.context if config else 77))
-    if train:
-        return token_ids
+    return token_ids if train else _embeddings(network, token_ids)
+
+
+def _common_feature(source: VideoSource) -> Tensor:
+    """The mean feature of up to `COMMON_VIDEOS` videos, evenly chosen; no label is looked at."""
+    import torch
+
+    from stale_edge.reference_points import mean_feature
+
+    step = -(-len(source) // COMMON_VIDEOS)
+    return torch.from_numpy(mean_feature(source.video(index, 0) for index in range(0, len(source), step)))
+
+
+def _embeddings(network: STALE, text: Tensor) -> Tensor:
+    """Embeddings [C, D] of what a lesson holds: those, or token ids."""
+    import torch
+
+    if text.is_floating_point():
+        return text
     with torch.inference_mode():
-        embeddings = network.eval().encode_text(token_ids)
-    return embeddings.clone()
+        return network.eval().encode_text(text).clone()
 
 
 def _digest(path: Path | None) -> str | None:

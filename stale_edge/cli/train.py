@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from dataclasses import replace
 from enum import StrEnum
@@ -100,6 +101,13 @@ def train(
         bool | None,
         typer.Option("--train-text/--no-train-text", help="Train the text tower too, as published.", show_default="no"),
     ] = None,
+    ours: Annotated[
+        str,
+        typer.Option(
+            metavar="OPTIONS",
+            help="Depart from the published design: centring, signed-similarity, no-gate, as a list, or all.",
+        ),
+    ] = "",
     compat: Annotated[
         Compat | None, typer.Option(help="Targets, loss, optimiser and epochs as the published code has them.")
     ] = None,
@@ -157,6 +165,7 @@ def train(
         classes=classes,
         text_tower=text_tower,
         initial=initial,
+        ours=_parse_ours(ours, compat),
     )
     options.check()
     require_train("stale-edge train")
@@ -197,6 +206,23 @@ def train(
         if fabric.is_global_zero:
             write_bytes(model, read_bytes(result.checkpoint, limit=MAX_BYTES))
             _tell(result, output, model, report, as_json=json)
+
+
+def _parse_ours(text: str, compat: Compat | None) -> tuple[str, ...]:
+    """Names of our options.
+
+    Raises:
+        UsageError: There is no such option, or the published training is asked for.
+    """
+    from stale_edge.config import OurOptions
+
+    every = tuple(field.name.replace("_", "-") for field in dataclasses.fields(OurOptions))
+    names = every if text.strip() == "all" else tuple(part.strip() for part in text.split(",") if part.strip())
+    if odd := [name for name in names if name not in every]:
+        raise UsageError("--ours", f"{odd[0]!r} is not known", f"choose from {', '.join(every)}, or give all")
+    if names and compat:
+        raise UsageError("--ours", "does not go with --compat, which trains as published", "leave one out")
+    return names
 
 
 def _train(
