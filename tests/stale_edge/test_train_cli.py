@@ -50,7 +50,7 @@ def words(data, run, *more):
 def trained(data, tmp_path_factory):
     """A trained run, and what the command said."""
     folder = tmp_path_factory.mktemp("pipe")
-    arguments = list(map(str, words(data, folder / "run", "--epochs", 30, "--held-out", 0.5, "--json")))
+    arguments = list(map(str, words(data, folder / "run", "--epochs", 30, "--patience", 30, "--held-out", 0.5, "--json")))
     done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout), done.stderr

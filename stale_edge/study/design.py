@@ -1,0 +1,122 @@
+"""What a study is: cells that are measured one after the other, and the columns that its measurements have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+Factor: TypeAlias = str | int | float
+"""A value of an experimental factor."""
+
+
+class StudyName(StrEnum):
+    """The studies: the thesis's five, and ours of what holds the network back."""
+
+    OPEN_SET = "open-set"
+    CLOSED_SET = "closed-set"
+    TRAINING = "training"
+    INFERENCE = "inference"
+    QUANTIZATION = "quantization"
+    ABLATION = "ablation"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What every measurement of a study says."""
+
+    factors: tuple[str, ...]
+    """Names of what was varied, in the order of the tidy table."""
+    metrics: Mapping[str, str]
+    """Names of what was measured, and their units."""
+
+
+_ACCURACY: Final = {
+    "map_50": "fraction",
+    "map_75": "fraction",
+    "map_95": "fraction",
+    "average_map": "fraction",
+}
+_TIMING_FACTORS: Final = ("engine", "precision", "provider", "model", "snippets")
+COLUMNS: Final[Mapping[StudyName, Columns]] = {
+    StudyName.OPEN_SET: Columns(("method", "split", "fraction", "enhancement"), {**_ACCURACY, "seconds": "s"}),
+    StudyName.CLOSED_SET: Columns(("method", "fraction", "enhancement"), {**_ACCURACY, "seconds": "s"}),
+    StudyName.TRAINING: Columns(
+        ("method",),
+        {
+            "parameters": "count",
+            "trained_parameters": "count",
+            "seconds": "s",
+            "steps": "count",
+            "peak_rss_mb": "MB",
+            "average_map": "fraction",
+        },
+    ),
+    StudyName.INFERENCE: Columns(
+        _TIMING_FACTORS,
+        {"time_ms": "ms", "gmacs": "GMAC", "gmacs_per_s": "GMAC/s", "utilisation": "fraction", "peak_mb": "MB"},
+    ),
+    StudyName.QUANTIZATION: Columns(
+        _TIMING_FACTORS,
+        {"time_ms": "ms", "peak_mb": "MB", "file_mb": "MB"},
+    ),
+    StudyName.ABLATION: Columns(("method", "subset"), {**_ACCURACY, "seconds": "s", "steps": "count"}),
+}
+"""The columns of each study. A measurement has all factors of its study, and one of its metrics."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number that was measured."""
+
+    factors: Mapping[str, Factor]
+    """By name."""
+    metric: str
+    """What was measured."""
+    value: float
+    """In the metric's unit."""
+    repeat: int
+    """Seed or number of the repetition, from 0."""
+    run: int = 0
+    """Number of the run within a repetition, where one was measured several times."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured in one go, kept whole or not at all."""
+
+    key: str
+    """Its name in its study, fit for a file name: lower-case letters, digits, dots and hyphens."""
+    factors: Mapping[str, Factor] = field(default_factory=dict)
+    """What it fixes; what it measures may vary the others."""
+    repeat: int = 0
+    """Seed or number of the repetition."""
+
+
+class Study(Protocol):
+    """An experiment."""
+
+    @property
+    def name(self) -> StudyName:
+        """Which of them."""
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """All that decides what is measured, as JSON values: a folder goes on only with the same."""
+
+    def cells(self) -> Sequence[Cell]:
+        """All cells in the order in which they are measured."""
+
+    def measure(self, cell: Cell, note: Callable[[str], None]) -> Sequence[Measurement]:
+        """Measure one cell.
+
+        Args:
+            cell: One of `cells`.
+            note: Called with a line on what is going on.
+
+        Raises:
+            StaleEdgeError: It cannot be measured.
+        """

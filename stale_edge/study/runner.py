@@ -1,0 +1,113 @@
+"""Running a study: cell after cell, each kept as soon as it is finished, none measured twice."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stale_edge.study.store import Store, StudyRun
+from stale_edge_runtime.bench.machine import describe_machine, read_load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stale_edge.study.design import Study
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a study stands."""
+
+    done: int
+    """Cells that are finished, those of earlier runs included."""
+    cells: int
+    """Of all."""
+    key: str
+    """The one just finished."""
+    seconds: float
+    """What it took."""
+    remaining_s: float
+    """What the others will take, by the mean of those measured in this run."""
+
+
+def run_study(
+    study: Study,
+    folder: Path,
+    *,
+    on_cell: Callable[[Progress], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
+    providers: Sequence[str] = ("cpu",),
+) -> StudyRun:
+    """Measure all cells of a study that its folder does not have yet.
+
+    Args:
+        study: What to measure.
+        folder: Exists; what is found there is kept.
+        on_cell: Called after each cell.
+        note: Called with lines on what is going on.
+        providers: Where it runs, for the description of the machine.
+
+    Returns:
+        The whole run.
+
+    Raises:
+        StaleEdgeError: The folder holds another study or cannot be written, or a cell cannot be measured.
+    """
+    store, cells = Store(folder), study.cells()
+    before = read_load()
+    machine = describe_machine(before, before, providers)
+    begun = StudyRun(study.name, machine, dict(study.options), commit(), _now(), len(cells))
+    with store.locked():
+        run = store.open(begun)
+        missing = [cell for cell in cells if not store.has(cell)]
+        if len(missing) < len(cells):
+            note(f"{len(cells) - len(missing)} of {len(cells)} cells are there already")
+        spent = 0.0
+        for number, cell in enumerate(missing, 1):
+            start = time.monotonic()
+            store.put(cell, study.measure(cell, note), study.name)
+            took = time.monotonic() - start
+            spent += took
+            left = (len(missing) - number) * spent / number
+            on_cell(Progress(len(cells) - len(missing) + number, len(cells), cell.key, took, left))
+        if missing:
+            run = replace(run, machine={**machine, **_load_of(describe_machine(before, read_load(), providers))})
+        measured = [measurement for cell in cells for measurement in store.get(cell, study.name)]
+        run = replace(run, finished=len(cells), measurements=tuple(measured))
+        store.finish(run)
+    return run
+
+
+def commit() -> str | None:
+    """The commit that this program was started from, with a plus where its files were changed; none where unknown."""
+    here = Path(__file__).resolve().parent
+    head = _git(here, "rev-parse", "--short=12", "HEAD")
+    if not head or not _git(here, "ls-files", "--", Path(__file__).name):
+        return None
+    return head + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    program = shutil.which("git")
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603 (words of ours)
+            [program, "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _load_of(machine: dict[str, object]) -> dict[str, object]:
+    return {name: machine[name] for name in ("load_1min", "busy_percent", "steal_percent")}
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

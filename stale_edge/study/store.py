@@ -1,0 +1,292 @@
+"""A study's folder: what was run, every finished cell, and the tidy tables made from them.
+
+study.json          what was run, when, on what machine, from which commit
+cells/KEY.json      one finished cell each, whole or not at all
+measurements.csv    every measurement as one line
+measurements.json   the same with what study.json says: one file that can travel and be reported
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
+
+from stale_edge.study.design import COLUMNS, Measurement, StudyName
+from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, UsageError, writing_error
+from stale_edge_runtime.files import read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from stale_edge.study.design import Cell
+
+SCHEMA: Final = 1
+HEADER, CELLS, CSV, JSON, LOCK = "study.json", "cells", "measurements.csv", "measurements.json", "lock"
+_CURE: Final = "give the folder of a finished `stale-edge study`, or its measurements.json"
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """A study as it was run on one machine."""
+
+    study: StudyName
+    """Which."""
+    machine: Mapping[str, Any]
+    """What it ran on, as `bench` describes it."""
+    options: Mapping[str, Any]
+    """What decided what was measured."""
+    commit: str | None
+    """Of the program, where it is known; a plus after it says that files had been changed."""
+    started: str
+    """Date and time, ISO 8601."""
+    cells: int
+    """Cells of the whole study."""
+    finished: int = 0
+    """Cells that have been measured."""
+    measurements: tuple[Measurement, ...] = ()
+    """All of them, in the order of the cells."""
+    notes: tuple[str, ...] = field(default=())
+    """What a reader must know."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell was measured."""
+        return self.finished == self.cells
+
+    def header(self) -> dict[str, Any]:
+        """All but the measurements, as JSON values."""
+        return {
+            "schema": SCHEMA,
+            "study": str(self.study),
+            "machine": dict(self.machine),
+            "options": dict(self.options),
+            "commit": self.commit,
+            "started": self.started,
+            "cells": self.cells,
+            "finished": self.finished,
+            "notes": list(self.notes),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole run as JSON values."""
+        columns = COLUMNS[self.study]
+        rows = [_row(measurement, columns.factors) for measurement in self.measurements]
+        return {**self.header(), "units": dict(columns.metrics), "measurements": rows}
+
+
+class Store:
+    """The folder of a study that is being run.
+
+    Args:
+        folder: Exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def open(self, run: StudyRun) -> StudyRun:
+        """Begin a study in the folder, or go on with the one that is there.
+
+        Args:
+            run: What is to be run.
+
+        Returns:
+            The run to go on with.
+
+        Raises:
+            UsageError: The folder holds another study, or one with other options or of another machine.
+            BadDataError: What it holds is damaged.
+        """
+        path = self.folder / HEADER
+        if path.exists():
+            found = _parse_header(path, read_json(path))
+            self._check_same(found, run)
+            return found
+        with _writing(self.folder):
+            (self.folder / CELLS).mkdir(exist_ok=True)
+        write_json(path, run.header())
+        return run
+
+    def has(self, cell: Cell) -> bool:
+        """Whether a cell was measured before."""
+        return self._path(cell).exists()
+
+    def put(self, cell: Cell, measurements: Sequence[Measurement], study: StudyName) -> None:
+        """Keep a finished cell.
+
+        Args:
+            cell: Which.
+            measurements: All of it.
+            study: Its study, whose columns the measurements must have.
+
+        Raises:
+            CannotWriteError: The folder cannot be written.
+            StorageError: The disk is full or failed.
+        """
+        columns = COLUMNS[study]
+        for measurement in measurements:
+            known = set(measurement.factors) == set(columns.factors) and measurement.metric in columns.metrics
+            if not known or not math.isfinite(measurement.value):
+                raise ValueError(f"{measurement} does not fit the columns of {study}")
+        rows = [_row(measurement, columns.factors) for measurement in measurements]
+        write_json(self._path(cell), {"schema": SCHEMA, "study": str(study), "key": cell.key, "measurements": rows})
+
+    def get(self, cell: Cell, study: StudyName) -> tuple[Measurement, ...]:
+        """The measurements of a finished cell.
+
+        Raises:
+            BadDataError: Its file is damaged.
+        """
+        path = self._path(cell)
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("key") != cell.key or content.get("study") != str(study):
+            raise BadDataError(path, "is not this cell of this study", "remove the file; the cell is measured again")
+        return _parse_rows(path, content.get("measurements"), study)
+
+    def finish(self, run: StudyRun) -> None:
+        """Write the header and the tidy tables of all that was measured so far."""
+        write_json(self.folder / HEADER, run.header())
+        write_json(self.folder / JSON, run.to_json(), indent=None)
+        write_text(self.folder / CSV, to_csv([run]))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder until the block ends.
+
+        Raises:
+            UnavailableError: Another one is in it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.folder / LOCK)
+        with _writing(self.folder):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise UnavailableError(self.folder, "is in use by another study", "choose another -o") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _path(self, cell: Cell) -> Path:
+        return self.folder / CELLS / f"{cell.key}.json"
+
+    def _check_same(self, found: StudyRun, run: StudyRun) -> None:
+        cure = "choose another folder with -o"
+        if found.study != run.study:
+            raise UsageError(self.folder, f"holds the study {found.study}", cure)
+        differing = sorted(
+            key for key in found.options.keys() | run.options.keys() if found.options.get(key) != run.options.get(key)
+        )
+        if differing or found.cells != run.cells:
+            words = ", ".join(differing) or "its cells"
+            raise UsageError(self.folder, f"holds a study with other options ({words})", cure)
+        if found.machine.get("cpu") != run.machine.get("cpu"):
+            raise UsageError(self.folder, "holds a study of another machine, and timings do not mix", cure)
+
+
+def read_run(path: Path) -> StudyRun:
+    """Read what a study measured.
+
+    Args:
+        path: Its folder, or its `measurements.json`.
+
+    Raises:
+        InputMissingError: There is none.
+        BadDataError: It is damaged or something else.
+    """
+    source = path / JSON if path.is_dir() else path
+    if not source.exists():
+        raise InputMissingError(source, "does not exist", _CURE)
+    content = read_json(source)
+    run = _parse_header(source, content)
+    rows = _parse_rows(source, content.get("measurements"), run.study)
+    return StudyRun(**{**_fields(run), "measurements": rows})
+
+
+def to_csv(runs: Sequence[StudyRun]) -> str:
+    """Every measurement of runs of one study as a line: its factors, its metric with unit, and what it ran on."""
+    columns = COLUMNS[runs[0].study]
+    text = io.StringIO()
+    names = ["study", "cpu", *columns.factors, "repeat", "run", "metric", "unit", "value"]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for run in runs:
+        for measurement in run.measurements:
+            row = _row(measurement, columns.factors)
+            unit = columns.metrics[measurement.metric]
+            writer.writerow({"study": run.study, "cpu": run.machine.get("cpu"), "unit": unit, **row})
+    return text.getvalue()
+
+
+def _row(measurement: Measurement, factors: Sequence[str]) -> dict[str, Any]:
+    return {
+        **{name: measurement.factors[name] for name in factors},
+        "repeat": measurement.repeat,
+        "run": measurement.run,
+        "metric": measurement.metric,
+        "value": measurement.value,
+    }
+
+
+def _parse_header(path: Path, content: Any) -> StudyRun:
+    """A run without its measurements."""
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise BadDataError(path, f"is not a study of schema {SCHEMA}", _CURE)
+    kinds = {"machine": dict, "options": dict, "started": str, "cells": int, "finished": int, "notes": list}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]:
+        raise BadDataError(path, f"has no right {wrong[0]!r}", _CURE)
+    if content.get("study") not in set(StudyName):
+        raise BadDataError(path, f"is of an unknown study {str(content.get('study'))[:40]!r}", _CURE)
+    commit = content.get("commit")
+    return StudyRun(
+        study=StudyName(content["study"]),
+        machine=content["machine"],
+        options=content["options"],
+        commit=commit if isinstance(commit, str) else None,
+        started=content["started"],
+        cells=content["cells"],
+        finished=content["finished"],
+        notes=tuple(map(str, content["notes"])),
+    )
+
+
+def _parse_rows(path: Path, rows: Any, study: StudyName) -> tuple[Measurement, ...]:
+    columns = COLUMNS[study]
+    if not isinstance(rows, list):
+        raise BadDataError(path, "has no measurements", _CURE)
+    return tuple(_parse_row(path, number, row, columns.factors, columns.metrics) for number, row in enumerate(rows, 1))
+
+
+def _parse_row(path: Path, number: int, row: Any, factors: Sequence[str], metrics: Mapping[str, str]) -> Measurement:
+    wrong = BadDataError(path, f"measurement {number} is not one of this study", _CURE)
+    if not isinstance(row, dict) or row.get("metric") not in metrics:
+        raise wrong
+    value, repeat, run = (row.get(name) for name in ("value", "repeat", "run"))
+    if not _is_number(value) or type(repeat) is not int or type(run) is not int:
+        raise wrong
+    if not all(isinstance(row.get(name), str) or _is_number(row.get(name)) for name in factors):
+        raise wrong
+    return Measurement({name: row[name] for name in factors}, row["metric"], float(value), repeat, run)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _fields(run: StudyRun) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in StudyRun.__dataclass_fields__}
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise writing_error(folder, error) from error
