@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from stale_edge.config import ModelConfig, TextConfig
+from stale_edge.config import ModelConfig, OurOptions, TextConfig
 
 
 def test_survives_json() -> None:
-    for config in (ModelConfig(anchors=7), ModelConfig(text=None)):
+    ours = ModelConfig(ours=OurOptions(centring=True, no_gate=True))
+    for config in (ModelConfig(anchors=7), ModelConfig(text=None), ours):
         assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -33,7 +34,29 @@ def test_refuses_text_sizes_that_do_not_fit() -> None:
         TextConfig(heads=7)
 
 
-@pytest.mark.parametrize("change", [{"surplus": 1}, {"text": 3}, {"text": {"width": 4}}])
+@pytest.mark.parametrize(
+    "change",
+    [{"surplus": 1}, {"text": 3}, {"text": {"width": 4}}, {"ours": 3}, {"ours": {"centring": True}}],
+)
 def test_refuses_a_foreign_dictionary(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="not"):
         ModelConfig.from_dict({**ModelConfig().to_dict(), **change})
+
+
+class TestOurOptions:
+    def test_are_off_by_default_and_in_older_configurations(self) -> None:
+        older = ModelConfig().to_dict()
+        del older["ours"]
+        assert ModelConfig.from_dict(older) == ModelConfig()
+        assert ModelConfig().ours.names == ()
+
+    def test_go_by_the_names_of_the_command_line(self) -> None:
+        options = OurOptions(centring=True, signed_similarity=True)
+        assert options.names == ("centring", "signed-similarity")
+        assert OurOptions.named(options.names) == options
+
+    def test_refuse_what_they_are_not(self) -> None:
+        with pytest.raises(ValueError, match="there is no 'gating' among centring, signed-similarity, no-gate"):
+            OurOptions.named(["gating"])
+        with pytest.raises(ValueError, match="no_gate must be true or false, not 1"):
+            OurOptions(no_gate=1)  # type: ignore[arg-type]

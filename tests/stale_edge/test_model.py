@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 
 from stale_edge.checkpoint import Checkpoint, load_checkpoint
 from stale_edge.class_names import activitynet_classes
-from stale_edge.config import ModelConfig
-from stale_edge.model import foreground_gate
+from stale_edge.config import ModelConfig, OurOptions
+from stale_edge.model import STALE, foreground_gate, similarity_logits
 from stale_edge.published import image_tower_shapes, is_unused, published_name
 from stale_edge.seeded import seeded_network, write_published_checkpoint
 from stale_edge.text import tokenize
@@ -173,8 +174,59 @@ class TestForegroundGate:
 
 
 def test_a_network_without_text_tower_says_so(tiny_config: ModelConfig) -> None:
-    from dataclasses import replace
-
     network = seeded_network(replace(tiny_config, text=None), 0)
     with pytest.raises(ValueError, match="no text tower"):
         network.encode_text(torch.zeros(1, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("snippets", [1, 10, 33])
+def test_training_takes_the_same_products_in_another_order(snippets: int, tiny_checkpoint: Checkpoint) -> None:
+    attention = tiny_checkpoint.network.temporal_embedding
+    features = torch.randn(3, snippets, 32, generator=torch.Generator().manual_seed(snippets))
+    query = torch.randn(1, 5, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            attention._attend_folded(features, features), attention._attend(features, features), rtol=0, atol=1e-5
+        )
+        torch.testing.assert_close(
+            attention._attend_folded(query, features), attention._attend(query, features), rtol=0, atol=1e-5
+        )
+
+
+class TestOurOptions:
+    def network(self, config: ModelConfig, *names: str) -> STALE:
+        torch.manual_seed(2)
+        network = STALE(replace(config, text=None, ours=OurOptions.named(names)))
+        return network.requires_grad_(requires_grad=False).eval()
+
+    def test_centring_takes_out_what_all_have_in_common(self, tiny_config: ModelConfig) -> None:
+        rng = torch.Generator().manual_seed(0)
+        features, text = torch.randn(2, 12, 32, generator=rng), torch.randn(4, 32, generator=rng)
+        common, common_text = 5 * torch.randn(32, generator=rng), torch.randn(32, generator=rng)
+        network = self.network(tiny_config, "centring")
+        plain = network.detect(features, text)
+        assert network.common is not None
+        network.common.set(common, common_text)
+        moved = network.detect(features + common, text + common_text)
+        torch.testing.assert_close(moved.class_logits, plain.class_logits, rtol=0, atol=1e-3)
+        torch.testing.assert_close(moved.masks, plain.masks, rtol=0, atol=1e-5)
+        assert not torch.allclose(network.detect(features, text).class_logits, plain.class_logits, atol=1e-2)
+
+    def test_a_signed_similarity_sees_negative_entries(self) -> None:
+        text = torch.nn.functional.normalize(torch.tensor([[[1.0, -1.0], [1.0, 1.0]]]), dim=2)
+        snippets = torch.tensor([[[1.0, -1.0], [1.0, -3.0]]])
+        clamped, _ = similarity_logits(snippets, text)
+        assert torch.allclose(clamped[0, 0], clamped[0, 1])
+        signed, _ = similarity_logits(snippets, text, signed=True)
+        assert signed[0, 0, 0] == pytest.approx(100)
+        assert signed[0, 1, 0] < signed[0, 0, 0]
+
+    def test_without_a_gate_no_snippet_is_silenced(self, tiny_config: ModelConfig) -> None:
+        features = torch.randn(1, 12, 32, generator=torch.Generator().manual_seed(0))
+        text = torch.randn(4, 32, generator=torch.Generator().manual_seed(1))
+        gated, free = (self.network(tiny_config, *names).detect(features, text) for names in ((), ("no-gate",)))
+        torch.testing.assert_close(free.masks, gated.masks)
+        silenced = foreground_gate(gated.masks)[0, :, 0] == 0
+        assert 0 < int(silenced.sum()) < 12
+        spread = gated.class_logits[0, silenced].std(dim=0).max()  # all silenced snippets look alike
+        assert spread < 1e-4 < free.class_logits[0, silenced].std(dim=0).max()

@@ -50,7 +50,9 @@ def words(data, run, *more):
 def trained(data, tmp_path_factory):
     """A trained run, and what the command said."""
     folder = tmp_path_factory.mktemp("pipe")
-    arguments = list(map(str, words(data, folder / "run", "--epochs", 30, "--patience", 30, "--held-out", 0.5, "--json")))
+    arguments = list(
+        map(str, words(data, folder / "run", "--epochs", 30, "--patience", 30, "--held-out", 0.5, "--json"))
+    )
     done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout), done.stderr
@@ -242,6 +244,52 @@ def test_a_small_simulated_world(tmp_path, command):
     assert len(stored.classes) == 4
     assert len(stored.origin["taught_classes"]) == 3
     assert stored.text_embeddings is not None
+
+
+class TestOurOptions:
+    def train(self, data, tmp_path, command, *more):
+        text = np.random.default_rng(1).standard_normal((4, 512)).astype(np.float32)
+        wide = tmp_path / "features"
+        wide.mkdir()
+        for path in (data / "features").iterdir():
+            np.save(wide / path.name, np.tile(np.load(path), 512 // WIDTH) + 50)
+        np.save(tmp_path / "text.npy", text)
+        (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+        named = ("--annotations", data / "annotations.json", "--features", wide, "--held-out", 0.5, "--epochs", 1)
+        texts = ("--text-embeddings", tmp_path / "text.npy", "--classes", tmp_path / "classes.txt")
+        model = tmp_path / "m.safetensors"
+        return (*command("train", "-o", tmp_path / "run", *named, *texts, "--model", model, *more), text)
+
+    def test_are_trained_with_what_the_videos_have_in_common(self, data, tmp_path, command):
+        code, _, said, text = self.train(data, tmp_path, command, "--ours", "centring,no-gate")
+        assert code == 0, said
+        network = load_checkpoint(tmp_path / "m.safetensors").network
+        assert network.config.ours.names == ("centring", "no-gate")
+        torch.testing.assert_close(network.common.texts, torch.from_numpy(text.mean(axis=0)))
+        assert float(network.common.features.mean()) == pytest.approx(50, abs=3)
+
+    def test_all_of_them(self, data, tmp_path, command):
+        code, _, said, _ = self.train(data, tmp_path, command, "--ours", "all")
+        assert code == 0, said
+        names = load_checkpoint(tmp_path / "m.safetensors").network.config.ours.names
+        assert names == ("centring", "signed-similarity", "no-gate")
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            (("--ours", "gating"), "--ours: 'gating' is not known; choose from centring, signed-similarity, no-gate"),
+            (("--ours", "all", "--compat", "stale"), "--ours: does not go with --compat"),
+        ],
+    )
+    def test_refuse_what_does_not_go(self, more, message, data, tmp_path, command):
+        code, _, said, _ = self.train(data, tmp_path, command, *more)
+        assert code == 2
+        assert message in said
+
+    def test_do_not_go_with_a_checkpoint_to_start_from(self, data, tmp_path, command):
+        code, _, said = command(*words(data, tmp_path / "run", "--ours", "all"))
+        assert code == 2
+        assert "--ours: does not go with --initial" in said
 
 
 @pytest.mark.parametrize("more", [(), ("--train-text",), ("--compat", "stale")])
