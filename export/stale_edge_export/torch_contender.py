@@ -1,7 +1,8 @@
 """The thesis's contenders: PyTorch, the whole network with the text tower inside, in fp32 and in dynamic int8.
 
-Every forward encodes the class prompts again and computes the representation mask, as the published code does. Run as a
-module, this measures a contender's cold start in a process of its own.
+Every forward encodes the class prompts again and computes the representation mask, as the published code does. A
+checkpoint that stores text embeddings has no tower to do it with; there a tower of the published size stands in. Run as
+a module, this measures a contender's cold start in a process of its own.
 
 Source: spec/protocol.md, section 6, Fig. 4c.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from stale_edge.checkpoint import load_checkpoint
-from stale_edge.model import STALE
+from stale_edge.config import OurOptions, TextConfig
+from stale_edge.model import STALE, NetworkOutput
+from stale_edge.seeded import seeded_network
 from stale_edge.text import tokenize
+from stale_edge_export.graph import text_embeddings
 from stale_edge_runtime.bench.memory import leave_with_parent, report_cold_start
 from stale_edge_runtime.bench.vocabulary import Vocabulary
 from stale_edge_runtime.contract import Kind, Precision
-from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.synthetic import clip_like_features
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stale_edge.checkpoint import Checkpoint
     from stale_edge.config import ModelConfig
 
 NAMES = {Precision.FP32: "PyTorch fp32", Precision.INT8: "PyTorch dynamic int8"}
@@ -50,8 +54,10 @@ class TorchContender:
     """Its sizes."""
     precision: Precision
     """fp32, or int8 for PyTorch's dynamic quantisation of the linear layers."""
+    class_names: tuple[str, ...]
+    """The classes."""
     token_ids: NDArray[np.int64]
-    """[classes, tokens]: encoded again at every forward."""
+    """[classes, tokens]: their prompts, encoded again at every forward."""
     weights: Path
     """The checkpoint, for processes that load it afresh."""
     kind: str = str(Kind.FULL)
@@ -99,6 +105,7 @@ class TorchContender:
             batch=batch,
             snippets=snippets,
             feature_dim=self.feature_dim,
+            class_names=list(self.class_names),
             token_ids=self.token_ids.tolist(),
         )
         return (__spec__.name, json.dumps(asdict(task)))
@@ -120,27 +127,76 @@ class ColdStartTask:
     """Length of each."""
     feature_dim: int
     """Width of a snippet."""
+    class_names: list[str]
+    """The classes."""
     token_ids: list[list[int]]
-    """Tokenised prompts."""
+    """Their tokenised prompts."""
 
 
-def torch_contenders(network: STALE, class_names: Sequence[str], weights: Path) -> list[TorchContender]:
+class StandInTower(nn.Module):
+    """A network that runs on stored text embeddings, beside a text tower that costs what the published one costs.
+
+    The answers are those of the network and its stored text; the tower, filled from a seed, is run for its time alone.
+
+    Args:
+        network: Without a text tower, in evaluation mode.
+        text: Its text embeddings [C, D].
+    """
+
+    text: Tensor
+
+    def __init__(self, network: STALE, text: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("text", text)
+        self.tower = seeded_network(_with_tower(network.config), seed=0).text_tower
+
+    def forward(self, features: Tensor, token_ids: Tensor) -> NetworkOutput:
+        """The published forward pass of features [B, T, D] and tokenised prompts [C, L]."""
+        assert self.tower is not None  # noqa: S101 (`_with_tower`)
+        self.tower(token_ids)
+        detection = self.network.detect(features, self.text)
+        return NetworkOutput(*detection, self.network.representation_mask(features, detection.embedded))
+
+
+def full_network(checkpoint: Checkpoint, class_names: Sequence[str]) -> nn.Module:
+    """A network that takes features and tokenised prompts: the checkpoint's own, or one with a tower that stands in.
+
+    Args:
+        checkpoint: Its network in evaluation mode.
+        class_names: The classes of the prompts.
+
+    Raises:
+        BadDataError: The checkpoint stores text embeddings, and not of one of the classes.
+    """
+    network = checkpoint.network
+    if network.text_tower is not None:
+        return network
+    return StandInTower(network, text_embeddings(checkpoint, tuple(class_names))).eval()
+
+
+def torch_contenders(checkpoint: Checkpoint, class_names: Sequence[str], weights: Path) -> list[TorchContender]:
     """The thesis's contenders for one network.
 
     Args:
-        network: With its text tower, in evaluation mode.
+        checkpoint: Its network in evaluation mode.
         class_names: Prompts to encode at every forward.
-        weights: The checkpoint it came from, for processes that load it afresh.
+        weights: The file it came from, for processes that load it afresh.
 
     Raises:
-        BadDataError: The network has no text tower.
+        BadDataError: The checkpoint stores text embeddings, and not of one of the classes.
     """
-    if network.config.text is None:
-        raise BadDataError(weights, "has no text tower, which the published network runs at every forward")
-    token_ids = tokenize(class_names, network.config.text.context)
+    network, config = full_network(checkpoint, class_names), _with_tower(checkpoint.network.config)
+    assert config.text is not None  # noqa: S101 (`_with_tower`)
+    token_ids, names = tokenize(class_names, config.text.context), tuple(class_names)
     return [
-        TorchContender(ready(network, precision), network.config, precision, token_ids, weights) for precision in NAMES
+        TorchContender(ready(network, precision), config, precision, names, token_ids, weights) for precision in NAMES
     ]
+
+
+def _with_tower(config: ModelConfig) -> ModelConfig:
+    """Sizes of the full network: with a tower of the published size where there is none, as published otherwise."""
+    return config if config.text is not None else replace(config, text=TextConfig(), ours=OurOptions())
 
 
 def vocabulary_of(network: STALE, class_names: Sequence[str], text_embeddings: Tensor) -> Vocabulary:
@@ -155,7 +211,7 @@ def vocabulary_of(network: STALE, class_names: Sequence[str], text_embeddings: T
     return Vocabulary(token_ids, text_embeddings.numpy())
 
 
-def ready(network: STALE, precision: Precision) -> nn.Module:
+def ready(network: nn.Module, precision: Precision) -> nn.Module:
     """The network in one precision; int8 is a quantised copy.
 
     Args:
@@ -212,7 +268,7 @@ def main(words: Sequence[str]) -> None:
     token_ids = np.array(task.token_ids, dtype=np.int64)
 
     def load() -> Callable[[], Sequence[Any]]:
-        network = ready(load_checkpoint(Path(task.path)).network, Precision(task.precision))
+        network = ready(full_network(load_checkpoint(Path(task.path)), task.class_names), Precision(task.precision))
         return _forward(network, features, token_ids, task.threads)
 
     report_cold_start(load)

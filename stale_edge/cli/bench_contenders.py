@@ -182,7 +182,9 @@ def _pytorch(
     names = next(iter(baked), source.classes)
     found: list[Contender] = []
     if TORCH in engines:
-        found += torch_contenders(source.network, names, weights)
+        found += torch_contenders(source, names, weights)
+        if source.network.text_tower is None:
+            report.note(f"{weights} stores text: for PyTorch a seeded text tower of the published size is run as well")
     text = text_embeddings(source, names)
     if COMPILE in engines:
         found += compiled_contenders(source.network, text, folder)

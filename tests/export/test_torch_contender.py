@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from stale_edge.checkpoint import Checkpoint, save_checkpoint
-from stale_edge.config import ModelConfig
+from stale_edge.config import ModelConfig, OurOptions
+from stale_edge.model import STALE
 from stale_edge.seeded import seeded_network
+from stale_edge.text import TextTower
+from stale_edge_export.exporter import export_checkpoint
 from stale_edge_export.graph import text_embeddings
 from stale_edge_export.torch_contender import TorchContender, count_macs, torch_contenders, vocabulary_of
 from stale_edge_runtime.bench.graph_types import product_type, read_operands
@@ -29,7 +33,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def entrants(tiny_checkpoint: Checkpoint, tiny_file: Path) -> list[TorchContender]:
-    return torch_contenders(tiny_checkpoint.network, tiny_checkpoint.classes, tiny_file)
+    return torch_contenders(tiny_checkpoint, tiny_checkpoint.classes, tiny_file)
 
 
 def test_the_contenders_are_the_network_itself(entrants: list[TorchContender], tiny_checkpoint: Checkpoint) -> None:
@@ -165,12 +169,39 @@ def test_full_files_run_on_made_up_prompts(command: Command, tiny_export: Callab
     assert "full.onnx" in out
 
 
-def test_a_network_without_text_tower_is_refused(tiny_config: ModelConfig, tiny_file: Path) -> None:
-    from dataclasses import replace
+def test_a_tower_stands_in_where_text_is_stored(command: Command, tiny_config: ModelConfig, tmp_path: Path) -> None:
+    """The answers come from the stored text; a tower of the published size runs beside, in cold starts too."""
+    torch.manual_seed(0)
+    network = STALE(replace(tiny_config, text=None, ours=OurOptions(signed_similarity=True))).requires_grad_(
+        requires_grad=False
+    )
+    text = torch.randn(2, 32)
+    checkpoint = Checkpoint(network.eval(), ("Archery", "Long jump"), {"source": "trained"}, text)
+    weights = tmp_path / "stored.safetensors"
+    save_checkpoint(weights, checkpoint)
+    fp32, _ = torch_contenders(checkpoint, checkpoint.classes, weights)
+    features = clip_like_features(2, 13, 32)
+    found = fp32.prepare(features, 1)()
+    expected = network.detect(torch.from_numpy(features), text)
+    torch.testing.assert_close(found[0], expected.class_logits)
+    towers = [module for module in fp32.network.modules() if isinstance(module, TextTower)]
+    assert sum(parameter.numel() for parameter in towers[0].parameters()) > 60e6
+    assert fp32.macs(1, 13) > 10 * count_macs(tiny_config, 1, 13, *fp32.token_ids.shape)
+    export_checkpoint(checkpoint, tmp_path / "stored.onnx")
+    words = ("--compare", "torch", "--checkpoint", weights, "--lengths", 13, "--runs", 1, "--json", tmp_path / "b.json")
+    code, _, said = command("bench", tmp_path / "stored.onnx", *words)
+    assert code == 0, said
+    assert "stores text: for PyTorch a seeded text tower of the published size is run as well" in said
+    report = json.loads((tmp_path / "b.json").read_text())
+    assert all(row["first_ms"] for row in report["rows"])
+    assert report["agreement"][-1]["max_relative"] < 1e-4
 
+
+def test_stored_text_must_cover_the_classes(tiny_config: ModelConfig, tiny_file: Path) -> None:
     network = seeded_network(replace(tiny_config, text=None), 0)
-    with pytest.raises(BadDataError, match="has no text tower"):
-        torch_contenders(network, ("Archery",), tiny_file)
+    checkpoint = Checkpoint(network, ("Archery",), {"source": "trained"}, torch.zeros(1, 32))
+    with pytest.raises(BadDataError, match="class 'Surfing': is not among the 1 classes"):
+        torch_contenders(checkpoint, ("Surfing",), tiny_file)
 
 
 def test_the_vocabulary_is_the_networks_own(tiny_checkpoint: Checkpoint) -> None:
