@@ -49,28 +49,63 @@ def soft_nms(
     start, end = _apart(np.asarray(segments, dtype=np.float64).reshape(-1, 2), labels)
     remaining = np.array(scores, dtype=np.float64)
     count = len(remaining)
-    factors: dict[int, NDArray[np.float64]] = {}
+    fading: dict[int, NDArray[np.float64]] = {}
+    if count * count <= _BLOCK_FACTORS:
+        fading.update(enumerate(_factors_of_all(start, end, sigma)))
     kept: list[int] = []
     kept_scores: list[float] = []
     floor = max(min_score, 0.0)
+    highest, score_of, multiply = remaining.argmax, remaining.item, np.multiply
     for _ in range(count if limit is None else min(limit, count)):
-        best = int(remaining.argmax())
-        score = remaining.item(best)
+        best = int(highest())
+        score = score_of(best)
         if not score > floor:
             break
         kept.append(best)
         kept_scores.append(score)
-        if best not in factors:
+        if best not in fading:
             block = _likely_next(remaining)  # the taken one, the first of the highest, is in it
-            factors.update(zip(block.tolist(), _fading(start, end, block, sigma), strict=True))
-        np.multiply(remaining, factors[best], out=remaining)
+            fading.update(zip(block.tolist(), _fading(start, end, block, sigma), strict=True))
+        multiply(remaining, fading[best], remaining)
     return np.array(kept, dtype=np.intp), np.array(kept_scores, dtype=np.float64)
 
 
 def _likely_next(remaining: NDArray[np.float64]) -> IntArray:
-    """Segments whose factors are worth working out now: all where they fit, else the best, `[B]`."""
-    size = max(_BLOCK_FACTORS // len(remaining), 1)
-    return np.arange(len(remaining)) if size >= len(remaining) else np.argsort(-remaining, kind="stable")[:size]
+    """The best segments, whose factors are worth working out now: as many as fit, `[B]`."""
+    return np.argsort(-remaining, kind="stable")[: max(_BLOCK_FACTORS // len(remaining), 1)]
+
+
+def _factors_of_all(start: NDArray[np.float64], end: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """By how much each segment lowers all, `[N, N]`, as `_fading` says it, worked out for pairs that overlap only.
+
+    In the order of their starts, those that overlap segment i from the right follow it in one piece.
+    """
+    count = len(start)
+    order = start.argsort(kind="stable")
+    first_start, first_end = start[order], end[order]
+    after = np.arange(1, count + 1)
+    followers = np.maximum(first_start.searchsorted(first_end) - after, 0)
+    left = np.arange(count).repeat(followers)  # [P]
+    right = np.arange(len(left)) + (after - followers.cumsum() + followers).repeat(followers)  # [P]
+    length = np.maximum(first_end - first_start, np.finfo(np.float64).tiny)
+    overlap = np.minimum(first_end[left], first_end[right])
+    overlap -= first_start[right]
+    union = length[left]
+    union += length[right]
+    union -= overlap
+    left, right = order[left], order[right]
+    factors = np.ones(count * count)
+    factors[left * count + right] = factors[right * count + left] = _factor(overlap, union, sigma)
+    factors[:: count + 1] = 0.0
+    return factors.reshape(count, count)
+
+
+def _factor(overlap: NDArray[np.float64], union: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """exp(-tIoU² / sigma), in the place of `overlap`."""
+    overlap /= union
+    overlap *= overlap
+    overlap *= -1.0 / sigma
+    return np.exp(overlap, out=overlap)
 
 
 def _fading(start: NDArray[np.float64], end: NDArray[np.float64], block: IntArray, sigma: float) -> NDArray[np.float64]:
@@ -82,10 +117,7 @@ def _fading(start: NDArray[np.float64], end: NDArray[np.float64], block: IntArra
     np.maximum(overlap, 0.0, out=overlap)
     union = length + length[column]
     union -= overlap
-    overlap /= union
-    overlap *= overlap
-    overlap *= -1.0 / sigma
-    np.exp(overlap, out=overlap)
+    _factor(overlap, union, sigma)
     overlap[np.arange(len(block)), block] = 0.0
     return overlap
 

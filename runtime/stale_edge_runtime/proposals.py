@@ -36,8 +36,9 @@ _MASK_LEVELS = np.array([0.2, 0.4, 0.6, 0.8], dtype=np.float32)
 _SMOOTHING = 5
 _MARGIN_SHARE = 16
 _LOWEST_PRIOR = 0.1
-_SAFE_EXPONENT = 40.0
+_SAFE_SUM = 1e17  # of exponentials: half the digits of the float32 range on either side
 _LOWEST_MASK_WEIGHT = 0.1
+_FIXED_POINT = 1 << 24  # stands for 1 in sums of masks, which are sums of integers
 _SHORTNESS_SHARE = 0.04
 _SHORTNESS_LIMIT = 4.0
 
@@ -109,12 +110,14 @@ def propose(
 
 def _probabilities(logits: Float32Array) -> Float32Array:
     """Softmax of each row of the logits `[T, C+1]`."""
-    if logits.min() > -_SAFE_EXPONENT and logits.max() < _SAFE_EXPONENT:  # no need to subtract the row's highest
+    with np.errstate(over="ignore"):
         odds: Float32Array = np.exp(logits)
-    else:
-        odds = logits - logits.max(axis=1, keepdims=True)
+        total = np.einsum("tc->t", odds)
+    if not (total.min() > 1.0 / _SAFE_SUM and total.max() < _SAFE_SUM):  # else no need to subtract the row's highest
+        np.subtract(logits, logits.max(axis=1, keepdims=True), out=odds)
         np.exp(odds, out=odds)
-    odds *= (1.0 / np.einsum("tc->t", odds))[:, None]
+        total = np.einsum("tc->t", odds)
+    odds *= (1.0 / total)[:, None]
     return odds
 
 
@@ -233,10 +236,10 @@ def _fit(cumulative: Float64Array, masks: Float32Array, start: IntArray, end: In
     columns = np.array([start, end, np.maximum(start - margin, 0), np.minimum(end + margin, snippets)])  # [4, N]
     rows = np.array([start * anchors // snippets, (end - 1) * anchors // snippets + 1])  # [2, N]
     sums = np.empty((len(cumulative) + 1, *columns.shape))  # [K+1, 4, N]
-    sums[:-1] = cumulative.take(columns, axis=1)
-    top, bottom = _summed(masks).take(columns * (anchors + 1) + rows[:, None])  # [4, N]
+    cumulative.take(columns, axis=1, out=sums[:-1], mode="clip")
+    top, bottom = _summed(masks).take(columns * anchors + rows[:, None])  # [4, N]
     np.subtract(bottom, top, out=sums[-1])
-    sums[-1] /= _fixed_point(anchors)
+    sums[-1] *= 1.0 / _FIXED_POINT
     size = np.ones((len(sums), len(start)))
     size[-1] = rows[1] - rows[0]
     whole_size = size * (columns[3] - columns[2])
@@ -248,23 +251,22 @@ def _fit(cumulative: Float64Array, masks: Float32Array, start: IntArray, end: In
 
 
 def _summed(masks: Float32Array) -> NDArray[np.int64]:
-    """Sums of the masks `[A, T]` over columns and rows before each index: `[T+1, A+1]`, times `_fixed_point`.
+    """A table, `[(T+1) · A + 1]`, whose differences are sums of the masks `[A, T]`, times `_FIXED_POINT`.
 
-    Sums of integers down columns take a third of the time of float sums along rows.
+    Entry t · A + a less entry t · A + b is the sum of the rows from b to a before column t, and an amount that is the
+    same for every t. Running sums from the end of one row or column into the next, over integers, which may overflow
+    on the way, take half the time of those that begin at each anew.
     """
     anchors, snippets = masks.shape
-    down = np.empty(masks.shape, dtype=np.int32)
-    np.multiply(masks, np.float32(_fixed_point(anchors)), out=down, casting="unsafe")
-    np.cumsum(down, axis=0, out=down)
-    table = np.zeros((snippets + 1, anchors + 1), dtype=np.int64)
-    table[1:, 1:] = down.T
-    np.cumsum(table, axis=0, out=table)
+    fixed = np.multiply(masks, np.float32(_FIXED_POINT), dtype=np.float32).astype(np.int32)
+    along = np.zeros(fixed.size + 1, dtype=np.int64)
+    np.cumsum(fixed, out=along[1:])
+    table = np.zeros((snippets + 1) * anchors + 1, dtype=np.int64)
+    before = table[1:].reshape(snippets + 1, anchors)
+    before[:snippets] = along[:-1].reshape(anchors, snippets).T
+    before[snippets] = along[snippets::snippets]
+    np.cumsum(table, out=table)
     return table
-
-
-def _fixed_point(anchors: int) -> int:
-    """What stands for 1 in a mask: as much as lets a column's sum stay a 32-bit integer."""
-    return 1 << (31 - anchors.bit_length())
 
 
 def _contrast(inner: Float64Array, outer: Float64Array, inner_size: Float64Array, size: Float64Array) -> Float64Array:
