@@ -51,7 +51,7 @@ def soft_nms(
     count = len(remaining)
     fading: dict[int, NDArray[np.float64]] = {}
     if count * count <= _BLOCK_FACTORS:
-        fading.update(enumerate(_factors_of_all(start, end, sigma)))
+        fading.update(zip(range(count), _factors_of_all(start, end, sigma), strict=True))
     kept: list[int] = []
     kept_scores: list[float] = []
     floor = max(min_score, 0.0)
@@ -162,7 +162,7 @@ def published_soft_nms(
 
 def _apart(segments: NDArray[np.float64], labels: IntArray | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Starts and ends with every label moved to a stretch of time of its own, so that labels never overlap."""
-    start, end = np.ascontiguousarray(segments.T)
+    start, end = segments.T
     if labels is None or not len(segments):
         return start, end
     lane = (labels - labels.min()) * (float(end.max() - start.min()) + 1.0)

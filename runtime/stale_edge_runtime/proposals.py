@@ -101,11 +101,14 @@ def propose(
     labels, prior, curves = _candidate_classes(class_logits, video_logits, options)
     cumulative = _cumulative(curves)  # [K+1, T+1]
     start, end = _segments(curves, cumulative, masks, _seeds(curves[:-1], len(masks), options.mask_rows))
-    *of_classes, of_masks = _fit(cumulative[:-1], masks, start, end)
-    scores = np.array(of_classes)
+    fit = _fit(cumulative[:-1], masks, start, end)  # [K+1, N]
+    weight = fit[-1]
+    weight *= 1.0 - _LOWEST_MASK_WEIGHT
+    weight += _LOWEST_MASK_WEIGHT
+    scores = fit[:-1]
     scores *= prior[:, None]
-    scores *= _LOWEST_MASK_WEIGHT + (1.0 - _LOWEST_MASK_WEIGHT) * of_masks
-    return _best(np.stack([start, end], axis=1), labels, scores, options)
+    scores *= weight
+    return _best(start, end, labels, scores, options)
 
 
 def _probabilities(logits: Float32Array) -> Float32Array:
@@ -189,17 +192,18 @@ def _segments(
         out = above.reshape(len(thresholds), len(levels), snippets)
         np.greater_equal(signals[rows, None], thresholds[:, :, None], out=out)
     edges = lanes.edges()
-    positions = (np.arange(split, len(lanes.rows)) * width).reshape(-1, len(_MASK_LEVELS)) + seeds[:, None]
-    begin, end = around(edges, positions.ravel())
-    last = edges.searchsorted(split * width)
-    begin = np.concatenate([edges[:last:2], begin])
-    end = np.concatenate([edges[1:last:2], end])
-    keys = begin % width * (width + 1) + end - begin  # start · width + end
-    keys.sort()
-    changes = np.ones(len(keys), dtype=np.bool_)
-    np.not_equal(keys[1:], keys[:-1], out=changes[1:])
-    start, end = np.divmod(keys[changes], width)
-    return start, end
+    border = split * width
+    positions = np.arange(border, len(lanes.rows) * width, width).reshape(-1, len(_MASK_LEVELS)) + seeds[:, None]
+    last = edges.searchsorted(border)
+    begin, end = np.concatenate([edges[:last].reshape(-1, 2).T, around(edges, positions.ravel())], axis=1)
+    begin, length = begin % width, end - begin
+    begin *= width
+    begin += length
+    begin.sort()  # start · width + length
+    changes = np.ones(len(begin), dtype=np.bool_)
+    np.not_equal(begin[1:], begin[:-1], out=changes[1:])
+    start, length = np.divmod(begin[changes], width)
+    return start, start + length
 
 
 def _smooth(cumulative: Float64Array, out: Float32Array) -> None:
@@ -232,20 +236,17 @@ def _fit(cumulative: Float64Array, masks: Float32Array, start: IntArray, end: In
     """
     anchors, snippets = masks.shape
     length = end - start
-    margin = -(-length // _MARGIN_SHARE)
-    columns = np.array([start, end, np.maximum(start - margin, 0), np.minimum(end + margin, snippets)])  # [4, N]
-    rows = np.array([start * anchors // snippets, (end - 1) * anchors // snippets + 1])  # [2, N]
+    margin = (length + (_MARGIN_SHARE - 1)) // _MARGIN_SHARE
+    columns = np.array([np.maximum(start - margin, 0), start, end, np.minimum(end + margin, snippets)])  # [4, N]
+    above, below = start * anchors // snippets, (end - 1) * anchors // snippets + 1
     sums = np.empty((len(cumulative) + 1, *columns.shape))  # [K+1, 4, N]
     cumulative.take(columns, axis=1, out=sums[:-1], mode="clip")
-    top, bottom = _summed(masks).take(columns * anchors + rows[:, None])  # [4, N]
-    np.subtract(bottom, top, out=sums[-1])
+    columns *= anchors
+    table = _summed(masks)
+    np.subtract(table.take(columns + below), table.take(columns + above), out=sums[-1])
     sums[-1] *= 1.0 / _FIXED_POINT
-    size = np.ones((len(sums), len(start)))
-    size[-1] = rows[1] - rows[0]
-    whole_size = size * (columns[3] - columns[2])
-    size *= length
-    inner = sums[:, 1] - sums[:, 0]
-    fit = _contrast(inner, sums[:, 3] - sums[:, 2] - inner, size, whole_size)
+    sums[-1] /= below - above
+    fit = _contrast(sums, length, np.maximum((columns[3] - columns[0]) // anchors - length, 1))
     fit[:-1] *= length / (length + min(_SHORTNESS_SHARE * snippets, _SHORTNESS_LIMIT))
     return fit
 
@@ -269,12 +270,23 @@ def _summed(masks: Float32Array) -> NDArray[np.int64]:
     return table
 
 
-def _contrast(inner: Float64Array, outer: Float64Array, inner_size: Float64Array, size: Float64Array) -> Float64Array:
-    """Mean inside times its share of inside and outside, squared: a quarter where both means are the same."""
-    inside, outside = inner / inner_size, outer / np.maximum(size - inner_size, 1.0)
-    for mean in (inside, outside):
-        np.maximum(mean, 0.0, out=mean)
-        np.minimum(mean, 1.0, out=mean)
+def _contrast(sums: Float64Array, length: IntArray, around: IntArray) -> Float64Array:
+    """Mean inside times its share of inside and just outside, squared: a quarter where both means are the same.
+
+    Args:
+        sums: `[R, 4, N]`, of R curves before the margin, the segment, what follows the segment, and the margin's end.
+        length: `[N]`, snippets inside.
+        around: `[N]`, snippets in the margins, at least 1.
+    """
+    means = np.empty((2, len(sums), len(length)))
+    inside, outside = means
+    np.subtract(sums[:, 2], sums[:, 1], out=inside)
+    np.subtract(sums[:, 3], sums[:, 0], out=outside)
+    outside -= inside
+    inside /= length
+    outside /= around
+    np.maximum(means, 0.0, out=means)
+    np.minimum(means, 1.0, out=means)
     outside += inside
     np.maximum(outside, np.finfo(np.float64).tiny, out=outside)
     share = inside / outside
@@ -283,14 +295,15 @@ def _contrast(inner: Float64Array, outer: Float64Array, inner_size: Float64Array
     return share
 
 
-def _best(segments: IntArray, labels: IntArray, scores: Float64Array, options: DecodeOptions) -> Proposals:
-    """The best pairs of segment and class; `scores` is `[K, N]`."""
+def _best(start: IntArray, end: IntArray, labels: IntArray, scores: Float64Array, options: DecodeOptions) -> Proposals:
+    """The best pairs of segment, `[N]`, and class, `[K]`; `scores` is `[K, N]`."""
     flat = scores.T.ravel()
-    floor = options.min_score
-    if flat.size > options.max_candidates:
+    floor, limit = options.min_score, options.max_candidates
+    if flat.size > limit:
         # Sorting few is faster than sorting all; those that equal the last one must stay for their order to decide.
-        floor = max(floor, np.nextafter(np.partition(flat, -options.max_candidates)[-options.max_candidates], 0.0))
-    chosen = np.flatnonzero(flat > floor)
-    chosen = chosen[np.argsort(-flat[chosen], kind="stable")[: options.max_candidates]]
-    segment, label = np.divmod(chosen, len(labels))
-    return Proposals(segments[segment], labels[label], flat[chosen])
+        floor = max(floor, np.nextafter(np.partition(flat, -limit)[-limit], 0.0))
+    chosen = (flat > floor).nonzero()[0]
+    kept = flat[chosen]
+    order = (-kept).argsort(kind="stable")[:limit]
+    segment, label = np.divmod(chosen[order], len(labels))
+    return Proposals(np.array([start[segment], end[segment]]).T, labels[label], kept[order])
