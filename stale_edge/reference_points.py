@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stale_edge.dataset import TrainingVideo
+    from stale_edge.dataset import TrainingVideo, VideoSource
     from stale_edge.model import STALE
     from stale_edge_runtime.decoding import DecodeOptions
     from stale_edge_runtime.evaluation import EvaluationResult
 
 Float32Array: TypeAlias = "NDArray[np.float32]"
 
+COMMON_VIDEOS = 400
+"""Videos that what all features have in common is estimated from."""
 LOGIT_SCALE = 100.0
 """CLIP's temperature, which the network uses too."""
 _CERTAIN = 20.0
@@ -203,6 +205,16 @@ def mean_feature(videos: Iterable[TrainingVideo]) -> Float32Array:
     if not means:
         raise ValueError("the mean of no videos")
     return np.asarray(np.mean(means, axis=0), dtype=np.float32)
+
+
+def common_feature(source: VideoSource) -> Float32Array:
+    """The mean feature [D] of up to `COMMON_VIDEOS` videos, evenly chosen; looks at no label.
+
+    Raises:
+        ValueError: There is no video.
+    """
+    step = max(1, -(-len(source) // COMMON_VIDEOS))
+    return mean_feature(source.video(index, 0) for index in range(0, len(source), step))
 
 
 def lowest_between(curve: Float32Array) -> Float32Array:

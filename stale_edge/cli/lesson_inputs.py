@@ -12,15 +12,13 @@ from stale_edge_runtime.errors import BadDataError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stale_edge.dataset import AnnotatedFeatures, VideoSource
+    from stale_edge.dataset import AnnotatedFeatures
     from stale_edge.lesson import Lesson
     from stale_edge.model import STALE
     from stale_edge.simulation import SimulatedVideos, SimulatedWorld
     from stale_edge.training_settings import TrainingSettings
 
 DEFAULT_WORLD = Path("default")
-COMMON_VIDEOS = 400
-"""Videos that the common direction of features is estimated from."""
 _TEXT_CURE = (
     "give --text-embeddings FILE.npy with --classes FILE, or --text-tower MODEL.safetensors, or --initial "
     "MODEL.safetensors"
@@ -123,6 +121,7 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
     import torch
 
     from stale_edge.lesson import Lesson
+    from stale_edge.reference_points import common_feature
     from stale_edge.simulation import SimulatedWorld
 
     world = None
@@ -146,7 +145,7 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
     else:
         text = _tower_text(network, source.classes, train=settings.train_text if train_text is None else train_text)
     if network.common is not None and options.initial is None:
-        network.common.set(_common_feature(source), _embeddings(network, text).mean(dim=0))
+        network.common.set(torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0))
     data = {
         "classes": list(source.classes),
         "videos": len(source),
@@ -244,16 +243,6 @@ def _tower_text(network: STALE, classes: tuple[str, ...], *, train: bool) -> Ten
     config = network.config.text
     token_ids = torch.from_numpy(tokenize(classes, config.context if config else 77))
     return token_ids if train else _embeddings(network, token_ids)
-
-
-def _common_feature(source: VideoSource) -> Tensor:
-    """The mean feature of up to `COMMON_VIDEOS` videos, evenly chosen; no label is looked at."""
-    import torch
-
-    from stale_edge.reference_points import mean_feature
-
-    step = -(-len(source) // COMMON_VIDEOS)
-    return torch.from_numpy(mean_feature(source.video(index, 0) for index in range(0, len(source), step)))
 
 
 def _embeddings(network: STALE, text: Tensor) -> Tensor:

@@ -1,0 +1,132 @@
+"""What holds the network back: the published design and each departure from it, beside what needs no training.
+
+Taught with endless simulated videos of the seen classes; judged by videos of seen and of unseen classes that no
+training draws. In full, on two cores: five minutes for each of nine trainings, half a minute for each of nine
+predictions without training, three quarters of an hour in all.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from stale_edge.config import OurOptions
+from stale_edge.reference_points import ceiling_predictor, nearest_text_predictor, whole_video_predictor
+from stale_edge.study.design import Cell, Measurement, StudyName
+from stale_edge.study.teaching import ANCHORS, EVERY_OPTION, Material, Scale, first_network, predictor_of, teach
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stale_edge.reference_points import Predictor
+    from stale_edge.study.judging import Exam
+
+FULL: Final = Scale(videos=1024, epochs=3, selection=150, seen=900, unseen=300)
+QUICK: Final = Scale(videos=16, epochs=2, selection=12, seen=60, unseen=20, batch_size=8)
+REPEATS: Final = 3
+
+REPEATED: Final[Mapping[str, OurOptions]] = {"published": OurOptions(), "all ours": EVERY_OPTION}
+"""Designs that are taught once with every seed."""
+SINGLE: Final[Mapping[str, OurOptions]] = {name: OurOptions.named([name]) for name in EVERY_OPTION.names}
+"""Designs that are taught with the first seed alone."""
+UNTRAINED: Final[Mapping[str, OurOptions]] = {"untrained": OurOptions(), "untrained, all ours": EVERY_OPTION}
+"""Designs that are judged with their first weights, once with every seed."""
+TRAINING_FREE: Final[Mapping[str, Callable[[Exam, Material], Predictor]]] = {
+    "nearest text": lambda exam, material: nearest_text_predictor(exam.text, material.common, snippets=ANCHORS),
+    "whole video": lambda exam, material: whole_video_predictor(exam.text, material.common, snippets=ANCHORS),
+    "ceiling": lambda exam, _: ceiling_predictor(exam.classes, snippets=ANCHORS),
+}
+"""What needs no network, judged once."""
+
+
+class EndlessData(Protocol):
+    """What gives an ablation its videos."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """All that decides what it gives, as JSON values."""
+
+    def endless(self, scale: Scale) -> Material:
+        """Videos to teach and to judge by."""
+
+
+class AblationStudy:
+    """The ablation; see the module.
+
+    Args:
+        data: Where videos come from.
+        scale: How much is taught and judged.
+        seeds: One for each repeat.
+        quick: Whether the scale is that of a trial; recorded.
+    """
+
+    name: Final = StudyName.ABLATION
+
+    def __init__(self, data: EndlessData, scale: Scale, seeds: Sequence[int], *, quick: bool = False) -> None:
+        self._data = data
+        self._scale = scale
+        self._seeds = tuple(seeds)
+        self._quick = quick
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """All that decides what is measured."""
+        return {
+            "quick": self._quick,
+            "seeds": list(self._seeds),
+            "data": dict(self._data.description),
+            "videos": {"taught": self._scale.videos, "judged": [self._scale.seen, self._scale.unseen]},
+            "selection": self._scale.selection,
+            "settings": self._scale.settings(0).to_dict(),
+        }
+
+    def cells(self) -> list[Cell]:
+        """What costs little first, then the two designs that matter most, single departures, repeats."""
+        first, *others = self._seeds
+        order = [(method, first) for method in (*UNTRAINED, *TRAINING_FREE, *REPEATED, *SINGLE)]
+        order += [(method, seed) for seed in others for method in (*UNTRAINED, *REPEATED)]
+        return [_cell(method, seed) for method, seed in order]
+
+    def measure(self, cell: Cell, note: Callable[[str], None]) -> list[Measurement]:
+        """Measure one cell on all subsets.
+
+        Args:
+            cell: One of `cells`.
+            note: Called with a line on what is going on.
+
+        Raises:
+            StaleEdgeError: It cannot be measured.
+        """
+        method, material, cost = str(cell.factors["method"]), self._material, {}
+        if (training_free := TRAINING_FREE.get(method)) is not None:
+            predictors = {subset: training_free(exam, material) for subset, exam in material.exams.items()}
+        else:
+            design = {**UNTRAINED, **REPEATED, **SINGLE}[method]
+            network = first_network(material, design, cell.repeat)
+            if method not in UNTRAINED:
+                taught = teach(
+                    network,
+                    material,
+                    self._scale.settings(cell.repeat),
+                    lambda line: note(f"{method}, seed {cell.repeat}: {line}"),
+                )
+                network, cost = taught.network, {"seconds": taught.seconds, "steps": float(taught.steps)}
+            predictors = {subset: predictor_of(network, exam) for subset, exam in material.exams.items()}
+        measured = []
+        for subset, predictor in predictors.items():
+            exam = material.exams[subset]
+            values = {**exam.accuracy(exam.sit(predictor)), **cost}
+            factors = {**cell.factors, "subset": subset}
+            measured += [Measurement(factors, metric, value, cell.repeat) for metric, value in values.items()]
+        return measured
+
+    @cached_property
+    def _material(self) -> Material:
+        return self._data.endless(self._scale)
+
+
+def _cell(method: str, seed: int) -> Cell:
+    key = method.replace(",", "").replace(" ", "-")
+    if method in TRAINING_FREE:
+        return Cell(key, {"method": method})
+    return Cell(f"{key}-seed{seed}", {"method": method}, seed)
