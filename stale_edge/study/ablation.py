@@ -77,6 +77,7 @@ class AblationStudy:
             "data": dict(self._data.description),
             "videos": {"taught": self._scale.videos, "judged": [self._scale.seen, self._scale.unseen]},
             "selection": self._scale.selection,
+            "reference_points": [*UNTRAINED, *TRAINING_FREE],
             "settings": self._scale.settings(0).to_dict(),
         }
 
