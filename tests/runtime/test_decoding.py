@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from stale_edge_runtime import Detection, decode
 from stale_edge_runtime.decoding import DecodeOptions
 from stale_edge_runtime.errors import BadDataError, UsageError
+from stale_edge_runtime.proposals import _FIXED_POINT, _summed
 from stale_edge_runtime.published_proposals import published_proposals
 from stale_edge_runtime.segments import tiou
 
@@ -139,6 +140,20 @@ def test_planted_boundaries_are_snippet_borders():
     found = decode(*plant([(30, 45, 2)], 90, noise=0.1), 45.0, classes=[f"class {i}" for i in range(20)])
     assert (found[0].start_s, found[0].end_s, found[0].label) == (15.0, 22.5, "class 2")
     assert isinstance(found[0].score, float)
+
+
+@pytest.mark.parametrize(("anchors", "snippets"), [(1, 1), (1, 5), (3, 1), (7, 101), (100, 257)])
+def test_differences_of_the_table_are_sums_of_masks(anchors, snippets):
+    rng = np.random.default_rng(anchors * snippets)
+    masks = rng.random((anchors, snippets), dtype=np.float32)
+    masks[0, 0] = 1.0
+    table = _summed(masks)
+    for _ in range(200):
+        first, end = np.sort(rng.integers(0, snippets + 1, 2))
+        top, bottom = np.sort(rng.integers(0, anchors + 1, 2))
+        inside, before = (table[column * anchors + bottom] - table[column * anchors + top] for column in (end, first))
+        expected = masks[top:bottom, first:end].sum(dtype=np.float64)
+        assert (inside - before) / _FIXED_POINT == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
 def test_published_merges_what_default_keeps_apart():
