@@ -1,0 +1,265 @@
+"""What the figures show, before anything is drawn: series of points with their spread, and the thesis's beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from stale_edge.study import thesis
+from stale_edge.study.design import StudyName
+from stale_edge.study.labels import configurations, enhancement, is_reference, one_line, percent, share, split
+from stale_edge.study.samples import samples
+from stale_edge.study.timing_tables import GMACS, MEMORY, TIME, UTILISATION, timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stale_edge.study.design import Measurement
+    from stale_edge.study.labels import Labelled
+    from stale_edge.study.samples import Spread
+    from stale_edge.study.timing_tables import Quantity
+
+THESIS: Final = "thesis"
+MEAN: Final = "Mean; whiskers and bands: standard deviation over the repeats."
+MEDIAN: Final = "Median; band: quartiles."
+FAR_APART: Final = 20
+"""Factor between times from which on an axis is logarithmic."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place of a series."""
+
+    x: float | str
+    """Where: a number on a line, a category among bars."""
+    middle: float
+    """Mean or median."""
+    low: float
+    """Where the spread begins."""
+    high: float
+    """Where it ends."""
+    count: int
+    """Values behind it; 0 for the thesis's."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that belong together."""
+
+    name: str
+    """Its name in the legend, and no other series' of its chart."""
+    points: tuple[Point, ...]
+    """In the order of x."""
+    colour: int
+    """Number of its colour and marker: of what was measured."""
+    dash: int
+    """Number of its line style: of the machine where there are several."""
+    is_thesis: bool = False
+    """Whether it is the thesis's, drawn apart."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure before it is drawn."""
+
+    key: str
+    """Its name in the report, fit for a file name."""
+    title: str
+    """A few words."""
+    caption: str
+    """What it shows, and what the thesis found."""
+    x_label: str
+    """Of the axis, with its unit."""
+    y_label: str
+    """Of the axis, with its unit."""
+    series: tuple[Series, ...]
+    """In the order of the legend."""
+    is_bars: bool = False
+    """Whether x are categories."""
+    log_y: bool = False
+    """Whether y grows by factors."""
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """All categories in order, of bars."""
+        return tuple(dict.fromkeys(str(point.x) for series in self.series for point in series.points))
+
+    def to_csv(self) -> str:
+        """Every point as a line."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["series", self.x_label, self.y_label, "low", "high", "values"])
+        for series in self.series:
+            for point in series.points:
+                writer.writerow([series.name, point.x, point.middle, point.low, point.high, point.count])
+        return text.getvalue()
+
+
+def charts_of(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    """All figures of one study.
+
+    Args:
+        runs: Runs of the same study, labelled by machine; those without measurements are left out.
+    """
+    measured = [item for item in runs if item.run.measurements]
+    found = _MAKERS[measured[0].run.study](measured) if measured else ()
+    return tuple(chart for chart in found if any(not series.is_thesis for series in chart.series))
+
+
+def _closed_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    def key(measurement: Measurement) -> tuple[str, float]:
+        factors = measurement.factors
+        name = f"{one_line(factors['method'])}, {enhancement(factors['enhancement'])} enhancement"
+        return name, 100 * share(factors["fraction"])
+
+    lines = _Lines(several=len(runs) > 1)
+    for item in runs:
+        for (name, fraction), sample in samples(item.run, "average_map", key).items():
+            lines.add(item.machine, name, fraction, sample.mean(100))
+    caption = (
+        f"{MEAN} The thesis's Figure 3, of which it gives no numbers here: flat with score enhancement, rising without."
+    )
+    series = lines.series()
+    return (
+        Chart("fig-3", "mAP against training data (Fig. 3)", caption, "training data, %", "average mAP, %", series),
+    )
+
+
+def _open_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    def key(measurement: Measurement) -> tuple[str, str]:
+        factors = measurement.factors
+        part, amount = split(factors["split"]), percent(share(factors["fraction"]))
+        return f"{one_line(factors['method'])}, {enhancement(factors['enhancement'])} enhancement", f"{part}, {amount}"
+
+    lines = _Lines(several=len(runs) > 1)
+    known: dict[str, dict[str, float]] = {}
+    for item in runs:
+        for (name, place), sample in samples(item.run, "average_map", key).items():
+            lines.add(item.machine, name, place, sample.mean(100))
+        for measurement in item.run.measurements:
+            factors = measurement.factors
+            how, fraction = enhancement(factors["enhancement"]), share(factors["fraction"])
+            value = thesis.open_set(split(factors["split"]), how, fraction)
+            if value is not None:
+                known.setdefault(f"{THESIS}, {how} enhancement", {})[key(measurement)[1]] = value
+    series = (*lines.series(), *(_thesis(name, values, place) for place, (name, values) in enumerate(known.items())))
+    caption = f"{MEAN} Hollow bars: the thesis's Table 1. Groups: split of the classes, share of the training data."
+    title = "Unseen classes (Table 1)"
+    return (Chart("open-set", title, caption, "split, training data", "average mAP, %", series, is_bars=True),)
+
+
+def _ablation(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    lines = _Lines(several=len(runs) > 1)
+    for item in runs:
+        references: list[tuple[str, str, Spread]] = []
+        found = samples(item.run, "average_map", lambda one: (str(one.factors["method"]), str(one.factors["subset"])))
+        for (method, subset), sample in found.items():
+            place = f"{one_line(subset)} classes"
+            if is_reference(method, item.run.options):
+                references.append((f"{one_line(method)} †", place, sample.mean(100)))
+            else:
+                lines.add(item.machine, place, one_line(method), sample.mean(100))
+        for method, place, spread in references:
+            lines.add(item.machine, place, method, spread)
+    caption = f"{MEAN} † Reference points, not trained. The thesis has no such experiment."
+    title = "Methods and reference points"
+    return (Chart("ablation", title, caption, "method", "average mAP, %", lines.series(), is_bars=True),)
+
+
+def _inference(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    return (
+        _by_length("fig-4a", "Time against length (Fig. 4a)", runs, TIME, thesis.TIME_MS),
+        _by_length("fig-4b-utilisation", "Utilisation against length (Fig. 4b)", runs, UTILISATION, thesis.UTILISATION),
+        _by_length("fig-4b-gmacs", "Arithmetic against length (Fig. 4b)", runs, GMACS, {}),
+        _by_length("fig-4b-memory", "Memory against length (Fig. 4b)", runs, MEMORY, {}),
+    )
+
+
+def _quantization(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    factors = (
+        f" The thesis's int8 is {thesis.INT8_SPEEDUP}× faster than fp32 and takes {thesis.INT8_MEMORY}× less memory."
+    )
+    return (
+        _by_length("fig-4c-time", "Time by precision and engine (Fig. 4c)", runs, TIME, {}, factors, log_y=True),
+        _by_length("fig-4c-memory", "Memory by precision and engine (Fig. 4c)", runs, MEMORY, {}, factors),
+    )
+
+
+_MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[Chart, ...]]]] = {
+    StudyName.OPEN_SET: _open_set,
+    StudyName.CLOSED_SET: _closed_set,
+    StudyName.TRAINING: lambda _: (),
+    StudyName.INFERENCE: _inference,
+    StudyName.QUANTIZATION: _quantization,
+    StudyName.ABLATION: _ablation,
+}
+
+
+def _by_length(
+    key: str,
+    title: str,
+    runs: Sequence[Labelled],
+    quantity: Quantity,
+    known: Mapping[int, float],
+    more: str = "",
+    *,
+    log_y: bool = False,
+) -> Chart:
+    lines = _Lines(several=len(runs) > 1)
+    for item in runs:
+        names = configurations(item.run)
+        for (configuration, snippets), sample in timed(item.run, quantity.metric).items():
+            lines.add(item.machine, names[configuration], snippets, sample.median(quantity.scale))
+    series = lines.series()
+    caption = MEDIAN + more
+    if known and series:
+        series = (*series, _thesis("thesis (GPU)", known, 0))
+        caption += " The thesis's line by its two ends, on its GPU."
+    y_label = f"{quantity.title.lower()}, {quantity.unit}"
+    return Chart(key, title, caption, "snippets, T", y_label, series, log_y=log_y or _needs_log(quantity, series))
+
+
+def _needs_log(quantity: Quantity, series: Sequence[Series]) -> bool:
+    """Whether times lie so far apart that the small ones would lie on the axis."""
+    values = [point.middle for one in series for point in one.points if point.middle > 0]
+    return quantity is TIME and bool(values) and max(values) > FAR_APART * min(values)
+
+
+class _Lines:
+    """Gathers points into series: one colour for what was measured, one line style for the machine.
+
+    Args:
+        several: Whether there is more than one machine, so that names must say which.
+    """
+
+    def __init__(self, *, several: bool) -> None:
+        self._several = several
+        self._points: dict[tuple[str, str], list[Point]] = {}
+
+    def add(self, machine: str, name: str, x: float | str, spread: Spread) -> None:
+        """Take one point in."""
+        point = Point(x, spread.middle, spread.low, spread.high, spread.count)
+        self._points.setdefault((machine, name), []).append(point)
+
+    def series(self) -> tuple[Series, ...]:
+        """All of them, each with its points in order."""
+        colours: dict[str, int] = {}
+        machines: dict[str, int] = {}
+        found = []
+        for (machine, name), points in self._points.items():
+            colour = colours.setdefault(name, len(colours))
+            dash = machines.setdefault(machine, len(machines)) if self._several else colour
+            label = f"{name} – {machine}" if self._several else name
+            found.append(Series(label, tuple(sorted(points, key=_place)), colour, dash))
+        return tuple(found)
+
+
+def _place(point: Point) -> float:
+    return 0.0 if isinstance(point.x, str) else point.x
+
+
+def _thesis(name: str, values: Mapping[Any, float], place: int) -> Series:
+    points = tuple(Point(x, value, value, value, 0) for x, value in values.items())
+    return Series(name, points, place, place, is_thesis=True)
