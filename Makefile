@@ -5,7 +5,7 @@ VENV := .venv
 EDGE := .venv-edge
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: demo test lint test-full test-edge edge-report test-slow test-cuda clean
+.PHONY: demo test lint test-full test-edge edge-report test-slow test-browser test-cuda clean
 
 demo: $(VENV)/ready
 	$(VENV)/bin/stale-edge demo
@@ -31,6 +31,10 @@ edge-report: $(VENV)/ready
 
 test-slow: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m slow
+
+# The report of studies in a real browser; skipped where Chromium or its driver is absent.
+test-browser: $(VENV)/ready
+	$(VENV)/bin/pytest -q -m browser
 
 test-cuda: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m cuda

@@ -23,6 +23,7 @@ from stale_edge.cli.export import export
 from stale_edge.cli.inspect import inspect
 from stale_edge.cli.interrupt import INTERRUPTED
 from stale_edge.cli.quantize import quantize
+from stale_edge.cli.report import report
 from stale_edge.cli.simulate import simulate
 from stale_edge.cli.train import train
 from stale_edge_runtime.errors import EXIT_INTERRUPTED, EXIT_USAGE, StaleEdgeError
@@ -65,7 +66,21 @@ def root(
         raise typer.Exit(EXIT_USAGE)
 
 
-for command in (demo, convert, export, quantize, bench, inspect, detect, evaluate, compare, dataset, simulate, train):
+for command in (
+    demo,
+    convert,
+    export,
+    quantize,
+    bench,
+    inspect,
+    detect,
+    evaluate,
+    compare,
+    dataset,
+    simulate,
+    train,
+    report,
+):
     app.command(no_args_is_help=False)(command)
 
 

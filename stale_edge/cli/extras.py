@@ -38,6 +38,15 @@ def require_plot(purpose: str) -> None:
     _require(("matplotlib",), "plot", purpose)
 
 
+def require_report(purpose: str) -> None:
+    """Make sure that a report of studies can be written.
+
+    Raises:
+        UnavailableError: A package is missing; the message names the extra that brings it.
+    """
+    _require(("matplotlib", "plotly"), "report", purpose)
+
+
 def require_peers(purpose: str) -> None:
     """Make sure that other engines can be measured.
 

@@ -1,0 +1,78 @@
+"""The report of studies: tables, figures, and a page that shows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stale_edge.study.charts import charts_of
+from stale_edge.study.design import StudyName
+from stale_edge.study.figures import write_figure
+from stale_edge.study.headlines import headlines
+from stale_edge.study.labels import check_run, label_runs
+from stale_edge.study.machines import machines_table, runs_table
+from stale_edge.study.report_page import Section, page
+from stale_edge.study.store import to_csv
+from stale_edge.study.tables import tables_of
+from stale_edge_runtime.errors import UsageError, writing_error
+from stale_edge_runtime.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from stale_edge.study.store import StudyRun
+
+PAGE, TABLES, FIGURES, MEASUREMENTS = "report.html", "tables", "figures", "measurements"
+TITLE = "STALE at the edge: the studies"
+
+
+def write_report(runs: Sequence[StudyRun], folder: Path) -> Path:
+    """Write everything that runs say into a folder.
+
+    report.html            all of it on one page, without any other file
+    tables/*.csv           its tables
+    figures/*.svg, .png    its figures, and as .csv the numbers behind them
+    measurements/*.csv     every measurement, one file for each study
+
+    Args:
+        runs: Of any studies and machines, at least one; partial ones are shown as such.
+        folder: Made where it is missing; files of an earlier report are replaced.
+
+    Returns:
+        The page.
+
+    Raises:
+        UsageError: There is no run.
+        BadDataError: A run holds values that cannot be shown.
+        CannotWriteError: The folder cannot be written.
+        StorageError: The disk is full or failed.
+    """
+    if not runs:
+        raise UsageError("report", "there is no run to report")
+    for run in runs:
+        check_run(f"study {run.study}", run)
+    labelled = label_runs(runs)
+    sections = []
+    for study in StudyName:
+        items = tuple(item for item in labelled if item.run.study is study)
+        if items:
+            sections.append(Section(study, items, charts_of(items), tables_of(items)))
+    overview = (runs_table(labelled), machines_table(labelled))
+    _make_folders(folder)
+    for table in [*overview, *(table for section in sections for table in section.tables)]:
+        write_text(folder / TABLES / f"{table.key}.csv", table.to_csv())
+    for section in sections:
+        write_text(folder / MEASUREMENTS / f"{section.study}.csv", to_csv([item.run for item in section.runs]))
+    charts = [chart for section in sections for chart in section.charts]
+    stills = {chart.key: write_figure(chart, folder / FIGURES) for chart in charts}
+    target = folder / PAGE
+    write_text(target, page(TITLE, headlines(labelled), overview, sections, stills))
+    return target
+
+
+def _make_folders(folder: Path) -> None:
+    for name in (TABLES, FIGURES, MEASUREMENTS):
+        try:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise writing_error(folder / name, error) from error

@@ -1,0 +1,407 @@
+"""The report of studies: what its tables, figures and page say of runs whose numbers are known."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stale_edge.study.charts import charts_of
+from stale_edge.study.design import Measurement, StudyName
+from stale_edge.study.labels import label_runs, short_cpu, split
+from stale_edge.study.report import write_report
+from stale_edge.study.samples import Sample, ratio
+from stale_edge.study.store import to_csv
+from stale_edge.study.tables import tables_of
+from stale_edge_runtime.bench.statistics import ratio_of_medians
+from stale_edge_runtime.errors import BadDataError, CannotWriteError, UsageError
+from stale_edge_runtime.files import write_json
+from tests.stale_edge.study_examples import CONTENDERS, LENGTHS, PI, XEON, all_runs, run_of
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("plotly")
+HOSTILE = '</script><script>alert("1")</script> $\\frac{'
+
+
+@pytest.fixture(scope="module")
+def two_machines(tmp_path_factory):
+    """The report of all studies, and of the timings on a second machine."""
+    folder = tmp_path_factory.mktemp("report")
+    write_report(all_runs(), folder)
+    return folder
+
+
+def tables(*runs):
+    return {table.key: table for table in tables_of(label_runs(runs))}
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def values(run, metric, **factors):
+    fitting = [
+        one.value
+        for one in run.measurements
+        if one.metric == metric and all(one.factors[name] == value for name, value in factors.items())
+    ]
+    assert fitting
+    return np.array(fitting)
+
+
+def numbers(cell):
+    return [float(word) for word in re.findall(r"\d+(?:\.\d+)?", cell.replace(",", ""))]
+
+
+def groups(svg):
+    """Ids of all groups and shapes of a vector file."""
+    return {element.get("id") for element in ET.parse(svg).iter() if element.get("id")}
+
+
+def test_accuracy_tables_hold_mean_and_deviation_of_the_measurements_beside_the_thesis():
+    run = run_of(StudyName.OPEN_SET)
+    table = tables(run)["open-set"]
+    assert len(table.rows) == 8
+    known = {"75/25": {"with": "21.7", "without": "8.4"}, "50/50": {"with": "21.1", "without": "1.8"}}
+    for row in table.rows:
+        cells = dict(zip(table.columns, row, strict=True))
+        fraction = {"100 %": 1.0, "50 %": 0.5}[cells["fraction"]]
+        which = {"split": cells["split"], "enhancement": cells["enhancement"], "fraction": fraction}
+        measured = 100 * values(run, "average_map", **which)
+        assert cells["average mAP"] == f"{measured.mean():.1f} ± {measured.std(ddof=1):.1f}"
+        assert cells["repeats"] == "5"
+        if fraction == 1.0:
+            assert cells["thesis, average mAP"] == known[cells["split"]][cells["enhancement"]]
+
+
+def test_the_thesis_has_a_dash_where_it_gives_no_number():
+    few = [
+        replace(one, factors={**one.factors, "fraction": 0.2}) for one in run_of(StudyName.OPEN_SET).measurements[:5]
+    ]
+    table = tables(run_of(StudyName.OPEN_SET, measurements=few))["open-set"]
+    assert [dict(zip(table.columns, row, strict=True))["thesis, average mAP"] for row in table.rows] == ["–"]
+    closed = tables(run_of(StudyName.CLOSED_SET))["closed-set"]
+    assert {dict(zip(closed.columns, row, strict=True))["thesis, average mAP"] for row in closed.rows} == {"–"}
+
+
+def test_training_shows_the_thesis_rows():
+    table = tables(run_of(StudyName.TRAINING))["training"]
+    named = {row[0]: row for row in table.rows}
+    assert named["STALE (thesis, V100S)"][1:] == ("170.7", "–", "400.7", "–", "–", "19.4", "–")
+    assert named["ActionFormer (thesis, V100S)"][1:] == ("29.3", "–", "1,944.9", "–", "–", "35.9", "–")
+    assert named["STALE"][1:3] == ("79.6", "16.4")
+    assert len(table.marked) == 2
+
+
+def test_times_are_medians_with_quartiles():
+    run = run_of(StudyName.QUANTIZATION)
+    table = tables(run)["quantization-time-ms"]
+    for (engine, precision, _, _), row in zip(CONTENDERS, table.rows, strict=True):
+        for snippets, cell in zip(LENGTHS, row[1:], strict=True):
+            measured = values(run, "time_ms", engine=engine, precision=precision, snippets=snippets)
+            low, middle, high = np.quantile(measured, (0.25, 0.5, 0.75))
+            assert numbers(cell) == pytest.approx([middle, low, high], rel=6e-3)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_speed_ups_are_ratios_of_medians_with_their_interval(precision):
+    run = run_of(StudyName.QUANTIZATION)
+    table = tables(run)[f"quantization-speed-up-{precision}"]
+    assert f"PyTorch {precision}" not in [row[0] for row in table.rows]
+    ours = next(row for row in table.rows if row[0] == "onnxruntime int8")
+    for snippets, cell in zip(LENGTHS, ours[1:-1], strict=True):
+        slow = values(run, "time_ms", engine="pytorch", precision=precision, snippets=snippets).reshape(5, 3)
+        fast = values(run, "time_ms", engine="onnxruntime", precision="int8", snippets=snippets).reshape(5, 3)
+        expected = ratio_of_medians(slow, fast)
+        assert numbers(cell) == pytest.approx([expected.value, expected.low, expected.high], rel=6e-3)
+    thesis = {row[0]: row[-1] for row in table.rows}
+    assert thesis["onnxruntime int8"] == "–"
+    assert thesis.get("PyTorch int8", "2.73×") == "2.73×"
+
+
+def test_a_gpu_is_set_beside_the_thesis_gpu():
+    run = run_of(StudyName.QUANTIZATION)
+    on_gpu = [
+        replace(one, factors={**one.factors, "provider": "cuda"}, value=one.value / 20)
+        for one in run.measurements
+        if one.factors["engine"] == "pytorch" and one.factors["precision"] == "fp32" and one.metric == "time_ms"
+    ]
+    table = tables(replace(run, measurements=run.measurements + tuple(on_gpu)))["quantization-speed-up-int8"]
+    assert {row[0]: row[-1] for row in table.rows}["PyTorch fp32, CUDA"] == "14.15×"
+
+
+def test_memory_factors_are_against_pytorch():
+    found = tables(run_of(StudyName.QUANTIZATION))
+    cells = {row[0]: row for row in found["quantization-memory-fp32"].rows}
+    assert numbers(cells["PyTorch int8"][2])[0] == pytest.approx((2100 + 20) / (1300 + 20), rel=6e-3)
+    assert cells["PyTorch int8"][-1] == "2.44×"
+    assert "one only" in found["quantization-memory-fp32"].note
+
+
+def test_rounds_that_differ_give_a_ratio_without_an_interval():
+    slow, fast = Sample(), Sample()
+    for repeat in range(4):
+        slow.add(Measurement({}, "time_ms", 10 + repeat, repeat))
+        fast.add(Measurement({}, "time_ms", 2, repeat + 1))
+    value, has_interval = ratio(slow, fast)
+    assert not has_interval
+    assert value.value == pytest.approx(11.5 / 2)
+
+
+def test_the_ablation_marks_reference_points_and_sets_seen_beside_unseen():
+    run = run_of(StudyName.ABLATION)
+    table = tables(run)["ablation"]
+    assert table.columns[1:3] == ("seen classes, average mAP", "unseen classes, average mAP")
+    references = [row[0] for number, row in enumerate(table.rows) if number in table.marked]
+    assert references == ["untrained †", "nearest text †", "whole video †", "ceiling †"]
+    measured = 100 * values(run, "average_map", method="centred", subset="unseen")
+    centred = next(row for row in table.rows if row[0] == "centred")
+    assert centred[2] == f"{measured.mean():.1f} ± {measured.std(ddof=1):.1f}"
+    named = tables(replace(run, options={"reference_points": ["centred"]}))["ablation"]
+    assert "centred †" in [row[0] for row in named.rows]
+
+
+def test_inference_has_a_row_of_the_thesis():
+    table = tables(run_of(StudyName.INFERENCE))["inference-time-ms"]
+    assert table.rows[-1] == ("thesis (GPU)", "–", "80", "–", "101")
+    utilisation = tables(run_of(StudyName.INFERENCE))["inference-utilisation"]
+    assert utilisation.rows[-1] == ("thesis (GPU)", "–", "19", "–", "14")
+
+
+def test_files_of_the_report(two_machines):
+    labelled = label_runs(all_runs())
+    for study in StudyName:
+        items = [item for item in labelled if item.run.study is study]
+        for table in tables_of(items):
+            written = (two_machines / "tables" / f"{table.key}.csv").read_text(encoding="utf-8")
+            assert written == table.to_csv()
+            assert [tuple(row) for row in csv.reader(written.splitlines())] == [table.columns, *table.rows]
+        kept = (two_machines / "measurements" / f"{study}.csv").read_text(encoding="utf-8")
+        assert kept == to_csv([item.run for item in items])
+    pictures = {path.stem for path in (two_machines / "figures").glob("*.svg")}
+    lengths = {"fig-4a", "fig-4b-utilisation", "fig-4b-gmacs", "fig-4b-memory", "fig-4c-time", "fig-4c-memory"}
+    assert pictures == {"open-set", "fig-3", "ablation", *lengths}
+    for stem in pictures:
+        assert (two_machines / "figures" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_hold_their_series(two_machines):
+    labelled = label_runs(all_runs())
+    charts = [
+        chart for study in StudyName for chart in charts_of([item for item in labelled if item.run.study is study])
+    ]
+    assert len(charts) == 9
+    for chart in charts:
+        drawn = groups(two_machines / "figures" / f"{chart.key}.svg")
+        beside = rows(two_machines / "figures" / f"{chart.key}.csv")
+        assert {row["series"] for row in beside} == {series.name for series in chart.series}
+        for series in chart.series:
+            names = {f"{series.name} | {point.x}" for point in series.points} if chart.is_bars else {series.name}
+            assert names <= drawn
+        text = (two_machines / "figures" / f"{chart.key}.svg").read_text(encoding="utf-8")
+        assert chart.title in "".join(ET.fromstring(text).itertext())
+
+
+def test_figure_data_are_the_measurements(two_machines):
+    run = run_of(StudyName.CLOSED_SET)
+    for row in rows(two_machines / "figures" / "fig-3.csv"):
+        enhancement = "without" if "without" in row["series"] else "with"
+        fraction = round(float(row["training data, %"]) / 100, 3)
+        measured = 100 * values(run, "average_map", fraction=fraction, enhancement=enhancement)
+        assert float(row["average mAP, %"]) == pytest.approx(measured.mean())
+        assert float(row["high"]) - float(row["low"]) == pytest.approx(2 * measured.std(ddof=1))
+    for row in rows(two_machines / "figures" / "fig-4c-time.csv"):
+        engine, precision = row["series"].split(" – ")[0].lower().split()
+        snippets = int(float(row["snippets, T"]))
+        machine = PI if "Cortex" in row["series"] else XEON
+        measured = values(
+            run_of(StudyName.QUANTIZATION, machine), "time_ms", engine=engine, precision=precision, snippets=snippets
+        )
+        assert float(row["time of a forward, ms"]) == pytest.approx(np.median(measured))
+
+
+def test_two_machines_stand_side_by_side(two_machines):
+    machines = rows(two_machines / "tables" / "machines.csv")
+    differing = {row["property"] for row in machines if row["property"].endswith("*")}
+    assert differing == {"processor *", "architecture *", "flags that matter *", "memory, MB *"}
+    times = rows(two_machines / "tables" / "quantization-time-ms.csv")
+    assert {row["machine"] for row in times} == {"Intel Xeon Platinum 8481C", "Cortex-A76"}
+    series = {row["series"] for row in rows(two_machines / "figures" / "fig-4c-time.csv")}
+    assert {"PyTorch int8 – Cortex-A76", "PyTorch int8 – Intel Xeon Platinum 8481C"} <= series
+    page = (two_machines / "report.html").read_text(encoding="utf-8")
+    assert page.count("Cortex-A76") > 5
+
+
+def test_the_page_stands_alone(two_machines):
+    page = (two_machines / "report.html").read_text(encoding="utf-8")
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert page.startswith("<!DOCTYPE html>")
+    assert '<html lang="en">' in page
+    assert "prefers-color-scheme: dark" in page
+    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", own)
+    assert "default-src 'none'" in page
+    assert page.count("plotly.js v") == 1
+    assert own.count("<noscript><img") == 9
+    for study in StudyName:
+        assert f'<section id="{study}"' in page
+    for text in ("0123456789ab", "2026-11-26 20:00 UTC", "avx512_vnni", "0.4 → 1.2", "onnxruntime 1.32.0", "simulated"):
+        assert text in page
+    charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.DOTALL)[1])
+    assert len(charts) == 9
+
+
+def test_every_table_cell_is_on_the_page(two_machines):
+    page = (two_machines / "report.html").read_text(encoding="utf-8")
+    for path in (two_machines / "tables").glob("*.csv"):
+        block = page.split(f'id="table-{path.stem}"')[1].split("</table>")[0]
+        cells = [html.unescape(cell) for cell in re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", block)]
+        with path.open(encoding="utf-8", newline="") as stream:
+            assert cells == [cell for row in csv.reader(stream) for cell in row]
+
+
+@pytest.mark.parametrize("study", list(StudyName))
+def test_hostile_names_are_only_text(tmp_path, study):
+    machine = {**XEON, "cpu": HOSTILE, "libraries": {HOSTILE: HOSTILE}, "governor": f"a\n{HOSTILE}"}
+    text = {"method": HOSTILE, "split": HOSTILE, "model": HOSTILE, "engine": HOSTILE, "subset": "_" + HOSTILE}
+    run = run_of(study, machine, options={HOSTILE: HOSTILE}, notes=(HOSTILE,), commit=HOSTILE, started=HOSTILE)
+    hostile = [
+        replace(one, factors={name: text.get(name, value) for name, value in one.factors.items()})
+        for one in run.measurements[:40]
+    ]
+    page = write_report([replace(run, measurements=tuple(hostile))], tmp_path).read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert 'alert("1")' not in page
+    assert html.escape(HOSTILE) in page
+    assert len(re.findall(r"<script\b", re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL))) <= 1
+    for picture in (tmp_path / "figures").glob("*.svg"):
+        assert not any("script" in element.tag for element in ET.parse(picture).iter())
+
+
+def test_partial_and_empty_runs_say_so(tmp_path):
+    whole = run_of(StudyName.CLOSED_SET)
+    partial = replace(whole, finished=3, measurements=whole.measurements[:15], notes=("stopped by hand",))
+    empty = run_of(StudyName.ABLATION, finished=0)
+    page = write_report([partial, replace(empty, measurements=())], tmp_path).read_text(encoding="utf-8")
+    assert "partial: 3 of 20 cells" in page
+    assert "stopped by hand" in page
+    assert "nothing was measured yet" in page
+    assert [row["cells"] for row in rows(tmp_path / "tables" / "runs.csv")] == [
+        "3 of 20 – partial",
+        "0 of 20 – partial",
+    ]
+    assert not (tmp_path / "tables" / "ablation.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("study", "change"),
+    [
+        (StudyName.QUANTIZATION, {"snippets": "many"}),
+        (StudyName.QUANTIZATION, {"snippets": 0}),
+        (StudyName.CLOSED_SET, {"fraction": "half"}),
+    ],
+)
+def test_factors_that_cannot_be_placed_are_refused(tmp_path, study, change):
+    run = run_of(study)
+    wrong = replace(run.measurements[0], factors={**run.measurements[0].factors, **change})
+    with pytest.raises(BadDataError, match="not a positive number"):
+        write_report([replace(run, measurements=(wrong,))], tmp_path)
+
+
+def test_a_time_of_nothing_is_refused(tmp_path):
+    run = run_of(StudyName.QUANTIZATION)
+    with pytest.raises(BadDataError, match="0 ms"):
+        write_report([replace(run, measurements=(replace(run.measurements[0], value=0.0),))], tmp_path)
+
+
+def test_no_runs_and_no_folder_are_refused(tmp_path):
+    with pytest.raises(UsageError):
+        write_report([], tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CannotWriteError):
+        write_report([run_of(StudyName.TRAINING)], tmp_path / "file" / "report")
+
+
+def test_names_of_machines_and_splits():
+    assert short_cpu({"cpu": "AMD EPYC(TM) 9654 96-Core Processor @ 2.4GHz"}) == "AMD EPYC 9654"
+    assert short_cpu({}) == "unknown machine"
+    other = {**XEON, "cores_allowed": 1}
+    twice = [run_of(StudyName.TRAINING), run_of(StudyName.TRAINING, other), run_of(StudyName.TRAINING)]
+    assert [item.machine for item in label_runs(twice)] == [
+        "Intel Xeon Platinum 8481C",
+        "Intel Xeon Platinum 8481C #2",
+        "Intel Xeon Platinum 8481C, run 2",
+    ]
+    assert [split(word) for word in ("75/25", "open-75", "50_50", 75, "other")] == [
+        *("75/25", "75/25", "50/50", "75/25", "other"),
+    ]
+
+
+def kept(folder, run):
+    """A run as the file that travels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "measurements.json", run.to_json())
+    return folder
+
+
+def test_report_command_merges_machines(tmp_path, command):
+    first = kept(tmp_path / "a" / "quantization", run_of(StudyName.QUANTIZATION))
+    kept(tmp_path / "a" / "training", run_of(StudyName.TRAINING, finished=2))
+    second = kept(tmp_path / "b", run_of(StudyName.QUANTIZATION, PI)) / "measurements.json"
+    code, out, err = command("report", first.parent, second, "-o", tmp_path / "out", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert Path(found["report"]) == tmp_path / "out" / "report.html"
+    assert [(run["study"], run["machine"]) for run in found["runs"]] == [
+        ("quantization", "Intel Xeon Platinum 8481C"),
+        ("training", "Intel Xeon Platinum 8481C"),
+        ("quantization", "Cortex-A76"),
+    ]
+    assert "partial, 2 of 20 cells" in err
+    code, out, err = command("report", first, "-o", tmp_path / "out", "--quiet")
+    assert (code, out.strip(), err) == (0, str(tmp_path / "out" / "report.html"), "")
+
+
+def test_report_command_refuses_in_one_line(tmp_path, command):
+    good = kept(tmp_path / "good", run_of(StudyName.TRAINING))
+    content = run_of(StudyName.TRAINING).to_json()
+    bad = {
+        "other schema": {**content, "schema": 2},
+        "no study": {**content, "study": "tea"},
+        "no rows": {**content, "measurements": None},
+        "bad row": {**content, "measurements": [{**content["measurements"][0], "value": "fast"}]},
+        "a list": [1],
+    }
+    target = tmp_path / "out"
+    for name, value in bad.items():
+        path = tmp_path / f"{name}.json"
+        write_json(path, value)
+        code, out, err = command("report", path, "-o", target)
+        assert (code, out, err.count("\n")) == (65, "", 1), name
+    (tmp_path / "torn.json").write_text(json.dumps(content)[:-40])
+    assert command("report", tmp_path / "torn.json", "-o", target)[0] == 65
+    assert command("report", tmp_path / "missing", "-o", target)[0] == 66
+    code, _, err = command("report", good, good / "measurements.json", "-o", target)
+    assert (code, "same run" in err) == (2, True)
+    assert not target.exists()
+
+
+def test_a_report_needs_no_torch(tmp_path):
+    folder = kept(tmp_path / "run", run_of(StudyName.TRAINING))
+    program = (
+        "import sys; from stale_edge.cli.app import run; code = run(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    words = [sys.executable, "-c", program, "report", str(folder), "-o", str(tmp_path / "out"), "--quiet"]
+    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": ""}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
