@@ -189,6 +189,11 @@ class AnnotatedFeatures:
         store = FeatureStore(found, feature_dim, length=length, cache_mb=cache_mb, half=half)
         return cls([*zip(videos, range(len(videos)), strict=True)], classes, store, left_out, snippet_s=snippet_s)
 
+    @property
+    def labelled(self) -> tuple[LabelledVideo, ...]:
+        """What of each video is taught."""
+        return tuple(video for video, _ in self._videos)
+
     def __len__(self) -> int:
         return len(self._videos)
 

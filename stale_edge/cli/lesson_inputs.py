@@ -12,6 +12,7 @@ from stale_edge_runtime.errors import BadDataError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stale_edge.class_text import Vocabulary
     from stale_edge.dataset import AnnotatedFeatures
     from stale_edge.lesson import Lesson
     from stale_edge.model import STALE
@@ -85,28 +86,6 @@ class LessonOptions:
             raise UsageError("--text-tower", "does not go with --initial, which has its own", "leave one out")
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """Text embeddings by class name."""
-
-    classes: tuple[str, ...]
-    """Names."""
-    embeddings: Tensor
-    """float32 [C, D]."""
-
-    def rows(self, names: tuple[str, ...]) -> Tensor:
-        """Embeddings of some classes [N, D].
-
-        Raises:
-            BadDataError: There is none of a class.
-        """
-        index = {name: row for row, name in enumerate(self.classes)}
-        if absent := [name for name in names if name not in index]:
-            problem = f"have no row for {absent[0]!r} and {len(absent) - 1} other classes of the videos"
-            raise BadDataError("text embeddings", problem, "the names must be those of the annotations")
-        return self.embeddings[[index[name] for name in names]]
-
-
 def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_text: bool | None) -> Lesson:
     """Everything that is taught, and to whom.
 
@@ -162,24 +141,21 @@ def _given_text(options: LessonOptions, world: SimulatedWorld | None, width: int
     """Text embeddings from a file or from the simulated world."""
     import torch
 
-    from stale_edge_runtime.class_list import read_class_list
-    from stale_edge_runtime.features import check_features, read_features
+    from stale_edge.class_text import Vocabulary, read_vocabulary
+    from stale_edge_runtime.features import check_features
 
     if world is not None:
         rows = check_features(world.text_embeddings, width, subject="text embeddings of the world", row="text row")
         return Vocabulary(world.classes, torch.from_numpy(rows))
     if options.text_embeddings is None or options.classes is None:
         return None
-    names, embeddings = read_class_list(options.classes), read_features(options.text_embeddings, width)
-    if len(names) != len(embeddings):
-        problem = f"has {len(embeddings)} rows, and {options.classes} has {len(names)} names"
-        raise BadDataError(options.text_embeddings, problem, "one row for each name, in the same order")
-    return Vocabulary(names, torch.from_numpy(embeddings))
+    return read_vocabulary(options.classes, options.text_embeddings, width)
 
 
 def _network(options: LessonOptions, width: int) -> tuple[STALE, Vocabulary | None]:
     """The network with its first weights, and the text embeddings that its checkpoint stores."""
     from stale_edge.checkpoint import load_checkpoint
+    from stale_edge.class_text import Vocabulary
     from stale_edge.config import ModelConfig, OurOptions
     from stale_edge.model import STALE
 

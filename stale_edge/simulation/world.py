@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _WORLD, _SPLIT = 0, 1
-STREAMS: Final = {"training": 2, "selection": 3, "seen": 4, "unseen": 5}
-"""Videos of different streams have nothing in common but the world. `training` and `selection` (to choose the best
-checkpoint by) and `seen` show the seen classes, `unseen` the others."""
-PREFIXES: Final = {"training": "t", "selection": "h", "seen": "s", "unseen": "u"}
+STREAMS: Final = {"training": 2, "selection": 3, "seen": 4, "unseen": 5, "finite": 6}
+"""Videos of different streams have nothing in common but the world. `training`, `finite` (to train on as well) and
+`selection` (to choose the best checkpoint by) and `seen` show the seen classes, `unseen` the others."""
+PREFIXES: Final = {"training": "t", "selection": "h", "seen": "s", "unseen": "u", "finite": "f"}
 
 
 class SimulatedWorld:
@@ -88,6 +88,14 @@ class SimulatedWorld:
             videos: Number of videos in an epoch.
         """
         return SimulatedVideos(self, "training", videos)
+
+    def finite(self, videos: int) -> SimulatedVideos:
+        """Videos of the seen classes to train on that are the same in every epoch, as real ones are.
+
+        Args:
+            videos: Their number.
+        """
+        return SimulatedVideos(self, "finite", videos)
 
     def evaluation(self, stream: str, videos: int) -> SimulatedVideos:
         """Videos that are the same in every epoch.

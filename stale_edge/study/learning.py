@@ -9,12 +9,14 @@ from stale_edge.study.design import StudyName
 from stale_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from stale_edge.study.design import Study
+    from stale_edge.study.teaching import Scale
 
-QUICK_WORLD = WorldConfig(classes=40, seen_classes=30)
-"""The world of a quick study: few classes, the network in its full size."""
+QUICK_WORLD = WorldConfig(classes=40, seen_classes=30, feature_dim=128, semantic_dim=64)
+"""The world of a quick study: few classes, narrow features, and so a small network."""
 _LARGEST_SEED = (1 << 32) - 1
 
 
@@ -34,14 +36,27 @@ def learning_study(
         UsageError: Repeats and seeds that cannot be, or another study.
         StaleEdgeError: The folder is not what it must be.
     """
-    from stale_edge.study import ablation
+    from stale_edge.study import ablation, closed_set, open_set, training_cost
     from stale_edge.study.simulated_data import SimulatedData
 
-    if name is not StudyName.ABLATION or data is not None:
-        raise UsageError(f"study {name}", "is not a study of learning")
-    world = SimulatedData(QUICK_WORLD if quick else None)
-    chosen = study_seeds(1 if quick else ablation.REPEATS, repeats, seeds)
-    return ablation.AblationStudy(world, ablation.QUICK if quick else ablation.FULL, chosen, quick=quick)
+    kinds: dict[StudyName, tuple[Callable[..., Study], Scale, Scale, int]] = {
+        StudyName.ABLATION: (ablation.AblationStudy, ablation.FULL, ablation.QUICK, ablation.REPEATS),
+        StudyName.OPEN_SET: (open_set.open_set_study, open_set.FULL, open_set.QUICK, open_set.REPEATS),
+        StudyName.CLOSED_SET: (closed_set.closed_set_study, closed_set.FULL, closed_set.QUICK, closed_set.REPEATS),
+        StudyName.TRAINING: (
+            training_cost.TrainingCostStudy,
+            training_cost.FULL,
+            training_cost.QUICK,
+            training_cost.REPEATS,
+        ),
+    }
+    if name not in kinds:
+        raise UsageError(f"study {name}", "is not a study of learning", f"those are {', '.join(kinds)}")
+    if data is not None:
+        raise UsageError(data, "cannot be studied yet", "leave it out: the simulated world is the default")
+    make, full, trial, usual = kinds[name]
+    source = SimulatedData(QUICK_WORLD if quick else None)
+    return make(source, trial if quick else full, study_seeds(1 if quick else usual, repeats, seeds), quick=quick)
 
 
 def study_seeds(usual: int, repeats: int | None, seeds: tuple[int, ...] | None) -> tuple[int, ...]:

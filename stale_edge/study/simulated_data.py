@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stale_edge.reference_points import common_feature
+from stale_edge.selection import LabelledVideo
 from stale_edge.simulation import SimulatedWorld, WorldConfig
 from stale_edge.study.judging import Exam
+from stale_edge.study.pool import TOP1_ACCURACY, Pool, Split, simulated_external
 from stale_edge.study.teaching import ANCHORS, KeptVideos, Material, Scale
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stale_edge.simulation import SimulatedVideos
 
 
@@ -43,6 +48,32 @@ class SimulatedData:
         return Material(
             source, KeptVideos(held_out.videos, held_out.classes), source.text_embeddings, common_feature(source), exams
         )
+
+    def splits(self, wanted: Sequence[Split]) -> tuple[Split, ...]:
+        """Every split can be made: the world's classes stay, and which of them are seen changes."""
+        return tuple(wanted)
+
+    def finite(self, split: Split, scale: Scale) -> Pool:
+        """A fixed number of videos of the seen classes, each class as often as any other.
+
+        Args:
+            split: Sets the number of seen classes.
+            scale: Numbers of videos.
+        """
+        seen = round(split.seen_share * self.config.classes)
+        world = SimulatedWorld(replace(self.config, seen_classes=seen))
+        taught = _exam(world.finite(scale.videos))
+        exam = _exam(
+            world.evaluation("unseen", scale.unseen) if split.is_open else world.evaluation("seen", scale.seen)
+        )
+        labelled = [LabelledVideo(video.id, video.duration_s, video.instances) for video in taught.videos]
+        external = simulated_external(exam, world.classes, self.config.seed)
+        return Pool(KeptVideos(taught.videos, taught.classes), labelled, taught.text, exam, external)
+
+    @property
+    def enhancement(self) -> dict[str, Any]:
+        """What the external classifier is, as JSON values."""
+        return {"source": "simulated", "top1_accuracy": TOP1_ACCURACY}
 
 
 def _exam(videos: SimulatedVideos) -> Exam:

@@ -43,11 +43,12 @@ class Scale:
     """Videos to teach: in an epoch of an endless source, or in all."""
     epochs: int
     """Times that they are shown."""
-    selection: int
-    """Videos to choose the best checkpoint by, where they are drawn; one for each class is the least that is fair."""
-    seen: int
+    selection: int = 0
+    """Videos of an endless source to choose the best checkpoint by, one for each class or more; a finite one holds a
+    share of its own out."""
+    seen: int = 0
     """Videos of taught classes to judge by."""
-    unseen: int
+    unseen: int = 0
     """Videos of other classes to judge by."""
     batch_size: int = 32
     """Videos in a step."""

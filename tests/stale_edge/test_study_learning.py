@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from stale_edge.config import ModelConfig
+from stale_edge.model import STALE
 from stale_edge.simulation import SimulatedWorld, WorldConfig
-from stale_edge.study import ablation
+from stale_edge.study import ablation, closed_set, data_fractions
 from stale_edge.study.ablation import AblationStudy
+from stale_edge.study.data_fractions import DataFractionStudy
 from stale_edge.study.design import COLUMNS, StudyName
 from stale_edge.study.learning import learning_study, study_seeds
+from stale_edge.study.open_set import open_set_study
+from stale_edge.study.pool import CLOSED, OPEN_50, OPEN_75
 from stale_edge.study.runner import run_study
 from stale_edge.study.simulated_data import SimulatedData
 from stale_edge.study.store import Store
 from stale_edge.study.teaching import Scale, first_network
+from stale_edge.study.training_cost import TrainingCostStudy
 from stale_edge_runtime.errors import UsageError
 
 WORLD = WorldConfig(classes=8, seen_classes=6, feature_dim=32, semantic_dim=16)
+FINITE = Scale(videos=20, epochs=1, seen=8, unseen=8, batch_size=8)
 TINY = Scale(videos=6, epochs=1, selection=2, seen=6, unseen=4, batch_size=3)
 ACCURACY = ("map_50", "map_75", "map_95", "average_map")
 
@@ -101,6 +109,132 @@ class TestAblation:
             with pytest.raises(UsageError, match="other options"):
                 run_study(StudyOfNothing(other), tmp_path)
         assert Store(tmp_path).folder.joinpath("measurements.csv").exists()
+
+
+class TestOpenSet:
+    def study(self, seeds=(0,), world=WORLD):
+        return open_set_study(SimulatedData(world), FINITE, seeds)
+
+    def test_has_a_training_for_each_split_fraction_and_seed(self):
+        cells = self.study((0, 3)).cells()
+        trained = [cell for cell in cells if cell.factors["method"] == "stale"]
+        wanted = set(itertools.product(("75/25", "50/50"), (1.0, 0.5), (0, 3)))
+        assert {(cell.factors["split"], cell.factors["fraction"], cell.repeat) for cell in trained} == wanted
+        assert len(trained) == len(wanted)
+        assert len({cell.key for cell in cells}) == len(cells)
+        assert [cell.key for cell in cells][:5] == [
+            "nearest-text-75-25",
+            "untrained-75-25-seed0",
+            "nearest-text-50-50",
+            "untrained-50-50-seed0",
+            "stale-75-25-p100-seed0",
+        ]
+
+    def test_is_measured_with_and_without_enhancement(self, tmp_path):
+        study = self.study()
+        run = run_study(study, tmp_path)
+        assert run.complete
+        check_columns(study, run.measurements)
+        assert run.options["enhancement"] == {"source": "simulated", "top1_accuracy": 0.88}
+        found = {}
+        for one in run.measurements:
+            row = tuple(one.factors[name] for name in ("method", "split", "fraction"))
+            found.setdefault((row, one.metric), {})[one.factors["enhancement"]] = one.value
+        assert all(set(by) == {"with", "without"} for by in found.values())
+        assert any(by["with"] != by["without"] for (_, metric), by in found.items() if metric == "average_map")
+        for (row, metric), by in found.items():
+            if metric == "seconds":  # one training, judged twice
+                assert row[0] == "stale"
+                assert by["with"] == by["without"] > 0
+
+    def test_gives_the_same_again(self):
+        key = "stale-50-50-p50"
+        assert values(measure(self.study(), key)) == values(measure(self.study(), key))
+
+    @pytest.mark.parametrize("split", [OPEN_75, OPEN_50])
+    def test_unseen_classes_are_judged_and_never_taught(self, split):
+        pool = SimulatedData(WORLD).finite(split, FINITE)
+        assert len(pool.source.classes) == split.seen_share * WORLD.classes
+        assert not set(pool.source.classes) & set(pool.exam.classes)
+        assert {*pool.source.classes, *pool.exam.classes} == set(WORLD.class_names)
+        judged = {instance.label for video in pool.exam.videos for instance in video.instances}
+        assert judged <= set(pool.exam.classes)
+        for seed in range(3):
+            material = pool.material(0.5, seed)
+            for source in (material.source, material.held_out):
+                labels = {i.label for index in range(len(source)) for i in source.video(index, 0).instances}
+                assert labels <= set(pool.source.classes)
+            assert len(material.text) == len(material.source.classes)
+
+    def test_the_published_weights_of_the_loss_are_those_of_the_split(self, monkeypatch):
+        seen = []
+        monkeypatch.setattr(
+            data_fractions, "teach", lambda network, material, settings, note: seen.append(settings) or stop()
+        )
+        for cell in self.study().cells():
+            if cell.factors["method"] == "stale":
+                with pytest.raises(StopIteration):
+                    self.study().measure(cell, lambda _: None)
+        assert [settings.loss_weights for settings in seen] == ["75/25", "50/50"] * 2
+
+
+class TestClosedSet:
+    def test_is_measured_for_every_fraction(self, tmp_path):
+        plan = replace(closed_set.PLAN, fractions=(0.5, 1.0))
+        study = DataFractionStudy(plan, SimulatedData(WORLD), FINITE, (2,))
+        run = run_study(study, tmp_path)
+        check_columns(study, run.measurements)
+        taught = {one.factors["fraction"] for one in run.measurements if one.factors["method"] == "stale"}
+        assert taught == {0.5, 1.0}
+        assert {one.repeat for one in run.measurements if one.factors["method"] == "stale"} == {2}
+
+    def test_has_the_fractions_and_repeats_of_the_thesis(self):
+        study = learning_study(StudyName.CLOSED_SET, quick=False, repeats=None, seeds=None, data=None)
+        cells = [cell for cell in study.cells() if cell.factors["method"] == "stale"]
+        assert len(cells) == 30
+        assert {cell.factors["fraction"] for cell in cells} == {0.1, 0.2, 0.4, 0.6, 0.8, 1.0}
+        assert cells[0].key == "stale-p100-seed0"
+
+    @pytest.mark.parametrize("fraction", [0.01, 0.5, 0.8, 1.0])
+    def test_a_fraction_keeps_every_class_and_the_same_held_out_videos(self, fraction):
+        pool = SimulatedData(WORLD).finite(CLOSED, replace(FINITE, videos=40))
+        assert set(pool.source.classes) == set(WORLD.class_names) == set(pool.exam.classes)
+        material, whole = pool.material(fraction, 7), pool.material(1.0, 7)
+        labels = {i.label for index in range(len(material.source)) for i in material.source.video(index, 0).instances}
+        assert labels == set(WORLD.class_names)
+        assert len(whole.source) + len(whole.held_out) == 40
+        assert len(material.source) == max(round(fraction * len(whole.source)), len(labels))
+        held_out, taught = (
+            {part.video(index, 0).id for index in range(len(part))} for part in (material.held_out, material.source)
+        )
+        assert held_out == {whole.held_out.video(index, 0).id for index in range(len(whole.held_out))}
+        assert not held_out & taught
+
+
+def test_the_simulated_classifier_is_as_right_as_it_says():
+    pool = SimulatedData(WORLD).finite(OPEN_50, replace(FINITE, unseen=100))
+    truth = {video.id: {instance.label for instance in video.instances} for video in pool.exam.videos}
+    assert pool.external.accuracy(truth) == 0.88
+    again = SimulatedData(WORLD).finite(OPEN_50, replace(FINITE, unseen=100))
+    assert pool.external == again.external
+
+
+def test_training_cost_counts_what_is_trained(tmp_path):
+    study = TrainingCostStudy(SimulatedData(WORLD), FINITE, (0,))
+    run = run_study(study, tmp_path)
+    check_columns(study, run.measurements)
+    found = {(one.factors["method"], one.metric): one.value for one in run.measurements}
+    for method in ("stale", "ours"):
+        assert found[method, "steps"] == 3
+        assert found[method, "seconds"] > 0
+        assert found[method, "peak_rss_mb"] > 50
+        network = STALE(ModelConfig(feature_dim=WORLD.feature_dim, text=None))
+        assert found[method, "parameters"] == sum(parameter.numel() for parameter in network.parameters())
+        assert 0 < found[method, "trained_parameters"] <= found[method, "parameters"]
+
+
+def stop():
+    raise StopIteration
 
 
 class StudyOfNothing:

@@ -95,7 +95,7 @@ def report_cold_start(load: Callable[[], Callable[[], object]]) -> None:
     forward()
     first = time.perf_counter()
     before_second = peak_rss_mb()
-    was_reset = _reset_peak()
+    was_reset = reset_peak()
     forward()
     second = peak_rss_mb()
     peak = max(before_second, second) if before_second is not None and second is not None else None
@@ -130,7 +130,7 @@ def leave_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _reset_peak() -> bool:
+def reset_peak() -> bool:
     """Let the peak start again at what is held now; Linux alone can."""
     try:
         _RESET_PEAK.write_text("5", encoding="ascii")
