@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from stale_edge.cli.bench_table import number
 from stale_edge_runtime.bench.length_law import MAX_EXTRAPOLATION, Budget, Crossover, LengthLaw, Reach
 
 if TYPE_CHECKING:
@@ -87,15 +88,11 @@ def _key(item: LengthLaw | Budget) -> tuple[str, str, int, int]:
 def _coefficients(law: LengthLaw) -> list[str]:
     cells = []
     for place, factor in enumerate(FACTORS):
-        text = _number(law.coefficients_ms[place] * factor)
+        text = number(law.coefficients_ms[place] * factor)
         if law.low_ms and law.high_ms:
-            text += f" ({_number(law.low_ms[place] * factor)}-{_number(law.high_ms[place] * factor)})"
+            text += f" ({number(law.low_ms[place] * factor)}-{number(law.high_ms[place] * factor)})"
         cells.append(text)
     return cells
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else f"{value:.1g}"
 
 
 def _caption(*, uncertain: bool, budget: bool) -> str:

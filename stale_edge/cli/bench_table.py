@@ -75,11 +75,11 @@ def decode_lines(report: Report) -> list[str]:
     """What decoding adds, a line for each length, beside the fastest forward of one video on one CPU thread."""
     lines = []
     for cost in report.decoding:
-        line = f"decoding at T = {cost.snippets}: {_number(cost.clear_ms)} ms for five clear actions"
+        line = f"decoding at T = {cost.snippets}: {number(cost.clear_ms)} ms for five clear actions"
         rows = [row for row in report.rows if (row.snippets, row.batch, row.threads) == (cost.snippets, 1, 1)]
         if fastest := min((row for row in rows if row.provider == "cpu"), key=lambda row: row.median_ms, default=None):
             line += f" ({cost.clear_ms / fastest.median_ms:.0%} of the forward of {fastest.model})"
-        lines.append(f"{line}, {_number(cost.noisy_ms)} ms for noise")
+        lines.append(f"{line}, {number(cost.noisy_ms)} ms for noise")
     return lines
 
 
@@ -94,16 +94,16 @@ def _cells(row: Row, report: Report, baseline: Row, *, shown: bool) -> tuple[str
         str(row.snippets) if shown else "",
         escape(row.model),
         str(row.runs),
-        _number(row.median_ms),
+        number(row.median_ms),
         f"{(row.high_ms - row.low_ms) / row.median_ms:.0%}",
-        _number(row.min_ms),
-        _number(row.p90_ms),
+        number(row.min_ms),
+        number(row.p90_ms),
         _faster(report, baseline, row),
-        _number(row.first_ms),
-        _number(row.load_ms),
-        _number(row.peak_rss_mb),
-        _number(row.gmacs),
-        _number(row.gmacs_per_s),
+        number(row.first_ms),
+        number(row.load_ms),
+        number(row.peak_rss_mb),
+        number(row.gmacs),
+        number(row.gmacs_per_s),
         f"{row.utilisation:.0%}" if row.utilisation is not None else "",
     )
 
@@ -134,7 +134,7 @@ def _caption(report: Report) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Three digits that mean something, without exponents."""
     if value is None:
         return ""

@@ -3,68 +3,117 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import CHECKPOINT, MODELS, ONNX, Quiet
+from stale_edge.cli.options import CHECKPOINT, FP16, INT8, MODELS, ONNX, Quiet
 from stale_edge_runtime.errors import UsageError
 
-SEED = 0
-PUBLISHED = "published.pth.tar"
-INT8 = ONNX.with_suffix(".int8.onnx")
-FP16 = ONNX.with_suffix(".fp16.onnx")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SHOWN: Final = 3
+"""Videos of seen classes in the picture, and as many of unseen ones."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is simulated, taught and measured."""
+
+    classes: int
+    """Of the world; three of four are taught."""
+    validation: int
+    """Videos to detect in."""
+    videos: int
+    """Simulated videos in an epoch of training."""
+    epochs: int
+    """Of training."""
+    batch: int
+    """Videos in a step."""
+    lengths: str
+    """To benchmark at."""
+
+
+FULL: Final = Scale(classes=200, validation=200, videos=512, epochs=3, batch=32, lengths="100,200,1000")
+QUICK: Final = Scale(classes=20, validation=20, videos=16, epochs=2, batch=8, lengths="100,200")
 
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("demo"),
     seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time for each contender at each length.")] = 3.0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A tenth of it, to see that all works; the figures say little.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run the main job: checkpoint, convert, export, quantise, benchmark against PyTorch; minutes, no downloads.
+    """Run the main job on a simulated world: train, export, quantise, detect, evaluate, and benchmark against PyTorch.
 
-    The checkpoint has the published format and size, filled from a seed: timings are right, detections mean nothing.
-    Models go to models/, the table and the picture of the benchmark to the output folder.
+    Some minutes on two cores, no downloads. Models go to models/, all else to the output folder; index.html there shows
+    what came out.
     """
-    from stale_edge.cli.extras import require_export, require_plot
+    from stale_edge.cli.extras import require_plot, require_train
 
-    require_export("stale-edge demo")
+    require_train("stale-edge demo")
     require_plot("stale-edge demo")
-    from stale_edge.seeded import write_published_checkpoint
+    from stale_edge.cli.demo_page import write_page
 
     report = Reporter(quiet=quiet)
     for folder in (MODELS, output):
         _make_folder(folder)
-    published = output / PUBLISHED
+    shutil.rmtree(output / "training", ignore_errors=True)  # of a demo before this one
     start = time.monotonic()
-    report.note(f"1/6 a checkpoint in the published format and size, filled from seed {SEED}: {published}")
-    write_published_checkpoint(published, SEED)
-    bench = ["bench", ONNX, INT8, FP16, "--threads", 1, "--lengths", "100,200,1000", "--seconds", seconds]
-    outputs = ["--json", output / "bench.json", "--csv", output / "bench.csv", "--plot", output / "bench.png"]
+    commands = _commands(output, QUICK if quick else FULL, seconds)
+    took = [_run(words, f"{number}/{len(commands)}", report) for number, words in enumerate(commands, start=1)]
+    page = output / "index.html"
+    write_page(page, output, [(shlex.join(words), spent) for words, spent in zip(commands, took, strict=True)])
+    report.note(f"done in {time.monotonic() - start:.0f} s; look at {page}")
+
+
+def _commands(output: Path, scale: Scale, seconds: float) -> list[list[str]]:
+    """The commands in the order in which they run."""
+    world, results = output / "world", output / "results.json"
+    features, truth = world / "features", world / "annotations.json"
+    seen, unseen = ([features / f"v_{kind}000_{index:06d}.npy" for index in range(SHOWN)] for kind in "su")
+    teach = ["--epochs", scale.epochs, "--videos", scale.videos, "--batch", scale.batch, "--lr", 1e-3, "--ours", "all"]
+    pictures = ["--json", output / "bench.json", "--csv", output / "bench.csv", "--plot", output / "bench.png"]
+    evaluate = ["evaluate", results, "--ground-truth", truth, "--classes"]
     commands: list[list[object]] = [
-        ["convert", published, "-o", CHECKPOINT],
+        ["simulate", "-o", world, "--classes", scale.classes, "--videos", 0, "--validation", scale.validation],
+        ["train", "--simulated", world, *teach, "-o", output / "training", "--model", CHECKPOINT],
         ["export", CHECKPOINT, "-o", ONNX],
-        ["quantize", ONNX, "--int8", "-o", INT8],
         ["quantize", ONNX, "--fp16", "-o", FP16],
-        [*bench, "--compare", "torch", *outputs],
+        ["quantize", ONNX, "--int8", "--features", features, "--ground-truth", truth, "--max-drop", 0.5, "-o", INT8],
+        ["detect", INT8, features, "--annotations", truth, "-o", results],
+        [*evaluate, world / "splits" / "seen.list", "--json", output / "seen.json"],
+        [*evaluate, world / "splits" / "unseen.list", "--json", output / "unseen.json"],
+        [
+            *("detect", INT8, *seen, *unseen, "--annotations", truth, "--top", 5),
+            *("-o", output / "shown.json", "--picture", output / "timeline.png"),
+        ],
+        [
+            *("bench", ONNX, INT8, FP16, "--threads", 1, "--lengths", scale.lengths, "--seconds", seconds),
+            *("--compare", "torch", "--checkpoint", CHECKPOINT, *pictures),
+        ],
     ]
-    for number, words in enumerate(commands, start=2):
-        _run([str(word) for word in words], f"{number}/{len(commands) + 1}", report)
-    published.unlink()
-    report.note(f"done in {time.monotonic() - start:.0f} s; look at {output / 'bench.png'}")
+    return [[str(word) for word in words] for words in commands]
 
 
-def _run(words: list[str], place: str, report: Reporter) -> None:
-    """Run one command as a user would; its failure ends the demo with its exit code."""
+def _run(words: Sequence[str], place: str, report: Reporter) -> float:
+    """Run one command as a user would, and give its seconds; its failure ends the demo with its exit code."""
     from stale_edge.cli.app import run
 
     report.note(f"{place} stale-edge {shlex.join(words)}")
+    start = time.monotonic()
     code = run([*words, *(["--quiet"] if report.quiet else [])])
     if code:
         raise typer.Exit(code)
+    return time.monotonic() - start
 
 
 def _make_folder(folder: Path) -> None:

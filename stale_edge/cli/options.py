@@ -18,6 +18,8 @@ STDOUT = Path("-")
 MODELS = Path("models")
 CHECKPOINT = MODELS / "stale.safetensors"
 ONNX = MODELS / "stale.onnx"
+INT8 = MODELS / "stale.int8.onnx"
+FP16 = MODELS / "stale.fp16.onnx"
 
 
 def ready_default(target: Path, *defaults: Path) -> Path:
