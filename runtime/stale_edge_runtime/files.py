@@ -14,10 +14,17 @@ from collections import Counter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from stale_edge_runtime.errors import BadDataError, CannotWriteError, StaleEdgeError, reading_error, writing_error
+from stale_edge_runtime.errors import (
+    BadDataError,
+    CannotWriteError,
+    StaleEdgeError,
+    UsageError,
+    reading_error,
+    writing_error,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MAX_JSON_BYTES = 1 << 30
 
@@ -61,6 +68,28 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise writing_error(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_target(target: Path, inputs: Iterable[Path] = ()) -> None:
+    """Find out before long work that a result could not be written; nothing is left or changed.
+
+    Args:
+        target: Where the result is to go.
+        inputs: Files that are read for it; writing over one of them is refused.
+
+    Raises:
+        UsageError: The target is one of the inputs.
+        CannotWriteError: The folder is missing or not writable, or the target is a folder.
+        StorageError: The disk is full or failed.
+    """
+    if target.is_file() and any(path.exists() and path.samefile(target) for path in inputs):
+        raise UsageError(target, "is an input of this command", "choose another name")
+    with contextlib.suppress(_NotNowError), atomic_path(target):
+        raise _NotNowError
+
+
+class _NotNowError(Exception):
+    """Ends a write before it replaces anything."""
 
 
 @contextlib.contextmanager

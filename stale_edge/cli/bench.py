@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from dataclasses import dataclass, replace
 from itertools import product
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.option_names import PROVIDER
 from stale_edge.cli.options import CHECKPOINT, MODELS, STDOUT, JsonToFile, Quiet
 from stale_edge_runtime.contract import MAX_SNIPPETS, MIN_SNIPPETS, Kind, Precision
 from stale_edge_runtime.errors import InputMissingError, UsageError
@@ -33,6 +33,7 @@ LENGTHS = "100,200,1000"
 THESIS_LENGTHS = "100,200:3000:200"
 THESIS_SEEDS = (0, 100, 200, 300, 400)
 PICTURES = {".png", ".svg", ".pdf"}
+MODEL_SUFFIX = ".onnx"
 _KIND_ORDER = [Kind.FULL, Kind.OPEN, Kind.BAKED, Kind.TEXT_TOWER]
 _PRECISION_ORDER = list(Precision)
 
@@ -77,7 +78,8 @@ def bench(
         list[int] | None, typer.Option(min=1, help="Videos in one forward; may be repeated. 1 by default.")
     ] = None,
     providers: Annotated[
-        str | None, typer.Option(help="Where to run, as in cpu,cuda; everything this machine has by default.")
+        str | None,
+        typer.Option(*PROVIDER, help="Where to run, as in cpu,cuda; everything this machine has by default."),
     ] = None,
     runs: Annotated[int | None, typer.Option(min=1, help="Exact number of runs instead of --seconds.")] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="Measuring time of each file at each configuration.")] = 2.0,
@@ -245,11 +247,11 @@ def check_outputs(outputs: Outputs) -> None:
 
     Raises:
         CannotWriteError: A target cannot be written.
-        UsageError: The picture's format is not known.
+        UsageError: The picture's format is not known, or a result is named like a model.
         UnavailableError: A picture is wanted and matplotlib is not installed.
     """
     from stale_edge.cli.extras import require_plot
-    from stale_edge_runtime.files import atomic_path
+    from stale_edge_runtime.files import check_target
 
     if outputs.plot:
         if outputs.plot.suffix.lower() not in PICTURES:
@@ -257,14 +259,11 @@ def check_outputs(outputs: Outputs) -> None:
                 "--plot", f"{outputs.plot.name!r} has no known format", f"use {', '.join(sorted(PICTURES))}"
             )
         require_plot("stale-edge bench --plot")
-    for target in (outputs.json, outputs.csv, outputs.plot):
+    for option, target in (("--json", outputs.json), ("--csv", outputs.csv), ("--plot", outputs.plot)):
         if target and target != STDOUT:
-            with contextlib.suppress(_NotNowError), atomic_path(target):
-                raise _NotNowError
-
-
-class _NotNowError(Exception):
-    """Ends a write before it replaces anything."""
+            if target.suffix.lower() == MODEL_SUFFIX:
+                raise UsageError(option, f"{target.name!r} is named like a model", "give the result another ending")
+            check_target(target)
 
 
 def _check_questions(questions: Questions, plan: Plan) -> None:

@@ -31,8 +31,11 @@ def convert(
     from stale_edge.checkpoint import read_published, save_checkpoint
     from stale_edge.class_names import activitynet_classes
     from stale_edge_runtime.class_list import read_class_list
+    from stale_edge_runtime.files import check_target
 
     report = Reporter(quiet=quiet)
+    if output != CHECKPOINT or output.parent.is_dir():  # a folder of our own is made when there is something to write
+        check_target(output, [checkpoint])
     names = read_class_list(classes) if classes else activitynet_classes()
     conversion = read_published(checkpoint, names)
     save_checkpoint(ready_default(output, CHECKPOINT), conversion.checkpoint)

@@ -9,6 +9,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect import Compat  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.option_names import SNIPPET_SECONDS
 from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge_runtime.errors import BadDataError
 
@@ -43,7 +44,7 @@ def dataset(
     ] = None,
     snippet_s: Annotated[
         float | None,
-        typer.Option("--snippet-seconds", min=1e-6, help="Seconds a snippet, where the annotations lack durations."),
+        typer.Option(SNIPPET_SECONDS, min=1e-6, help="Seconds a snippet, where the annotations lack durations."),
     ] = None,
     video_info: Annotated[
         Path | None,

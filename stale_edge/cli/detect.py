@@ -30,7 +30,7 @@ from stale_edge.cli.video_inputs import (
     find_videos,
 )
 from stale_edge_runtime.contract import MAX_MEMORY_MB
-from stale_edge_runtime.errors import BadDataError, CannotWriteError, UsageError, writing_error
+from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
     from stale_edge.cli.detection_run import DetectionRun, Outcome
@@ -126,9 +126,9 @@ def detect(
         "--top": top,
     }
     _check_options(follow, compat, window, hop, whole_results)
-    kind = _format(output, file_format)
     videos = [] if follow else find_videos(features or [])
     _check_outputs(output, picture, [model, *(video.path for video in videos)])
+    kind = _format(output, file_format)
     detector = open_detector(model, threads, provider, text_embeddings, classes, max_memory)
     truth = None if annotations is None else read_annotations(annotations)
     clock = Clock.of(detector.info, truth, fps, stride)
@@ -164,27 +164,31 @@ def _check_options(
 
 
 def _format(output: Path | None, wanted: Format | None) -> Format:
-    by_name = Format.CSV if output is not None and output.suffix.lower() == ".csv" else Format.JSON
-    return wanted or by_name
+    """What was asked for, or what the ending of the result file says; JSON where there is none.
+
+    Raises:
+        UsageError: The ending is another one.
+    """
+    if wanted or output is None or not output.suffix:
+        return wanted or Format.JSON
+    try:
+        return Format(output.suffix.lower().removeprefix("."))
+    except ValueError:
+        cure = "name it .json or .csv, or give --format"
+        raise UsageError("--output", f"{output.name!r} tells no format", cure) from None
 
 
 def _check_outputs(output: Path | None, picture: Path | None, inputs: list[Path]) -> None:
     """Find out that an output cannot be written before the work, not after it."""
+    from stale_edge_runtime.files import check_target
+
     if picture is not None:
         from stale_edge.cli.timeline_plot import check_picture
 
         check_picture(picture, len(inputs) - 1)
     for target in (output, picture):
-        if target is None or target == STDOUT:
-            continue
-        if target.is_dir():
-            raise CannotWriteError(target, "is a folder", "name a file")
-        if target.exists() and any(path.exists() and path.samefile(target) for path in inputs):
-            raise UsageError(target, "is an input of this command", "choose another name")
-        try:
-            tempfile.TemporaryFile(dir=target.parent).close()
-        except OSError as error:
-            raise writing_error(target, error) from error
+        if target is not None and target != STDOUT:
+            check_target(target, inputs)
 
 
 def _follow(run: DetectionRun, plan: WindowPlan) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import STDOUT, Quiet
+from stale_edge.cli.option_names import GROUND_TRUTH
+from stale_edge.cli.options import STDOUT, JsonToFile, Quiet
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ def evaluate(
     ground_truth: Annotated[
         Path,
         typer.Option(
-            "--ground-truth",
-            "-g",
+            *GROUND_TRUTH,
             metavar="GT.json",
             help="Annotations of ActivityNet or THUMOS14, in any of their forms.",
         ),
@@ -57,9 +57,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="stale", help="As the published evaluator: only videos that have detections count."),
     ] = None,
-    json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
-    ] = None,
+    json: JsonToFile = None,
     worst: Annotated[int, typer.Option(min=0, metavar="N", help="How many worst and best classes to show.")] = 5,
     quiet: Quiet = False,
 ) -> None:
@@ -75,6 +73,8 @@ def evaluate(
 
     report = Reporter(quiet=quiet)
     tious = parse_tious(tiou) if tiou is not None else None
+    if json and json != STDOUT:
+        files.check_target(json, (results, ground_truth))
     annotations, subset = _annotations(report, ground_truth, subset, classes)
     tious = tious or (THUMOS_TIOUS if annotations.is_thumos else ACTIVITYNET_TIOUS)
     found = read_results(results)

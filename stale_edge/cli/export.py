@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.option_names import SNIPPET_SECONDS
 from stale_edge.cli.options import CHECKPOINT, MODELS, ONNX, JsonToStdout, Quiet, ready_default
 from stale_edge_runtime.contract import Kind
 from stale_edge_runtime.errors import InputMissingError, UsageError
@@ -55,7 +56,8 @@ def export(
         bool, typer.Option("--fold/--no-fold", help="Apply the exact rewrites, or keep the plain graph.")
     ] = True,
     snippet_seconds: Annotated[
-        float | None, typer.Option(min=1e-3, help="Seconds of video behind one snippet, to record in the file.")
+        float | None,
+        typer.Option(SNIPPET_SECONDS, min=1e-3, help="Seconds of video behind one snippet, to record in the file."),
     ] = None,
     json: JsonToStdout = False,
     quiet: Quiet = False,
@@ -74,11 +76,13 @@ def export(
     from stale_edge_export.exporter import export_checkpoint
     from stale_edge_export.parity import BATCHES, INPUTS, LENGTHS
     from stale_edge_runtime.class_list import read_class_list
+    from stale_edge_runtime.files import check_target
 
     report = Reporter(quiet=quiet)
     names = read_class_list(classes) if classes else ()
     default = DEFAULT_TARGETS[kind] if fold else DEFAULT_TARGETS[kind].with_suffix(PLAIN_SUFFIX)
     target = ready_default(output or default, default)
+    check_target(target, [model or CHECKPOINT])
     checkpoint = _checkpoint(model, report)
     with report.progress("export", len(LENGTHS) * len(BATCHES) * len(INPUTS) + 2) as step:
         made = export_checkpoint(

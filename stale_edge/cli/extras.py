@@ -29,6 +29,15 @@ def require_train(purpose: str) -> None:
     _require(packages, "train", purpose)
 
 
+def require_simulation(purpose: str) -> None:
+    """Make sure that what draws simulated videos, to train on, is installed.
+
+    Raises:
+        UnavailableError: PyTorch is missing; the message names the extra of those who train.
+    """
+    _require(("torch",), "train", purpose)
+
+
 def require_plot(purpose: str) -> None:
     """Make sure that pictures can be drawn.
 

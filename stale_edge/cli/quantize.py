@@ -94,13 +94,15 @@ def quantize(
     if not model.exists():
         raise InputMissingError(model, "no such file", "make one with `stale-edge export`")
     from stale_edge_export.quantization.quantize import Int8Options, quantize_file
+    from stale_edge_runtime.files import check_target
 
     reporter = Reporter(quiet=quiet)
     options = Int8Options(
         cpu=_target(target), exclude=exclude, gain_seconds=GAIN_SECONDS if measure_gain else None, report=report
     )
-    trial = _trial(model, features, annotations, fps, stride, text_embeddings, classes) if features else None
     result_path = output or model.with_suffix(f".{precision}.onnx")
+    check_target(result_path, [model])
+    trial = _trial(model, features, annotations, fps, stride, text_embeddings, classes) if features else None
     steps = STEPS + bool(trial) + report + measure_gain
     with reporter.progress(f"quantize to {precision}", steps) as step:
         made = quantize_file(

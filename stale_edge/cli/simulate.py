@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations while the program runs)
+from stale_edge.cli.option_names import SNIPPET_SECONDS
+from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge_runtime.errors import UsageError
 
 
@@ -22,7 +23,10 @@ def simulate(
         "75/25"
     ),
     seed: Annotated[int, typer.Option(min=0, help="Another seed is another world.")] = 0,
-    snippet_s: Annotated[float, typer.Option(help="Seconds of a snippet: 16 frames at 30 a second.")] = 16 / 30,
+    snippet_s: Annotated[
+        float,
+        typer.Option(SNIPPET_SECONDS, "--snippet-s", help="Seconds of a snippet: 16 frames at 30 a second."),
+    ] = 16 / 30,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds other things.")] = False,
     json: JsonToStdout = False,
     quiet: Quiet = False,
@@ -33,9 +37,9 @@ def simulate(
     draw endlessly many videos of the same world from it.
     """
     seen = seen_classes(split, classes)
-    from stale_edge.cli.extras import require_export
+    from stale_edge.cli.extras import require_simulation
 
-    require_export("stale-edge simulate")
+    require_simulation("stale-edge simulate")
     from stale_edge.simulation import SimulatedWorld, WorldConfig
     from stale_edge.simulation.folder import write_world
 

@@ -16,6 +16,7 @@ from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect import Compat  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.interrupt import INTERRUPTED, prompt_interrupt
 from stale_edge.cli.lesson_inputs import LessonOptions, make_lesson
+from stale_edge.cli.option_names import GROUND_TRUTH, SNIPPET_SECONDS
 from stale_edge.cli.options import CHECKPOINT, JsonToStdout, Quiet, ready_default
 from stale_edge_runtime.errors import CannotWriteError, InputMissingError, UnavailableError, UsageError, writing_error
 
@@ -58,7 +59,8 @@ class LossWeighting(StrEnum):
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN_DIR", help="Folder of the run.")],
     annotations: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Annotations of ActivityNet or THUMOS14, in any form.")
+        Path | None,
+        typer.Option(*GROUND_TRUTH, metavar="FILE", help="Annotations of ActivityNet or THUMOS14, in any form."),
     ] = None,
     features: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Features of the videos: a folder, or one HDF5 file.")
@@ -79,7 +81,7 @@ def train(
     ] = 1.0,
     snippet_s: Annotated[
         float | None,
-        typer.Option("--snippet-seconds", min=1e-6, help="Seconds a snippet, where the annotations lack durations."),
+        typer.Option(SNIPPET_SECONDS, min=1e-6, help="Seconds a snippet, where the annotations lack durations."),
     ] = None,
     held_out: Annotated[
         float, typer.Option(metavar="P", help="Share of the videos held out to choose the best checkpoint by.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stale_edge.cli.option_names import GROUND_TRUTH, PROVIDER
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ SNIPPETS = "snippets"
 AnnotationsFile = Annotated[
     Path | None,
     typer.Option(
-        "--annotations",
-        "--ground-truth",
+        *GROUND_TRUTH,
         metavar="FILE",
         help="ActivityNet or THUMOS JSON: durations of the videos, and the ground truth.",
     ),
@@ -34,7 +34,7 @@ AnnotationsFile = Annotated[
 Fps = Annotated[float | None, typer.Option("--fps", help="Frames per second of the videos; with --stride.")]
 Stride = Annotated[int | None, typer.Option("--stride", help="Frames from one snippet to the next; with --fps.")]
 Threads = Annotated[int, typer.Option("--threads", help="Processor threads.")]
-Provider = Annotated[str, typer.Option("--provider", help="Device: cpu or cuda. Never another one silently.")]
+Provider = Annotated[str, typer.Option(*PROVIDER, help="Device: cpu or cuda. Never another one silently.")]
 Window = Annotated[
     int | None, typer.Option("--window", metavar="SNIPPETS", help="Run long videos in windows of this length.")
 ]

@@ -191,6 +191,7 @@ class TestCommand:
             (["{tiny}", "--open", "--classes", "x.txt"], 2, "does not go with a open file"),
             (["{tiny}", "--classes", "none.txt"], 66, "none.txt: no such file"),
             (["{tiny}", "-o", "no/folder/a.onnx"], 73, "folder no/folder does not exist"),
+            (["{tiny}", "-o", "{tiny}"], 2, "is an input of this command"),
             (["{tiny}", "--wrong"], 2, "No such option"),
         ],
     )

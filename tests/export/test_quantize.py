@@ -155,6 +155,7 @@ class TestCommand:
             (["{int8}", "--int8"], 65, "is int8 already"),
             (["none.onnx", "--int8"], 66, "none.onnx: no such file"),
             (["{fp32}", "--int8", "-o", "no/a.onnx"], 73, "folder no does not exist"),
+            (["{fp32}", "--int8", "-o", "{fp32}"], 2, "is an input of this command"),
             (["{fp32}", "--int8", "--features", "none.npy"], 66, "none.npy: no such file"),
         ],
     )

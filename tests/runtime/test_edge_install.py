@@ -80,7 +80,7 @@ def test_inspect_and_compare(features):
         (("quantize", MODEL, "--int8"), "export"),
         (("convert", "missing.pth.tar"), "export"),
         (("train", "--annotations", "a.json", "--features", ".", "--initial", "a.safetensors", "-o", "run"), "train"),
-        (("simulate", "-o", "world"), "export"),
+        (("simulate", "-o", "world"), "train"),
         (("demo",), "export"),
         (("bench", MODEL, "--lengths", "50", "--compare", "torch"), "export"),
         (("bench", MODEL, "--plot", "b.png"), "plot"),

@@ -161,6 +161,7 @@ def test_plot(command: Command, tmp_path: Path, suffix: str) -> None:
     [
         (("missing.onnx",), 66, "missing.onnx: no such file"),
         ((BAKED, "--providers", "cuda"), 69, "provider 'cuda'"),
+        ((BAKED, "--provider", "tpu"), 2, "provider 'tpu': is not known; use one of cpu, cuda"),
         ((BAKED, "--providers", "cpu,tpu"), 2, "provider 'tpu': is not known; use one of cpu, cuda"),
         ((BAKED, "--threads", 4096), 69, "4096 threads"),
         ((BAKED, "--threads", 0), 2, "threads"),
@@ -174,6 +175,8 @@ def test_plot(command: Command, tmp_path: Path, suffix: str) -> None:
         ((BAKED, "--lengths", "513"), 2, "tiny_baked.onnx takes 1 to 512"),
         ((BAKED, "--json", "no/such/folder/b.json"), 73, "does not exist; make the folder first"),
         ((BAKED, "--csv", "."), 73, "is a folder"),
+        ((BAKED, "--json", "b.onnx"), 2, "--json: 'b.onnx' is named like a model; give the result another ending"),
+        ((BAKED, "--csv", "B.ONNX"), 2, "--csv: 'B.ONNX' is named like a model"),
         ((BAKED, "--plot", "b.gif"), 2, "has no known format; use .pdf, .png, .svg"),
         ((BAKED, "--compare", "torch,tensorflow"), 2, "'tensorflow' is not known; use --compare torch,openvino,"),
         ((BAKED, "--budget", "20"), 2, "--budget: '20' is no time; write as in 20ms or 0.5s"),

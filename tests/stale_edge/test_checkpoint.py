@@ -263,6 +263,25 @@ class TestConvertCommand:
         assert "bad.pth.tar: lacks bg_embeddings" in err
         assert [path.name for path in tmp_path.iterdir()] == ["bad.pth.tar"]
 
+    @pytest.mark.parametrize(
+        ("target", "code", "message"),
+        [
+            ("no/a.safetensors", 73, "does not exist; make the folder first"),
+            (".", 73, "is a folder"),
+            ("bad.pth.tar", 2, "is an input of this command"),
+        ],
+    )
+    def test_the_target_is_looked_at_before_the_work(
+        self, target: str, code: int, message: str, tmp_path: Path, command: Command
+    ) -> None:
+        source = write(tmp_path / "bad.pth.tar", {"state_dict": {"module.x": torch.zeros(1)}})
+        before = source.read_bytes()
+        found, _, err = command("convert", source, "-o", tmp_path / target)
+        assert found == code
+        assert message in err
+        assert [path.name for path in tmp_path.iterdir()] == ["bad.pth.tar"]
+        assert source.read_bytes() == before
+
     def test_missing_input(self, tmp_path: Path, command: Command) -> None:
         code, _, err = command("convert", tmp_path / "none.pth.tar")
         assert code == 66

@@ -104,6 +104,21 @@ def test_csv_by_name_and_on_stdout(one, tmp_path, capsys):
     assert capsys.readouterr().out == target.read_text()
 
 
+@pytest.mark.parametrize("name", ["r", "r.txt", "R.JSON"])
+def test_any_name_will_do_where_the_format_is_known(name, one, tmp_path):
+    target = tmp_path / name
+    assert run(["detect", BAKED, str(one), "-o", str(target), *(["--format", "json"] if name == "r.txt" else [])]) == 0
+    assert list(read(target)["results"]) == ["one"]
+
+
+@pytest.mark.parametrize("option", ["--annotations", "--ground-truth", "-g"])
+@pytest.mark.parametrize("provider", ["--provider", "--providers"])
+def test_one_thing_has_the_names_it_has_elsewhere(option, provider, one, tmp_path, capsys):
+    truth = annotations(tmp_path / "gt.json", {"one": 90.0})
+    assert run(["detect", BAKED, str(one), option, truth, provider, "cpu"]) == 0
+    assert "times are in seconds, from" in capsys.readouterr().err
+
+
 def test_json_on_stdout_is_nothing_but_json(one, capsys):
     assert run(["detect", BAKED, str(one), "-o", "-"]) == 0
     said = capsys.readouterr()
@@ -311,6 +326,8 @@ def test_two_files_of_one_video_are_refused_by_name(folder, capsys):
         (["one.npy", "--external", "absent.json"], 66, "absent.json"),
         (["one.npy", "--picture", "r.gif"], 2, ".png or .svg"),
         (["one.npy", "-o", "one.npy"], 2, "is an input of this command"),
+        (["one.npy", "-o", "r.txt"], 2, "--output: 'r.txt' tells no format; name it .json or .csv, or give --format"),
+        (["one.npy", "--picture", "absent/r.png"], 73, "absent/r.png"),
         (["--follow", "--top", "3"], 2, "--top"),
     ],
 )

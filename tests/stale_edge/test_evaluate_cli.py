@@ -151,6 +151,8 @@ def test_number_of_classes_shown(capsys, truth, results, count):
         (["results.json", "-g", "gt.json", "--compat", "other"], 2, "'other'"),
         (["results.json", "-g", "gt.json", "--classes", "none.list"], 66, "none.list: no such file"),
         (["results.json", "-g", "gt.json", "--json", "nowhere/out.json"], 73, "nowhere"),
+        (["results.json", "--annotations", "gt.json", "--json", "."], 73, "is a folder"),
+        (["results.json", "-g", "gt.json", "--json", "results.json"], 2, "is an input of this command"),
         (["results.json", "-g", "gt.json", "--worst", "-1"], 2, "--worst"),
         (["results.json"], 2, "--ground-truth"),
     ],

@@ -117,6 +117,21 @@ def test_a_file_in_the_way_and_a_missing_option(tmp_path, command):
     assert command("simulate")[0] == 2
 
 
+@pytest.mark.parametrize("option", ["--snippet-seconds", "--snippet-s"])
+def test_the_length_of_a_snippet_is_named_as_elsewhere(option, tmp_path, command):
+    assert command("simulate", "-o", tmp_path / "sim", *SMALL, option, 1.5)[0] == 0
+    assert '"snippet_s": 1.5' in (tmp_path / "sim" / "world.json").read_text()
+
+
+def test_needs_the_extra_of_those_who_train(tmp_path, command, monkeypatch):
+    from stale_edge.cli import extras
+
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "torch" else object())
+    code, _, err = command("simulate", "-o", tmp_path / "sim", *SMALL)
+    assert code == 69
+    assert "stale-edge simulate: needs torch, which is not installed; pip install 'stale-edge[train]'" in err
+
+
 def test_the_result_is_one_line_and_the_rest_goes_to_stderr(tmp_path, command):
     code, out, err = command("simulate", "-o", tmp_path / "sim", *SMALL[:-1])
     assert code == 0
