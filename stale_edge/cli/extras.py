@@ -38,6 +38,15 @@ def require_simulation(purpose: str) -> None:
     _require(("torch",), "train", purpose)
 
 
+def require_checkpoint(purpose: str) -> None:
+    """Make sure that checkpoints can be read.
+
+    Raises:
+        UnavailableError: A package is missing; the message names the extra that brings it.
+    """
+    _require(("torch", "safetensors"), "export", purpose)
+
+
 def require_plot(purpose: str) -> None:
     """Make sure that pictures can be drawn.
 

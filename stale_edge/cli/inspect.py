@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads them)
+from stale_edge.cli.options import CHECKPOINT, JsonToStdout, Quiet
+from stale_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +25,10 @@ _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A file that stale-edge exported.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="An .onnx file that stale-edge exported, or a .safetensors checkpoint."),
+    ],
     *,
     macs: Annotated[bool, typer.Option("--macs", help="Count multiply-accumulates too; this runs the model.")] = False,
     as_json: JsonToStdout = False,
@@ -33,13 +38,17 @@ def inspect(
     from stale_edge_runtime.model_file import read_model
 
     reporter = Reporter(quiet=quiet)
-    file = read_model(model)
-    count = _count(file) if macs else None
+    if model.suffix.lower() == CHECKPOINT.suffix:
+        content, lines, untrained = _checkpoint(model, macs=macs)
+    else:
+        file = read_model(model)
+        count = _count(file) if macs else None
+        content, lines, untrained = describe(file, count), _lines(file, count), file.info.untrained
     if as_json:
-        reporter.result_json(describe(file, count))
+        reporter.result_json(content)
         return
-    reporter.result(_table(file, count))
-    if file.info.untrained:
+    reporter.result(_table(lines))
+    if untrained:
         reporter.warn("the weights are seeded noise: right for timing, useless for detection")
 
 
@@ -88,21 +97,56 @@ def _tensor(tensor: TensorInfo) -> dict[str, Any]:
 def _count(file: ModelFile) -> MacCount:
     from stale_edge_runtime.bench.macs import count_macs
     from stale_edge_runtime.contract import FEATURES, INPUTS
-    from stale_edge_runtime.errors import UsageError
 
     if FEATURES not in INPUTS[file.info.kind]:
         raise UsageError("--macs", f"a {file.info.kind} file takes no snippets", "leave it out")
     return count_macs(file)
 
 
-def _table(file: ModelFile, count: MacCount | None) -> Any:
+def _checkpoint(path: Path, *, macs: bool) -> tuple[dict[str, Any], Iterable[tuple[str, str]], bool]:
+    """What is known about a checkpoint: for JSON, for the table, and whether it is untrained."""
+    from stale_edge.cli.extras import require_checkpoint
+
+    if macs:
+        raise UsageError("--macs", "counts in .onnx files", "leave it out, or export the checkpoint first")
+    require_checkpoint(f"stale-edge inspect of a {CHECKPOINT.suffix} file")
+    from stale_edge.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "file": str(path),
+        "kind": "checkpoint",
+        "untrained": checkpoint.untrained,
+        "classes": list(checkpoint.classes),
+        "parameters": sum(value.numel() for value in checkpoint.network.state_dict().values()),
+        "text": "tower" if checkpoint.text_embeddings is None else "embeddings",
+        "config": asdict(checkpoint.network.config),
+        "origin": dict(checkpoint.origin),
+        "size_bytes": path.stat().st_size,
+    }
+    return content, _checkpoint_lines(content), checkpoint.untrained
+
+
+def _checkpoint_lines(content: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    yield "file", content["file"]
+    yield "kind", "checkpoint, fp32" + (", untrained" if content["untrained"] else "")
+    yield "classes", _shown_classes(tuple(content["classes"]))
+    yield "text from", f"its {content['text']}"
+    yield "parameters", f"{content['parameters']:,}"
+    yield "size", _size(content["size_bytes"])
+    yield "config", _pairs(content["config"])
+    yield "weights from", _pairs(content["origin"])
+
+
+def _table(lines: Iterable[tuple[str, str]]) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _lines(file, count):
+    for name, value in lines:
         if value:
             table.add_row(name, escape(_printable(value)))
     return table

@@ -189,12 +189,13 @@ def train(
         precision=_precision(precision, kind),
         **{name: value for name, value in changes.items() if value is not None},
     )
-    _check_outputs(output, model, resume=resume)
-    fabric = _launch(kind, devices, settings.precision)
-    report = Reporter(quiet=quiet or not fabric.is_global_zero)
-    if model.exists() and fabric.is_global_zero:
-        report.warn(f"{model} will be replaced by the best weights when training ends; keep it with --model FILE")
-    lesson = make_lesson(options, settings, train_text=train_text)
+    with _no_empty_folder_left(output):
+        _check_outputs(output, model, resume=resume)
+        fabric = _launch(kind, devices, settings.precision)
+        report = Reporter(quiet=quiet or not fabric.is_global_zero)
+        if model.exists() and fabric.is_global_zero:
+            report.warn(f"{model} will be replaced by the best weights when training ends; keep it with --model FILE")
+        lesson = make_lesson(options, settings, train_text=train_text)
     settings = replace(settings, train_text=not lesson.text.is_floating_point())
     _describe(lesson, settings, report)
     run = RunOptions(
@@ -349,6 +350,19 @@ def _check_outputs(folder: Path, model: Path, *, resume: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise writing_error(folder, error) from error
+
+
+@contextlib.contextmanager
+def _no_empty_folder_left(folder: Path) -> Iterator[None]:
+    """Take back the folders that were made inside the block, where it fails before anything is in them."""
+    made = [part for part in (folder, *folder.parents) if not part.exists()]
+    try:
+        yield
+    except BaseException:
+        for part in made:  # the innermost first; what holds something stays
+            with contextlib.suppress(OSError):
+                part.rmdir()
+        raise
 
 
 @contextlib.contextmanager

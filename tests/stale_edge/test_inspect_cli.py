@@ -75,6 +75,34 @@ def test_names_in_a_file_cannot_steer_the_terminal(capsys, tmp_path):
     assert "\N{REPLACEMENT CHARACTER}[2J" in out
 
 
+def test_a_checkpoint_is_shown_too(capsys, tiny_file):
+    assert run(["inspect", str(tiny_file)]) == 0
+    out, err = capsys.readouterr()
+    for words in ("checkpoint, fp32", "4: Archery, Long jump", "its tower", "feature_dim: 32", "source: published"):
+        assert words in out
+    assert err == ""
+    assert run(["inspect", str(tiny_file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["schema"], found["kind"], found["untrained"]) == (1, "checkpoint", False)
+    assert found["config"]["anchors"] == 10
+    assert found["size_bytes"] == tiny_file.stat().st_size > 4 * found["parameters"] > 0
+
+
+def test_checkpoints_that_cannot_be_shown(capsys, tiny_file, tmp_path, monkeypatch):
+    from stale_edge.cli import extras
+
+    assert run(["inspect", str(tiny_file), "--macs"]) == 2
+    assert "--macs: counts in .onnx files" in capsys.readouterr().err
+    assert run(["inspect", str(tmp_path / "none.safetensors")]) == 66
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"hello")
+    assert run(["inspect", str(bad)]) == 65
+    assert "is not a safetensors file" in capsys.readouterr().err
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "torch" else object())
+    assert run(["inspect", str(tiny_file)]) == 69
+    assert "pip install 'stale-edge[export]'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "code", "message"),
     [

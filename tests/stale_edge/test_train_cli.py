@@ -183,6 +183,15 @@ class TestRefusals:
         assert said.startswith("error: ")
         assert len(said.splitlines()) == 1
         assert not (tmp_path / "model.safetensors").exists()
+        assert not (tmp_path / "run").exists()
+
+    def test_folders_that_were_there_stay(self, data, tmp_path, command):
+        (tmp_path / "runs" / "old").mkdir(parents=True)
+        for run, left in (("runs/old", True), ("runs/new/first", False)):
+            model = ("--model", tmp_path / "model.safetensors")
+            assert command(*words(data, tmp_path / run, *model, "--features", data / "none"))[0] == 66
+            assert (tmp_path / run).exists() == left
+        assert [path.name for path in (tmp_path / "runs").iterdir()] == ["old"]
 
     def test_nothing_named(self, tmp_path, command):
         code, _, said = command("train", "-o", tmp_path / "run")
