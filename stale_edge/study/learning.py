@@ -37,6 +37,7 @@ def learning_study(
         StaleEdgeError: The folder is not what it must be.
     """
     from stale_edge.study import ablation, closed_set, open_set, training_cost
+    from stale_edge.study.folder_data import FolderData
     from stale_edge.study.simulated_data import SimulatedData
 
     kinds: dict[StudyName, tuple[Callable[..., Study], Scale, Scale, int]] = {
@@ -52,10 +53,8 @@ def learning_study(
     }
     if name not in kinds:
         raise UsageError(f"study {name}", "is not a study of learning", f"those are {', '.join(kinds)}")
-    if data is not None:
-        raise UsageError(data, "cannot be studied yet", "leave it out: the simulated world is the default")
     make, full, trial, usual = kinds[name]
-    source = SimulatedData(QUICK_WORLD if quick else None)
+    source = FolderData(data, limited=quick) if data is not None else SimulatedData(QUICK_WORLD if quick else None)
     return make(source, trial if quick else full, study_seeds(1 if quick else usual, repeats, seeds), quick=quick)
 
 

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from stale_edge.config import ModelConfig
+from stale_edge.feature_store import resize
 from stale_edge.model import STALE
 from stale_edge.simulation import SimulatedWorld, WorldConfig
+from stale_edge.simulation.folder import write_world
 from stale_edge.study import ablation, closed_set, data_fractions
 from stale_edge.study.ablation import AblationStudy
 from stale_edge.study.data_fractions import DataFractionStudy
 from stale_edge.study.design import COLUMNS, StudyName
+from stale_edge.study.folder_data import FolderData
 from stale_edge.study.learning import learning_study, study_seeds
 from stale_edge.study.open_set import open_set_study
 from stale_edge.study.pool import CLOSED, OPEN_50, OPEN_75
 from stale_edge.study.runner import run_study
 from stale_edge.study.simulated_data import SimulatedData
 from stale_edge.study.store import Store
-from stale_edge.study.teaching import Scale, first_network
+from stale_edge.study.teaching import ANCHORS, Scale, first_network
 from stale_edge.study.training_cost import TrainingCostStudy
-from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
 
 WORLD = WorldConfig(classes=8, seen_classes=6, feature_dim=32, semantic_dim=16)
 FINITE = Scale(videos=20, epochs=1, seen=8, unseen=8, batch_size=8)
@@ -233,6 +238,109 @@ def test_training_cost_counts_what_is_trained(tmp_path):
         assert 0 < found[method, "trained_parameters"] <= found[method, "parameters"]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A simulated world on disk."""
+    folder = tmp_path_factory.mktemp("data") / "world"
+    write_world(folder, SimulatedWorld(WORLD), videos=40, validation=24)
+    return folder
+
+
+class TestFolder:
+    @pytest.fixture
+    def copy(self, folder, tmp_path):
+        return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+    def test_gives_what_a_simulated_folder_holds(self, folder):
+        data, world = FolderData(folder), SimulatedWorld(WORLD)
+        assert data.splits((OPEN_75, OPEN_50)) == (OPEN_75,)  # 6 of its 8 classes are seen
+        pool = data.finite(OPEN_75, FINITE)
+        assert pool.source.classes == tuple(world.classes[index] for index in world.seen)
+        assert pool.exam.classes == tuple(world.classes[index] for index in world.unseen)
+        assert len(pool.source) == 40
+        assert {i.label for video in pool.exam.videos for i in video.instances} <= set(pool.exam.classes)
+        assert np.array_equal(pool.text, world.text_embeddings[list(world.seen)])
+        assert np.array_equal(pool.exam.text, world.text_embeddings[list(world.unseen)])
+        first = pool.source.video(0, 0)
+        drawn = next(video for video in world.training(40) if video.id == first.id)
+        assert first.instances == drawn.instances
+        assert np.allclose(first.features, resize(drawn.features, ANCHORS), atol=0.01)  # stored as float16
+        closed = data.finite(CLOSED, FINITE)
+        assert closed.exam.classes == closed.source.classes == pool.source.classes
+
+    def test_a_trial_takes_no_more_than_its_scale_says(self, folder):
+        pool = FolderData(folder, limited=True).finite(OPEN_75, replace(FINITE, videos=12, unseen=3))
+        assert len(pool.source) == len(pool.labelled) == 12
+        assert 0 < len(pool.exam.videos) <= 3
+        assert [pool.source.video(index, 0).id for index in range(12)] == [video.id for video in pool.labelled]
+
+    def test_has_lists_of_its_own_for_a_split(self, copy):
+        for split in ("75-25", "50-50"):
+            (copy / "splits" / split).mkdir()
+        names = WORLD.class_names
+        for split, seen in (("75-25", 6), ("50-50", 4)):
+            (copy / "splits" / split / "seen.list").write_text("\n".join(names[:seen]))
+            (copy / "splits" / split / "unseen.list").write_text("\n".join(names[seen:]))
+        data = FolderData(copy)
+        assert data.splits((OPEN_75, OPEN_50)) == (OPEN_75, OPEN_50)
+        pool = data.finite(OPEN_50, FINITE)
+        assert (pool.source.classes, pool.exam.classes) == (names[:4], names[4:])
+        for video in pool.labelled:
+            assert {instance.label for instance in video.instances} <= set(names[:4])
+
+    def test_its_classifier_is_the_file_that_it_has(self, copy):
+        assert FolderData(copy).enhancement["source"] == "simulated"
+        (copy / "external.json").write_text('{"v_a": {"class": "Archery", "score": 0.5}}')
+        assert FolderData(copy).enhancement["source"] == "external.json"
+        assert FolderData(copy).finite(OPEN_75, FINITE).external.best("a") == ("Archery", 0.5)
+
+    def test_is_studied_from_end_to_end(self, folder, tmp_path):
+        ablated = AblationStudy(FolderData(folder), TINY, (0,))
+        measured = measure(ablated, "nearest-text") + measure(ablated, "all-ours-seed")
+        check_columns(ablated, measured)
+        assert {one.factors["subset"] for one in measured} == {"seen", "unseen"}
+        opened = open_set_study(FolderData(folder, limited=True), FINITE, (0,))
+        run = run_study(opened, tmp_path)
+        assert run.complete
+        check_columns(opened, run.measurements)
+        assert {one.factors["split"] for one in run.measurements} == {"75/25"}
+        assert str(folder) not in (tmp_path / "study.json").read_text()
+
+    def test_its_options_change_with_its_files(self, copy):
+        before = FolderData(copy).description
+        assert FolderData(copy).description == before
+        (copy / "splits" / "unseen.list").write_text(WORLD.class_names[0])
+        assert FolderData(copy).description != before
+
+    @pytest.mark.parametrize("name", ["annotations.json", "features", "text_embeddings.npy", "classes.txt"])
+    def test_what_is_missing_is_named(self, copy, name):
+        (copy / name).rename(copy / "elsewhere")
+        with pytest.raises(InputMissingError, match=f"{name}: does not exist; .*simulate"):
+            learning_study(StudyName.OPEN_SET, quick=True, repeats=None, seeds=None, data=copy)
+
+    def test_lists_that_cannot_be_are_refused(self, copy):
+        unseen = copy / "splits" / "unseen.list"
+        seen = (copy / "splits" / "seen.list").read_text().splitlines()
+        unseen.write_text(seen[0])
+        with pytest.raises(BadDataError, match=r"unseen.list: shares .* with seen.list"):
+            learning_study(StudyName.OPEN_SET, quick=True, repeats=None, seeds=None, data=copy)
+        unseen.unlink()
+        with pytest.raises(InputMissingError, match=r"unseen.list"):
+            learning_study(StudyName.OPEN_SET, quick=True, repeats=None, seeds=None, data=copy)
+        (copy / "splits" / "seen.list").unlink()
+        with pytest.raises(InputMissingError, match=r"splits: has no lists of the classes of 75/25; write .*75-25"):
+            learning_study(StudyName.OPEN_SET, quick=True, repeats=None, seeds=None, data=copy)
+        study = learning_study(StudyName.ABLATION, quick=True, repeats=None, seeds=None, data=copy)
+        with pytest.raises(InputMissingError, match="has no lists"):
+            study.measure(study.cells()[0], lambda _: None)
+
+    def test_needs_a_subset_to_judge_by(self, copy):
+        path = copy / "annotations.json"
+        path.write_text(path.read_text().replace('"validation"', '"training"'))
+        with pytest.raises(BadDataError, match="has no subset beside 'training' to judge by"):
+            FolderData(copy).finite(OPEN_75, FINITE)
+
+
 def stop():
     raise StopIteration
 
@@ -248,8 +356,6 @@ class StudyOfNothing:
 
 
 def test_first_weights_are_those_that_train_gives():
-    from pathlib import Path
-
     from stale_edge.cli.lesson_inputs import LessonOptions, make_lesson
     from stale_edge.training_settings import TrainingSettings
 
