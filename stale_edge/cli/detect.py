@@ -13,7 +13,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.interrupt import prompt_interrupt
-from stale_edge.cli.options import STDOUT, Quiet
+from stale_edge.cli.options import STDOUT, JsonToStdout, Quiet
 from stale_edge.cli.video_inputs import (
     AnnotationsFile,
     ClassNames,
@@ -104,6 +104,7 @@ def detect(
     ] = MAX_MEMORY_MB,
     threads: Threads = 1,
     provider: Provider = "cpu",
+    as_json: JsonToStdout = False,
     quiet: Quiet = False,
 ) -> None:
     """Find actions in videos, given their features.
@@ -129,6 +130,10 @@ def detect(
     videos = [] if follow else find_videos(features or [])
     _check_outputs(output, picture, [model, *(video.path for video in videos)])
     kind = _format(output, file_format)
+    if as_json and output in {None, STDOUT}:
+        if kind is Format.CSV:
+            raise UsageError("--json", "does not go with --format csv on stdout", "leave one of the two out")
+        output = STDOUT
     detector = open_detector(model, threads, provider, text_embeddings, classes, max_memory)
     truth = None if annotations is None else read_annotations(annotations)
     clock = Clock.of(detector.info, truth, fps, stride)
@@ -143,6 +148,8 @@ def detect(
         outcome = run_all(run, videos, reporter)
     record = _record(run, model, truth, external, outcome, reporter)
     _write(output, kind, outcome, record, reporter)
+    if as_json and output != STDOUT:
+        _write(STDOUT, Format.JSON, outcome, record, reporter)
     if picture is not None:
         _draw(picture, run, outcome)
     if code := outcome.report_failures(reporter):

@@ -126,6 +126,19 @@ def test_json_on_stdout_is_nothing_but_json(one, capsys):
     assert "times are in seconds, 2 per snippet" in said.err
 
 
+@pytest.mark.parametrize("name", [None, "-", "r.json", "r.csv"])
+def test_json_is_printed_whatever_else_is_written(name, one, tmp_path, capsys):
+    named = [] if name is None else ["-o", name if name == "-" else str(tmp_path / name)]
+    assert run(["detect", BAKED, str(one), "-o", "-", "--quiet"]) == 0
+    plain = capsys.readouterr().out
+    assert run(["detect", BAKED, str(one), "--json", "--quiet", *named]) == 0
+    assert capsys.readouterr().out == plain
+    if name == "r.json":
+        assert (tmp_path / name).read_text() == plain
+    if name == "r.csv":
+        assert (tmp_path / name).read_text().startswith("video")
+
+
 def test_without_output_a_table_is_shown(one, capsys):
     assert run(["detect", BAKED, str(one)]) == 0
     said = capsys.readouterr()
@@ -328,6 +341,7 @@ def test_two_files_of_one_video_are_refused_by_name(folder, capsys):
         (["one.npy", "-o", "one.npy"], 2, "is an input of this command"),
         (["one.npy", "-o", "r.txt"], 2, "--output: 'r.txt' tells no format; name it .json or .csv, or give --format"),
         (["one.npy", "--picture", "absent/r.png"], 73, "absent/r.png"),
+        (["one.npy", "--json", "--format", "csv"], 2, "--json: does not go with --format csv on stdout"),
         (["--follow", "--top", "3"], 2, "--top"),
     ],
 )
