@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from stale_edge.checkpoint import Checkpoint
+from stale_edge.class_names import activitynet_classes
 from stale_edge.config import ModelConfig
 from stale_edge.model import STALE
 from stale_edge.published import image_tower_shapes, published_name
@@ -57,6 +59,17 @@ def seeded_network(config: ModelConfig, seed: int) -> STALE:
     }
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(requires_grad=False).eval()
+
+
+def untrained_checkpoint(seed: int, config: ModelConfig | None = None) -> Checkpoint:
+    """An untrained network with ActivityNet's classes, marked as untrained.
+
+    Args:
+        seed: Seed of the rule.
+        config: Sizes; the published ones by default.
+    """
+    network = seeded_network(config or ModelConfig(), seed)
+    return Checkpoint(network, activitynet_classes(), {"source": "seeded", "seed": seed})
 
 
 def write_published_checkpoint(path: Path, seed: int, config: ModelConfig | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The thesis's contenders: PyTorch, the whole network with the text tower inside, in fp32 and in dynamic int8.
+"""The thesis's contenders: PyTorch, the whole network with the text tower inside, in fp32, fp16 and dynamic int8.
 
 Every forward encodes the class prompts again and computes the representation mask, as the published code does. A
 checkpoint that stores text embeddings has no tower to do it with; there a tower of the published size stands in. Run as
@@ -9,8 +9,11 @@ Source: spec/protocol.md, section 6, Fig. 4c.
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
+import tempfile
+import time
 import warnings
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from stale_edge.checkpoint import load_checkpoint
@@ -41,7 +45,14 @@ if TYPE_CHECKING:
     from stale_edge.checkpoint import Checkpoint
     from stale_edge.config import ModelConfig
 
-NAMES = {Precision.FP32: "PyTorch fp32", Precision.INT8: "PyTorch dynamic int8"}
+NAMES = {
+    Precision.FP32: "PyTorch fp32",
+    Precision.FP16: "PyTorch fp16",
+    Precision.INT8: "PyTorch dynamic int8",
+}
+ON_CPU = (Precision.FP32, Precision.INT8)
+CUDA = "cuda"
+_PRODUCT_ROWS, _PRODUCT_WIDTH, _PRODUCT_RUNS = 128, 512, 5
 
 
 @dataclass
@@ -49,11 +60,11 @@ class TorchContender:
     """The whole network in PyTorch."""
 
     network: nn.Module
-    """Ready to run: `forward(features, token_ids)`."""
+    """Ready, where it runs: `forward(features, token_ids)`."""
     config: ModelConfig
     """Its sizes."""
     precision: Precision
-    """fp32, or int8 for PyTorch's dynamic quantisation of the linear layers."""
+    """fp32, fp16, or int8 for PyTorch's dynamic quantisation of the linear layers."""
     class_names: tuple[str, ...]
     """The classes."""
     token_ids: NDArray[np.int64]
@@ -87,7 +98,7 @@ class TorchContender:
             features: [batch, snippets, D].
             threads: Threads of PyTorch, for the whole process.
         """
-        return _forward(self.network, features, self.token_ids, threads)
+        return _forward(self.network, features, self.token_ids, threads, self.precision, self.provider)
 
     def macs(self, batch: int, snippets: int) -> int:
         """Multiply-accumulates of one forward, counted by PyTorch on tensors without data."""
@@ -101,6 +112,7 @@ class TorchContender:
         task = ColdStartTask(
             path=str(self.weights.resolve()),
             precision=str(self.precision),
+            provider=self.provider,
             threads=threads,
             batch=batch,
             snippets=snippets,
@@ -118,7 +130,9 @@ class ColdStartTask:
     path: str
     """The checkpoint."""
     precision: str
-    """fp32 or int8."""
+    """fp32, fp16 or int8."""
+    provider: str
+    """Where it runs."""
     threads: int
     """Threads of PyTorch."""
     batch: int
@@ -175,13 +189,21 @@ def full_network(checkpoint: Checkpoint, class_names: Sequence[str]) -> nn.Modul
     return StandInTower(network, text_embeddings(checkpoint, tuple(class_names))).eval()
 
 
-def torch_contenders(checkpoint: Checkpoint, class_names: Sequence[str], weights: Path) -> list[TorchContender]:
+def torch_contenders(
+    checkpoint: Checkpoint,
+    class_names: Sequence[str],
+    weights: Path,
+    precisions: Sequence[Precision] = ON_CPU,
+    provider: str = "cpu",
+) -> list[TorchContender]:
     """The thesis's contenders for one network.
 
     Args:
         checkpoint: Its network in evaluation mode.
         class_names: Prompts to encode at every forward.
         weights: The file it came from, for processes that load it afresh.
+        precisions: Those to enter.
+        provider: Where they run: cpu, or cuda where PyTorch has it.
 
     Raises:
         BadDataError: The checkpoint stores text embeddings, and not of one of the classes.
@@ -190,7 +212,10 @@ def torch_contenders(checkpoint: Checkpoint, class_names: Sequence[str], weights
     assert config.text is not None  # noqa: S101 (`_with_tower`)
     token_ids, names = tokenize(class_names, config.text.context), tuple(class_names)
     return [
-        TorchContender(ready(network, precision), config, precision, names, token_ids, weights) for precision in NAMES
+        TorchContender(
+            ready(network, precision, provider), config, precision, names, token_ids, weights, provider=provider
+        )
+        for precision in precisions
     ]
 
 
@@ -211,21 +236,53 @@ def vocabulary_of(network: STALE, class_names: Sequence[str], text_embeddings: T
     return Vocabulary(token_ids, text_embeddings.numpy())
 
 
-def ready(network: nn.Module, precision: Precision) -> nn.Module:
-    """The network in one precision; int8 is a quantised copy.
+def ready(network: nn.Module, precision: Precision, provider: str = "cpu") -> nn.Module:
+    """The network in one precision, where it is to run; a copy unless it is that already.
 
     Args:
-        network: In evaluation mode.
-        precision: fp32 or int8.
+        network: In evaluation mode, on the CPU, in fp32.
+        precision: fp32, fp16, or on the CPU int8.
+        provider: cpu or cuda.
     """
-    if precision is Precision.FP32:
-        return network
+    if precision is not Precision.INT8:
+        as_it_is = provider == "cpu" and precision is Precision.FP32
+        return network if as_it_is else copy.deepcopy(network).to(provider, _dtype(precision))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is deprecated, and it is what the thesis measured
         from torch.ao.quantization import quantize_dynamic
 
         quantised: nn.Module = quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
     return quantised
+
+
+def saved_mb(network: nn.Module) -> float:
+    """Size of a network's file as PyTorch saves it, in 10^6 bytes.
+
+    Args:
+        network: In any precision.
+    """
+    with tempfile.TemporaryFile() as stream:
+        torch.save(network.state_dict(), stream)
+        return stream.tell() / 1e6
+
+
+def half_slowdown() -> float:
+    """How many times longer a product in half precision takes than one in fp32, on a thread of this CPU.
+
+    Without instructions for it PyTorch multiplies half precision number by number, and a forward takes a minute.
+    """
+    torch.set_num_threads(1)
+    best = {}
+    for dtype in (torch.float32, torch.float16):
+        left = torch.ones(_PRODUCT_ROWS, _PRODUCT_WIDTH, dtype=dtype)
+        right = torch.ones(_PRODUCT_WIDTH, _PRODUCT_WIDTH, dtype=dtype)
+        times = []
+        for _ in range(_PRODUCT_RUNS):
+            begin = time.perf_counter()
+            F.linear(left, right)
+            times.append(time.perf_counter() - begin)
+        best[dtype] = min(times)
+    return best[torch.float16] / best[torch.float32]
 
 
 def count_macs(config: ModelConfig, batch: int, snippets: int, classes: int, tokens: int) -> int:
@@ -245,11 +302,52 @@ def count_macs(config: ModelConfig, batch: int, snippets: int, classes: int, tok
     return int(counter.get_total_flops()) // 2
 
 
+class CudaForward:
+    """A forward on a GPU, timed by the GPU's own events: from inputs in its memory to outputs there.
+
+    Args:
+        network: On the GPU.
+        inputs: There too.
+    """
+
+    def __init__(self, network: nn.Module, inputs: Sequence[Tensor]) -> None:
+        self._network, self._inputs = network, inputs
+
+    def __call__(self) -> Sequence[Any]:
+        """Run once; the outputs are on the host."""
+        with torch.inference_mode():
+            return [output.cpu() for output in self._network(*self._inputs)]
+
+    def time_ms(self) -> float:
+        """Run once, and tell how long the GPU took."""
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize()
+        with torch.inference_mode():
+            begin.record()
+            self._network(*self._inputs)
+            end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end))
+
+
+def _dtype(precision: str) -> torch.dtype:
+    """What inputs and weights are; dynamic quantisation takes fp32."""
+    return torch.float16 if precision == Precision.FP16 else torch.float32
+
+
 def _forward(
-    network: nn.Module, features: NDArray[np.float32], token_ids: NDArray[np.int64], threads: int
+    network: nn.Module,
+    features: NDArray[np.float32],
+    token_ids: NDArray[np.int64],
+    threads: int,
+    precision: str,
+    provider: str,
 ) -> Callable[[], Sequence[Any]]:
     torch.set_num_threads(threads)
-    inputs = torch.from_numpy(features), torch.from_numpy(token_ids)
+    inputs = torch.from_numpy(features).to(provider, _dtype(precision)), torch.from_numpy(token_ids).to(provider)
+    if provider == CUDA:
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, as onnxruntime is told too
+        return CudaForward(network, inputs)
 
     def forward() -> Sequence[Any]:
         with torch.inference_mode():
@@ -268,10 +366,16 @@ def main(words: Sequence[str]) -> None:
     token_ids = np.array(task.token_ids, dtype=np.int64)
 
     def load() -> Callable[[], Sequence[Any]]:
-        network = ready(full_network(load_checkpoint(Path(task.path)), task.class_names), Precision(task.precision))
-        return _forward(network, features, token_ids, task.threads)
+        network = full_network(load_checkpoint(Path(task.path)), task.class_names)
+        placed = ready(network, Precision(task.precision), task.provider)
+        return _forward(placed, features, token_ids, task.threads, task.precision, task.provider)
 
-    report_cold_start(load)
+    report_cold_start(load, _allocated_mb if task.provider == CUDA else None)
+
+
+def _allocated_mb() -> float:
+    """Most memory that tensors have held on the GPU, in 10^6 bytes."""
+    return torch.cuda.max_memory_allocated() / 1e6
 
 
 def _import_everything() -> None:

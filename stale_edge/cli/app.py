@@ -25,6 +25,7 @@ from stale_edge.cli.interrupt import INTERRUPTED
 from stale_edge.cli.quantize import quantize
 from stale_edge.cli.report import report
 from stale_edge.cli.simulate import simulate
+from stale_edge.cli.study import study
 from stale_edge.cli.train import train
 from stale_edge_runtime.errors import EXIT_INTERRUPTED, EXIT_USAGE, StaleEdgeError
 
@@ -79,6 +80,7 @@ for command in (
     dataset,
     simulate,
     train,
+    study,
     report,
 ):
     app.command(no_args_is_help=False)(command)

@@ -207,14 +207,12 @@ def _checkpoint(entry: Entry, purpose: str, folder: Path, report: Reporter) -> t
 
 def _seeded(files: Sequence[ModelFile], purpose: str) -> Checkpoint:
     """The untrained network that the files were exported from."""
-    from stale_edge.checkpoint import Checkpoint
-    from stale_edge.class_names import activitynet_classes
     from stale_edge.config import ModelConfig
-    from stale_edge.seeded import seeded_network
+    from stale_edge.seeded import untrained_checkpoint
 
     seeds = {file.info.weights.get("seed") for file in files}
     seed = next(iter(seeds))
     if len(seeds) != 1 or not isinstance(seed, int):
         raise UsageError(purpose, "the files have different weights", "name them with --checkpoint")
     config = ModelConfig(feature_dim=files[0].info.feature_dim, anchors=files[0].info.anchors)
-    return Checkpoint(seeded_network(config, seed), activitynet_classes(), {"source": "seeded", "seed": seed})
+    return untrained_checkpoint(seed, config)

@@ -54,12 +54,13 @@ class Reporter:
         sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     @contextlib.contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Callable[[str], None]]:
+    def progress(self, label: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
         """Follow long work: a bar on a terminal, a plain line now and then elsewhere.
 
         Args:
             label: What is being done.
             total: Number of steps.
+            done: Of them, those that an earlier run has done.
 
         Yields:
             A function to call after each step, with a word on what was done.
@@ -67,11 +68,11 @@ class Reporter:
         if self.quiet:
             yield lambda _text: None
         elif self._err.is_terminal:
-            yield from self._bar(label, total)
+            yield from self._bar(label, total, done)
         else:
-            yield from self._lines(label, total)
+            yield from self._lines(label, total, done)
 
-    def _bar(self, label: str, total: int) -> Iterator[Callable[[str], None]]:
+    def _bar(self, label: str, total: int, done: int) -> Iterator[Callable[[str], None]]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
@@ -82,11 +83,11 @@ class Reporter:
             TextColumn("{task.fields[last]}"),
         )
         with Progress(*columns, console=self._err, transient=True) as progress:
-            task = progress.add_task(label, total=total, last="")
+            task = progress.add_task(label, total=total, completed=done, last="")
             yield lambda text: progress.update(task, advance=1, last=escape(text))
 
-    def _lines(self, label: str, total: int) -> Iterator[Callable[[str], None]]:
-        done, last = 0, time.monotonic()
+    def _lines(self, label: str, total: int, done: int) -> Iterator[Callable[[str], None]]:
+        last = time.monotonic()
 
         def step(text: str) -> None:
             nonlocal done, last

@@ -126,10 +126,8 @@ def _kind(*, open_vocabulary: bool, full: bool, text_tower: bool) -> Kind:
 
 
 def _checkpoint(model: Path | None, report: Reporter) -> Checkpoint:
-    from stale_edge.checkpoint import Checkpoint, load_checkpoint
-    from stale_edge.class_names import activitynet_classes
-    from stale_edge.config import ModelConfig
-    from stale_edge.seeded import seeded_network
+    from stale_edge.checkpoint import load_checkpoint
+    from stale_edge.seeded import untrained_checkpoint
 
     path = model or CHECKPOINT
     if path.exists():
@@ -141,5 +139,4 @@ def _checkpoint(model: Path | None, report: Reporter) -> Checkpoint:
         f"there is no {CHECKPOINT}: exporting an UNTRAINED network of the published size with seeded weights. "
         "Its file is right for timing and useless for detection."
     )
-    network = seeded_network(ModelConfig(), UNTRAINED_SEED)
-    return Checkpoint(network, activitynet_classes(), {"source": "seeded", "seed": UNTRAINED_SEED})
+    return untrained_checkpoint(UNTRAINED_SEED)

@@ -6,6 +6,8 @@ from importlib.util import find_spec
 
 from stale_edge_runtime.errors import missing_extra
 
+_REPORT = ("matplotlib", "plotly")
+
 
 def require_export(purpose: str) -> None:
     """Make sure that what export, convert and quantize import is installed.
@@ -47,6 +49,21 @@ def require_checkpoint(purpose: str) -> None:
     _require(("torch", "safetensors"), "export", purpose)
 
 
+def require_study(purpose: str) -> None:
+    """Make sure that what any study imports is installed: to teach, to export and to measure.
+
+    Raises:
+        UnavailableError: A package is missing; the message names the extra that brings it.
+    """
+    require_train(purpose)
+    _require(("onnx", "onnxscript"), "train", purpose)
+
+
+def has_report() -> bool:
+    """Whether the pictures and pages of studies can be made."""
+    return all(find_spec(package) is not None for package in _REPORT)
+
+
 def require_plot(purpose: str) -> None:
     """Make sure that pictures can be drawn.
 
@@ -62,7 +79,7 @@ def require_report(purpose: str) -> None:
     Raises:
         UnavailableError: A package is missing; the message names the extra that brings it.
     """
-    _require(("matplotlib", "plotly"), "report", purpose)
+    _require(_REPORT, "report", purpose)
 
 
 def require_peers(purpose: str) -> None:

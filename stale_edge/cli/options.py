@@ -16,6 +16,7 @@ JsonToFile = Annotated[
 STDOUT = Path("-")
 
 MODELS = Path("models")
+RUNS = Path("runs")
 CHECKPOINT = MODELS / "stale.safetensors"
 ONNX = MODELS / "stale.onnx"
 INT8 = MODELS / "stale.int8.onnx"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -120,3 +120,12 @@ class Study(Protocol):
         Raises:
             StaleEdgeError: It cannot be measured.
         """
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """A study that has more to say than numbers."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader of the results must know, as far as it is known by now."""

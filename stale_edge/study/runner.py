@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stale_edge.study.design import Noted
 from stale_edge.study.store import Store, StudyRun
 from stale_edge_runtime.bench.machine import describe_machine, read_load
 
@@ -42,8 +43,11 @@ def run_study(
     on_cell: Callable[[Progress], None] = lambda _: None,
     note: Callable[[str], None] = lambda _: None,
     providers: Sequence[str] = ("cpu",),
+    max_s: float | None = None,
 ) -> StudyRun:
     """Measure all cells of a study that its folder does not have yet.
+
+    The tables are written also when it is cut short: by an error, by Ctrl-C, or because its time is over.
 
     Args:
         study: What to measure.
@@ -51,9 +55,10 @@ def run_study(
         on_cell: Called after each cell.
         note: Called with lines on what is going on.
         providers: Where it runs, for the description of the machine.
+        max_s: Begin no cell after so many seconds.
 
     Returns:
-        The whole run.
+        The run, of all cells that are finished.
 
     Raises:
         StaleEdgeError: The folder holds another study or cannot be written, or a cell cannot be measured.
@@ -64,22 +69,35 @@ def run_study(
     begun = StudyRun(study.name, machine, dict(study.options), commit(), _now(), len(cells))
     with store.locked():
         run = store.open(begun)
-        missing = [cell for cell in cells if not store.has(cell)]
-        if len(missing) < len(cells):
-            note(f"{len(cells) - len(missing)} of {len(cells)} cells are there already")
-        spent = 0.0
-        for number, cell in enumerate(missing, 1):
-            start = time.monotonic()
-            store.put(cell, study.measure(cell, note), study.name)
-            took = time.monotonic() - start
-            spent += took
-            left = (len(missing) - number) * spent / number
-            on_cell(Progress(len(cells) - len(missing) + number, len(cells), cell.key, took, left))
-        if missing:
-            run = replace(run, machine={**machine, **_load_of(describe_machine(before, read_load(), providers))})
-        measured = [measurement for cell in cells for measurement in store.get(cell, study.name)]
-        run = replace(run, finished=len(cells), measurements=tuple(measured))
-        store.finish(run)
+        # What is there is read now: a damaged cell must not show after hours of measuring the others.
+        measured = {cell.key: store.get(cell, study.name) for cell in cells if store.has(cell)}
+        missing = [cell for cell in cells if cell.key not in measured]
+        if measured:
+            note(f"{len(measured)} of {len(cells)} cells are there already")
+        begin = time.monotonic()
+        try:
+            for number, cell in enumerate(missing, 1):
+                start = time.monotonic()
+                if max_s is not None and start - begin >= max_s:
+                    break
+                found = tuple(study.measure(cell, note))
+                store.put(cell, found, study.name)
+                measured[cell.key] = found
+                end = time.monotonic()
+                left = (len(missing) - number) * (end - begin) / number
+                on_cell(Progress(len(measured), len(cells), cell.key, end - start, left))
+        finally:
+            if missing:
+                load = _load_of(describe_machine(before, read_load(), providers))
+                run = replace(run, machine={**machine, **load})
+            notes = (*run.notes, *(study.notes if isinstance(study, Noted) else ()))
+            run = replace(
+                run,
+                finished=len(measured),
+                measurements=tuple(measurement for cell in cells for measurement in measured.get(cell.key, ())),
+                notes=tuple(dict.fromkeys(notes)),
+            )
+            store.finish(run)
     return run
 
 

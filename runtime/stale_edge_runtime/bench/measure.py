@@ -10,7 +10,7 @@ import gc
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -71,6 +71,14 @@ class Contender(Protocol):
         """Module and arguments of the process that measures its cold start."""
 
 
+@runtime_checkable
+class OwnClock(Protocol):
+    """A forward that knows better than this process how long it took: one on another device."""
+
+    def time_ms(self) -> float:
+        """Run once, and tell how long that took."""
+
+
 @dataclass(frozen=True)
 class Effort:
     """How long to measure."""
@@ -79,6 +87,8 @@ class Effort:
     """Time for each contender at each configuration, shared by all that take turns."""
     runs: int | None = None
     """Exact number of runs of each contender instead."""
+    rounds: int | None = None
+    """Exact number of turns of each contender instead; a fast one still runs several times in each."""
     warm_up: bool = True
     """Run until it stops improving before anything counts."""
     min_rounds: int = 6
@@ -108,18 +118,24 @@ WARM_GAIN = 0.98
 MAX_WARM_RUNS = 50
 
 
-def time_together(forwards: Sequence[Callable[[], object]], effort: Effort) -> list[Timing]:
+def time_together(
+    forwards: Sequence[Callable[[], object]], effort: Effort, *, best_s: Sequence[float] | None = None
+) -> list[Timing]:
     """Warm up each contender, then let them take turns.
 
     Args:
         forwards: One function per contender that runs it once.
         effort: How long to measure.
+        best_s: Best time of a run of each, in seconds, where they are warm already from other inputs of this size.
 
     Returns:
         Timings in the order of `forwards`, all with the same number of rounds.
     """
     with _no_garbage_collection():
-        warm = [warm_up(forward, effort.seconds) if effort.warm_up else (0, 0.0) for forward in forwards]
+        if best_s is not None:
+            warm = [(0, best) for best in best_s]
+        else:
+            warm = [warm_up(forward, effort.seconds) if effort.warm_up else (0, 0.0) for forward in forwards]
         turns = _turn_runs([best_s for _, best_s in warm], effort)
         rounds: list[list[list[float]]] = [[] for _ in forwards]
         deadline = time.perf_counter() + effort.seconds * len(forwards)
@@ -153,8 +169,9 @@ def warm_up(forward: Callable[[], object], seconds: float) -> tuple[int, float]:
 
 
 def _enough(rounds: int, time_is_up: bool, effort: Effort) -> bool:
-    if effort.runs is not None:
-        return rounds >= effort.runs
+    exact = effort.rounds if effort.runs is None else effort.runs
+    if exact is not None:
+        return rounds >= exact
     if rounds % 2:  # a turn order is always followed by its mirror image
         return False
     return rounds >= effort.max_rounds or (time_is_up and rounds >= effort.min_rounds)
@@ -169,6 +186,8 @@ def _turn_runs(best_s: Sequence[float], effort: Effort) -> list[int]:
 
 
 def _time_ms(forward: Callable[[], object]) -> float:
+    if isinstance(forward, OwnClock):
+        return forward.time_ms()
     begin = time.perf_counter_ns()
     forward()
     return (time.perf_counter_ns() - begin) / 1e6

@@ -82,22 +82,26 @@ def run_child(words: Sequence[str], *, subject: str, timeout_s: float = TIMEOUT_
     return _read_answer(subject, answer)
 
 
-def report_cold_start(load: Callable[[], Callable[[], object]]) -> None:
+def report_cold_start(
+    load: Callable[[], Callable[[], object]], peak_mb: Callable[[], float | None] | None = None
+) -> None:
     """Measure a cold start in this process and write it to standard output, for `run_child`.
 
     Args:
         load: Makes the model ready and returns what runs it once. Its imports must be done already.
+        peak_mb: Tells the largest memory held so far on another device, for a model that runs there.
     """
-    base = peak_rss_mb()
+    read_peak = peak_mb or peak_rss_mb
+    base = read_peak()
     begin = time.perf_counter()
     forward = load()
     loaded = time.perf_counter()
     forward()
     first = time.perf_counter()
-    before_second = peak_rss_mb()
-    was_reset = reset_peak()
+    before_second = read_peak()
+    was_reset = peak_mb is None and reset_peak()
     forward()
-    second = peak_rss_mb()
+    second = read_peak()
     peak = max(before_second, second) if before_second is not None and second is not None else None
     cold = ColdStart(1e3 * (loaded - begin), 1e3 * (first - loaded), base, peak, second if was_reset else None)
     sys.stdout.write(json.dumps(asdict(cold)))
