@@ -10,6 +10,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.interrupt import prompt_interrupt
+from stale_edge.cli.option_names import PROVIDER
 from stale_edge.cli.options import RUNS, JsonToStdout, Quiet
 from stale_edge.study.design import StudyName
 from stale_edge_runtime.errors import UsageError, writing_error
@@ -101,7 +102,8 @@ def study(
         typer.Option(metavar="DIR", help="Videos to learn from, as `simulate` writes them; a simulated world if none."),
     ] = None,
     providers: Annotated[
-        str | None, typer.Option(help="Where to time, as in cpu,cuda; everything this machine has by default.")
+        str | None,
+        typer.Option(*PROVIDER, help="Where to time, as in cpu,cuda; everything this machine has by default."),
     ] = None,
     peak_tmacs: Annotated[
         float | None,
