@@ -49,9 +49,8 @@ def soft_nms(
     start, end = _apart(np.asarray(segments, dtype=np.float64).reshape(-1, 2), labels)
     remaining = np.array(scores, dtype=np.float64)
     count = len(remaining)
-    fading: dict[int, NDArray[np.float64]] = {}
-    if count * count <= _BLOCK_FACTORS:
-        fading.update(zip(range(count), _factors_of_all(start, end, sigma), strict=True))
+    few = count * count <= _BLOCK_FACTORS
+    fading: list[NDArray[np.float64] | None] = [*_factors_of_all(start, end, sigma)] if few else [None] * count
     kept: list[int] = []
     kept_scores: list[float] = []
     floor = max(min_score, 0.0)
@@ -63,10 +62,14 @@ def soft_nms(
             break
         kept.append(best)
         kept_scores.append(score)
-        if best not in fading:
-            block = _likely_next(remaining)  # the taken one, the first of the highest, is in it
-            fading.update(zip(block.tolist(), _fading(start, end, block, sigma), strict=True))
-        multiply(remaining, fading[best], remaining)
+        factors = fading[best]
+        if factors is None:
+            block = _likely_next(remaining)  # the taken one, the first of the highest, comes first
+            rows = _fading(start, end, block, sigma)
+            factors = rows[0]
+            for index, row in zip(block.tolist(), rows, strict=True):
+                fading[index] = row
+        multiply(remaining, factors, remaining)
     return np.array(kept, dtype=np.intp), np.array(kept_scores, dtype=np.float64)
 
 

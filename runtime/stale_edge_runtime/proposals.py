@@ -260,9 +260,11 @@ def _summed(masks: Float32Array) -> NDArray[np.int64]:
     """
     anchors, snippets = masks.shape
     fixed = np.multiply(masks, np.float32(_FIXED_POINT), dtype=np.float32).astype(np.int32)
-    along = np.zeros(fixed.size + 1, dtype=np.int64)
+    along = np.empty(fixed.size + 1, dtype=np.int64)
+    along[0] = 0
     np.cumsum(fixed, out=along[1:])
-    table = np.zeros((snippets + 1) * anchors + 1, dtype=np.int64)
+    table = np.empty((snippets + 1) * anchors + 1, dtype=np.int64)
+    table[0] = 0
     before = table[1:].reshape(snippets + 1, anchors)
     before[:snippets] = along[:-1].reshape(anchors, snippets).T
     before[snippets] = along[snippets::snippets]
