@@ -96,11 +96,19 @@ class FolderData:
 
     @property
     def enhancement(self) -> dict[str, Any]:
-        """What the external classifier is."""
+        """What the external classifier is, and for how many videos it names a right class first.
+
+        Raises:
+            BadDataError: Its file is damaged, or knows none of the videos.
+        """
         path = self._folder / EXTERNAL
-        if path.exists():
-            return {"source": EXTERNAL, "sha256": file_sha256(path)}
-        return {"source": "simulated", "top1_accuracy": TOP1_ACCURACY}
+        if not path.exists():
+            return {"source": "simulated", "top1_accuracy": TOP1_ACCURACY}
+        judged = self._annotations.subset(self._annotations.default_subset).videos
+        accuracy = read_external(path).accuracy({video.id: {i.label for i in video.instances} for video in judged})
+        if accuracy is None:
+            raise BadDataError(path, f"knows none of the {len(judged):,} videos to judge by", "is it of other videos?")
+        return {"source": EXTERNAL, "sha256": file_sha256(path), "top1_accuracy": accuracy}
 
     def splits(self, wanted: Sequence[Split]) -> tuple[Split, ...]:
         """Those that it has lists for; the closed set needs none.
@@ -155,8 +163,9 @@ class FolderData:
         )
         exam = self._exam(lists.judged, scale.unseen if lists.judged != lists.seen else scale.seen)
         indices = list(range(len(source)))
-        if self._limited and len(source) > scale.videos:
-            indices = sample(source.labelled, scale.videos / len(source), seed=0)
+        most = max(scale.videos, len(source.classes) * 5 // 4)  # one for each class, and some to hold out
+        if self._limited and len(source) > most:
+            indices = sample(source.labelled, most / len(source), seed=0)
         path = self._folder / EXTERNAL
         external = read_external(path) if path.exists() else simulated_external(exam, self._vocabulary.classes)
         labelled = [source.labelled[index] for index in indices]

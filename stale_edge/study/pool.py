@@ -11,6 +11,7 @@ from stale_edge.reference_points import common_feature
 from stale_edge.splits import hold_out, sample
 from stale_edge.study.teaching import Material
 from stale_edge_runtime.enhancement import ExternalScores
+from stale_edge_runtime.errors import BadDataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,9 +97,15 @@ class Pool:
         Args:
             fraction: Of those that are not held out, in (0, 1].
             seed: Of what is held out and of what is drawn.
+
+        Raises:
+            BadDataError: Every video is the only one of a class: none can be held out.
         """
         kept = hold_out(self.labelled, HELD_OUT, seed)
         held_out = sorted(set(range(len(self.labelled))) - set(kept))
+        if not held_out:
+            problem = f"are {len(kept)} of {len(self.source.classes)} classes, too few to hold some out"
+            raise BadDataError("videos to teach", problem, "give two or more of each class")
         drawn = [kept[index] for index in sample([self.labelled[index] for index in kept], fraction, seed)]
         source = PartOf(self.source, drawn)
         return Material(source, PartOf(self.source, held_out), self.text, common_feature(source), {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -216,6 +217,12 @@ class TestClosedSet:
         assert not held_out & taught
 
 
+def test_videos_too_few_to_hold_some_out_are_refused():
+    pool = SimulatedData(WORLD).finite(CLOSED, replace(FINITE, videos=8))
+    with pytest.raises(BadDataError, match="are 8 of 8 classes, too few to hold some out"):
+        pool.material(1.0, 0)
+
+
 def test_the_simulated_classifier_is_as_right_as_it_says():
     pool = SimulatedData(WORLD).finite(OPEN_50, replace(FINITE, unseen=100))
     truth = {video.id: {instance.label for instance in video.instances} for video in pool.exam.videos}
@@ -290,9 +297,19 @@ class TestFolder:
 
     def test_its_classifier_is_the_file_that_it_has(self, copy):
         assert FolderData(copy).enhancement["source"] == "simulated"
+        first, second = FolderData(copy).finite(OPEN_75, FINITE).exam.videos[:2]
+        verdicts = {
+            f"v_{first.id}": {"class": first.instances[0].label, "score": 0.5},
+            second.id: {"class": "Nothing known", "score": 0.5},
+        }
+        (copy / "external.json").write_text(json.dumps(verdicts))
+        data = FolderData(copy)
+        assert data.enhancement["source"] == "external.json"
+        assert data.enhancement["top1_accuracy"] == 0.5
+        assert data.finite(OPEN_75, FINITE).external.best(first.id) == (first.instances[0].label, 0.5)
         (copy / "external.json").write_text('{"v_a": {"class": "Archery", "score": 0.5}}')
-        assert FolderData(copy).enhancement["source"] == "external.json"
-        assert FolderData(copy).finite(OPEN_75, FINITE).external.best("a") == ("Archery", 0.5)
+        with pytest.raises(BadDataError, match=r"external.json: knows none of the 24 videos"):
+            FolderData(copy).enhancement  # noqa: B018
 
     def test_is_studied_from_end_to_end(self, folder, tmp_path):
         ablated = AblationStudy(FolderData(folder), TINY, (0,))
