@@ -1,0 +1,392 @@
+"""`stale-edge study inference` and `quantization` on a tiny network: what is measured, kept and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from stale_edge.cli import extras
+from stale_edge.study import timing
+from stale_edge.study.design import StudyName
+from stale_edge.study.timed_models import MADE, TimedModels, gpu_peak_macs
+from stale_edge.study.timing import TURNS, timing_study
+from stale_edge_export.torch_contender import CudaForward, TorchContender, torch_contenders
+from stale_edge_runtime.bench import ceiling, measure, memory
+from stale_edge_runtime.bench.measure import Effort, Timing, time_together
+from stale_edge_runtime.bench.memory import ChildError, ColdStart
+from stale_edge_runtime.contract import Precision
+from stale_edge_runtime.session import providers
+from stale_edge_runtime.synthetic import clip_like_features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stale_edge.checkpoint import Checkpoint
+
+    Command = Callable[..., tuple[int, str, str]]
+
+FAKE_CHILD = ColdStart(1.0, 1.0, 50.0, 90.0, 80.0)
+DRIVER = """
+import sys
+from stale_edge_runtime.bench import memory
+memory.run_child = lambda *words, **named: memory.ColdStart(1.0, 1.0, 50.0, 90.0, 80.0)
+from stale_edge.cli.app import main
+main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path]]:
+    """What a report was asked for; making one is tested elsewhere, and takes seconds."""
+    asked: list[tuple[Any, Path]] = []
+
+    def write_report(runs: Any, folder: Path) -> Path:
+        asked.append((runs, folder))
+        return folder / "report.html"
+
+    module = SimpleNamespace(write_report=write_report)
+    monkeypatch.setitem(sys.modules, "stale_edge.study.report", module)  # type: ignore[arg-type]
+    monkeypatch.setattr(extras, "has_report", lambda: True)
+    return asked
+
+
+@pytest.fixture(scope="module")
+def models(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the tiny network, exported once."""
+    folder = tmp_path_factory.mktemp("study")
+    TimedModels(folder, tiny_file).roster({}, {}, lambda _: None)
+    return folder / "models"
+
+
+@pytest.fixture
+def words(models: Path, tiny_file: Path, tmp_path: Path) -> tuple[Any, ...]:
+    """Options of a study into a folder that has the files already."""
+    shutil.copytree(models, tmp_path / "run" / "models")
+    return ("-o", tmp_path / "run", "--checkpoint", tiny_file, "--providers", "cpu")
+
+
+@pytest.fixture
+def without_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of their own are slow to start."""
+    monkeypatch.setattr(memory, "run_child", lambda *_, **__: FAKE_CHILD)
+    monkeypatch.setattr(ceiling, "measure_ceiling", partial(ceiling.measure_ceiling, seconds=0.01))
+    monkeypatch.setattr(timing, "CEILING_SECONDS", 0.01)
+
+
+@pytest.fixture
+def samples(monkeypatch: pytest.MonkeyPatch) -> list[list[Timing]]:
+    """All that was timed, as the clock gave it."""
+    taken: list[list[Timing]] = []
+
+    def recording(*args: Any, **named: Any) -> list[Timing]:
+        taken.append(time_together(*args, **named))
+        return taken[-1]
+
+    monkeypatch.setattr(measure, "time_together", recording)
+    return taken
+
+
+def measurements(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / "measurements.json").read_text())["measurements"]
+    return found
+
+
+def series(folder: Path, metric: str) -> dict[tuple[str, int, int], list[float]]:
+    """Values by model, length and repeat, in the order of their runs."""
+    found: dict[tuple[str, int, int], list[float]] = defaultdict(list)
+    for row in measurements(folder):
+        if row["metric"] == metric:
+            values = found[row["model"], row["snippets"], row["repeat"]]
+            assert row["run"] == len(values)
+            values.append(row["value"])
+    return dict(found)
+
+
+INFERENCE = ("PyTorch fp32", "stale.onnx", "stale.fp16.onnx", "stale.int8.onnx")
+
+
+@pytest.mark.usefixtures("without_children")
+def test_every_sample_of_every_contender_is_kept(
+    command: Command, words: tuple[Any, ...], samples: list[list[Timing]], tmp_path: Path
+) -> None:
+    code, out, err = command("study", "inference", "--lengths", "5,20", "--seeds", "0,100", *words, "--json")
+    assert code == 0, err
+    folder = tmp_path / "run"
+    times = series(folder, "time_ms")
+    assert set(times) == {(model, length, seed) for model in INFERENCE for length in (5, 20) for seed in (0, 100)}
+    cells = [(length, seed) for length in (5, 20) for seed in (0, 100)]
+    for (length, seed), timings in zip(cells, samples, strict=True):
+        in_order = timings if seed == 0 else timings[::-1]  # every other input goes the other way round
+        for model, each in zip(INFERENCE, in_order, strict=True):
+            assert len(each.samples_ms) == TURNS
+            assert times[model, length, seed] == each.samples_ms.ravel().tolist()
+            assert (each.warmup_runs > 0) == (seed == 0)
+    assert len(times["stale.onnx", 5, 0]) > len(times["PyTorch fp32", 5, 0])
+    rates, shares, macs = (series(folder, name) for name in ("gmacs_per_s", "utilisation", "gmacs"))
+    for (model, length, seed), values in times.items():
+        expected = macs[model, length, 0][0] / np.median(values) * 1e3
+        assert rates[model, length, seed] == [pytest.approx(expected)]
+        assert 0 < shares[model, length, seed][0] < 1
+    assert series(folder, "peak_mb") == {(model, length, 0): [80.0] for model in INFERENCE for length in (5, 20)}
+    printed = json.loads(out)
+    assert (printed["study"], printed["cells"], printed["finished"]) == ("inference", 4, 4)
+    first = printed["summary"][0]
+    assert (first["model"], first["snippets"]) == ("PyTorch fp32", 5)
+    everything = times["PyTorch fp32", 5, 0] + times["PyTorch fp32", 5, 100]
+    assert first["time_ms"]["median"] == pytest.approx(np.median(everything))
+    assert first["time_ms"]["n"] == len(everything)
+    assert "4/4 00020-seed-100" in err
+
+
+def test_memory_is_that_of_a_process_of_its_own(
+    command: Command, words: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = memory.run_child
+
+    def some(task: Any, **named: Any) -> ColdStart:
+        return real(task, **named) if named["subject"].startswith("stale.onnx") else FAKE_CHILD
+
+    monkeypatch.setattr(memory, "run_child", some)
+    code, out, err = command("study", "quantization", "--quick", "--repeats", 1, "--lengths", 5, *words)
+    assert code == 0, err
+    folder = tmp_path / "run"
+    peaks, sizes = series(folder, "peak_mb"), series(folder, "file_mb")
+    assert peaks.keys() == sizes.keys() == series(folder, "time_ms").keys()
+    assert 20 < peaks["stale.onnx", 5, 0][0] < 500
+    assert peaks["stale.onnx", 5, 0][0] != peaks["PyTorch fp32", 5, 0][0]
+    for model in ("stale.onnx", "stale.fp16.onnx", "stale.int8.onnx"):
+        assert sizes[model, 5, 0] == [(folder / "models" / model).stat().st_size / 1e6]
+    assert 0 < sizes["PyTorch dynamic int8", 5, 0][0] < sizes["PyTorch fp32", 5, 0][0]
+    assert "PyTorch dynamic int8" in out
+    rows = measurements(folder)
+    assert {row["precision"] for row in rows} == {"fp32", "fp16", "int8"}
+    assert {row["provider"] for row in rows} == {"cpu"}
+
+
+@pytest.mark.usefixtures("without_children")
+def test_a_report_is_written_where_it_can_be(
+    command: Command,
+    words: tuple[Any, ...],
+    reported: list[tuple[Any, Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    once = ("study", "inference", "--quick", "--repeats", 1, "--lengths", 5, *words)
+    code, _, err = command(*once)
+    assert code == 0, err
+    ((run,), folder) = reported.pop()
+    assert (run.study, run.complete, folder) == ("inference", True, tmp_path / "run")
+    assert f"wrote {folder / 'report.html'}" in err
+    monkeypatch.setattr(extras, "has_report", lambda: False)
+    code, _, err = command(*once)
+    assert code == 0, err
+    assert reported == []
+    assert "pip install 'stale-edge[report]'" in err
+
+
+@pytest.mark.usefixtures("without_children")
+def test_slow_half_precision_is_left_out_with_a_note(command: Command, words: tuple[Any, ...], tmp_path: Path) -> None:
+    record = tmp_path / "run" / "models" / MADE
+    once = ("--quick", "--repeats", 1, "--lengths", 5)
+    record.write_text(json.dumps({**json.loads(record.read_text()), "half_slowdown": 9.0}))
+    code, _, err = command("study", "quantization", *once, *words)
+    assert code == 0, err
+    assert not [row for row in measurements(tmp_path / "run") if row["model"] == "PyTorch fp16"]
+    header = json.loads((tmp_path / "run" / "study.json").read_text())
+    assert header["notes"] == ["PyTorch fp16 on the CPU is left out: its products take 9.0 times as long as in fp32"]
+    assert header["notes"][0] in err
+    shutil.rmtree(tmp_path / "run" / "cells")
+    (tmp_path / "run" / "study.json").unlink()
+    record.write_text(json.dumps({**json.loads(record.read_text()), "half_slowdown": 1.0}))
+    code, _, err = command("study", "quantization", *once, *words)
+    assert code == 0, err
+    assert [row for row in measurements(tmp_path / "run") if row["model"] == "PyTorch fp16"]
+
+
+def test_a_killed_study_goes_on_with_the_same_models(
+    command: Command, words: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    line = [
+        str(word) for word in ("study", "quantization", "--lengths", "5:8:1", "--seeds", "3,1", "--repeats", 1, *words)
+    ]
+    cells = folder / "cells"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with (tmp_path / "said").open("w") as said:
+        child = subprocess.Popen([sys.executable, "-c", DRIVER, *line], stdout=said, stderr=said, env=environment)
+        while child.poll() is None and len(list(cells.glob("*.json"))) < 2:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL, (tmp_path / "said").read_text()
+    kept = {path.name: path.read_bytes() for path in cells.glob("*.json")}
+    assert 2 <= len(kept) < 8
+    models = {path.name: path.stat().st_mtime_ns for path in (folder / "models").iterdir()}
+    monkeypatch.setattr(memory, "run_child", lambda *_, **__: FAKE_CHILD)
+    code, _, err = command(*line)
+    assert code == 0, err
+    assert f"{len(kept)} of 8 cells are there already" in err
+    assert {name: (cells / name).read_bytes() for name in kept} == kept
+    assert {path.name: path.stat().st_mtime_ns for path in (folder / "models").iterdir()} == models
+    found = {(length, seed) for _, length, seed in series(folder, "time_ms")}
+    assert found == {(length, seed) for length in range(5, 9) for seed in (3, 1)}
+    assert len(series(folder, "peak_mb")) == 4 * len({row["model"] for row in measurements(folder)})
+
+
+@pytest.mark.usefixtures("without_children")
+def test_a_folder_is_for_one_choice_of_options(command: Command, words: tuple[Any, ...]) -> None:
+    call = ("study", "inference", "--lengths", 5, "--repeats", 1, "--max-minutes", 0, *words)
+    code, _, err = command(*call, "--seeds", "0,1")
+    assert code == 0
+    assert "0 of 2 cells are measured: the time was over" in err
+    code, _, err = command(*call, "--seeds", "0,2")
+    assert code == 2
+    assert "other options (seeds); choose another folder with -o" in err
+    code, _, err = command("study", "quantization", *words)
+    assert code == 2
+    assert "holds the study inference" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("inference", "--data", "somewhere"),
+        ("quantization", "--data", "somewhere"),
+        ("quantization", "--peak-tmacs", "8.2"),
+        ("open-set", "--lengths", "100"),
+        ("training", "--providers", "cpu"),
+        ("ablation", "--threads", "1"),
+        ("closed-set", "--checkpoint", "a.safetensors"),
+        ("closed-set", "--peak-tmacs", "8.2"),
+        ("inference", "--seeds", "1,x"),
+        ("inference", "--seeds", "-1"),
+        ("inference", "--seeds", "4294967296"),
+        ("inference", "--lengths", "0"),
+        ("inference", "--repeats", "0"),
+    ],
+)
+def test_what_does_not_belong_is_refused_by_name(
+    command: Command, tmp_path: Path, name: str, option: str, value: str
+) -> None:
+    code, out, err = command("study", name, option, value, "-o", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert option in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_not_here_is_said_before_anything_is_made(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    if "cuda" not in providers():
+        assert command("study", "inference", "--providers", "cuda", "-o", folder)[0] == 69
+    assert command("study", "inference", "--threads", 4096, "-o", folder)[0] == 69
+    assert command("study", "inference", "--checkpoint", tmp_path / "absent", "-o", folder)[0] == 66
+    assert command("study", "alchemy", "-o", folder)[0] == 2
+    assert not folder.exists()
+    folder.write_text("a file")
+    assert command("study", "inference", "-o", folder)[0] == 73
+
+
+@pytest.mark.parametrize("name", ["inference", "quantization"])
+def test_the_thesis_s_lengths_and_inputs_by_default(name: str, tmp_path: Path) -> None:
+    thesis = timing_study(StudyName(name), tmp_path)
+    lengths = [*([100] if name == "quantization" else []), *range(200, 3001, 200)]
+    assert [(cell.factors["snippets"], cell.repeat) for cell in thesis.cells()] == [
+        (length, seed) for length in lengths for seed in (0, 100, 200, 300, 400)
+    ]
+    assert thesis.options["weights"] == "untrained, seed 0"
+    assert len(timing_study(StudyName(name), tmp_path, quick=True).cells()) == 3
+
+
+def test_a_child_that_fails_is_a_note_and_no_number(
+    words: tuple[Any, ...], tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any, subject: str, **__: Any) -> ColdStart:
+        raise ChildError(subject, "was killed")
+
+    monkeypatch.setattr(memory, "run_child", failing)
+    study = timing_study(StudyName.QUANTIZATION, tmp_path / "run", lengths=(5,), checkpoint=tiny_file, repeats=1)
+    found = study.measure(study.cells()[0], lambda _: None)
+    assert {measurement.metric for measurement in found} == {"time_ms", "file_mb"}
+    assert "no memory: stale.int8.onnx at 5 snippets: was killed" in study.notes
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What PyTorch says of an H100, and a clock that says 12.5 ms."""
+    device = SimpleNamespace(major=9, minor=0, multi_processor_count=132, clock_rate=1_830_000)
+    event = SimpleNamespace(record=lambda: None, synchronize=lambda: None, elapsed_time=lambda _: 12.5)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: device)
+    monkeypatch.setattr(torch.cuda, "Event", lambda **_: event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    return device
+
+
+def test_the_peak_of_a_gpu_follows_from_its_units_and_clock(pretended_gpu: SimpleNamespace) -> None:
+    assert gpu_peak_macs("fp32") == pytest.approx(66.9e12 / 2, rel=0.1)  # of the data sheet, two operations each
+    assert gpu_peak_macs("fp16") == pytest.approx(989e12 / 2, rel=0.01)
+    vars(pretended_gpu).update(major=7, multi_processor_count=80, clock_rate=1_597_000)
+    assert gpu_peak_macs("fp32") == pytest.approx(16.4e12 / 2, rel=0.01)
+    assert gpu_peak_macs("fp16") == pytest.approx(130e12 / 2, rel=0.01)
+    vars(pretended_gpu).update(major=99)
+    assert gpu_peak_macs("fp32") is None
+    del pretended_gpu.clock_rate
+    vars(pretended_gpu).update(major=9)
+    assert gpu_peak_macs("fp32") is None
+
+
+def test_without_a_gpu_there_is_no_peak_and_no_contender(
+    models: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu_peak_macs("fp32") is None
+    roster = TimedModels(models.parent, tiny_file).roster({"cuda": (Precision.FP32,)}, {}, lambda _: None)
+    assert roster.entrants == ()
+    assert roster.left_out == ("PyTorch on the GPU is left out: the installed PyTorch has no CUDA",)
+
+
+@pytest.mark.usefixtures("pretended_gpu")
+def test_a_forward_on_a_gpu_is_timed_by_its_own_clock(tiny_checkpoint: Checkpoint) -> None:
+    network = tiny_checkpoint.network
+    inputs = torch.from_numpy(clip_like_features(1, 7, 32)), torch.tensor([[1, 49406, 49407]])
+    forward = CudaForward(network, inputs)
+    for one, other in zip(forward(), network(*inputs), strict=True):
+        torch.testing.assert_close(one, other)
+    on_gpu, here = time_together([forward, lambda: None], Effort(seconds=0.01, rounds=2))
+    assert set(on_gpu.samples_ms.ravel()) == {12.5}
+    assert here.samples_ms.max() < 12.5
+
+
+def test_half_precision_gives_nearly_the_same_answers(tiny_checkpoint: Checkpoint, tiny_file: Path) -> None:
+    def logits(contender: TorchContender) -> np.ndarray:
+        return np.asarray(contender.prepare(clip_like_features(1, 13, 32), 1)()[0], dtype=np.float64)
+
+    both = (Precision.FP32, Precision.FP16)
+    full, half = torch_contenders(tiny_checkpoint, tiny_checkpoint.classes, tiny_file, both)
+    assert half.name == "PyTorch fp16"
+    assert {str(value.dtype) for value in half.network.state_dict().values()} == {"torch.float16"}
+    assert {str(value.dtype) for value in full.network.state_dict().values()} == {"torch.float32"}
+    difference = np.abs(logits(half) - logits(full))
+    assert 0 < np.median(difference) < 0.05 * np.abs(logits(full)).max()
+
+
+def test_known_best_times_stand_for_a_warm_up() -> None:
+    calls = []
+    timings = time_together([lambda: calls.append(0)] * 2, Effort(rounds=3, turn_s=0.05), best_s=[0.05, 0.01])
+    assert [timing.samples_ms.shape for timing in timings] == [(3, 1), (3, 5)]
+    assert len(calls) == 18
+    assert [timing.warmup_runs for timing in timings] == [0, 0]
