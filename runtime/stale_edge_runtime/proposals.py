@@ -36,9 +36,8 @@ _MASK_LEVELS = np.array([0.2, 0.4, 0.6, 0.8], dtype=np.float32)
 _SMOOTHING = 5
 _MARGIN_SHARE = 16
 _LOWEST_PRIOR = 0.1
-_SAFE_SUM = 1e17  # of exponentials: half the digits of the float32 range on either side
+_SAFE_EXPONENT = 40.0
 _LOWEST_MASK_WEIGHT = 0.1
-_FIXED_POINT = 1 << 24  # stands for 1 in sums of masks, which are sums of integers
 _SHORTNESS_SHARE = 0.04
 _SHORTNESS_LIMIT = 4.0
 
@@ -113,14 +112,12 @@ def propose(
 
 def _probabilities(logits: Float32Array) -> Float32Array:
     """Softmax of each row of the logits `[T, C+1]`."""
-    with np.errstate(over="ignore"):
+    if logits.min() > -_SAFE_EXPONENT and logits.max() < _SAFE_EXPONENT:  # no need to subtract the row's highest
         odds: Float32Array = np.exp(logits)
-        total = np.einsum("tc->t", odds)
-    if not (total.min() > 1.0 / _SAFE_SUM and total.max() < _SAFE_SUM):  # else no need to subtract the row's highest
-        np.subtract(logits, logits.max(axis=1, keepdims=True), out=odds)
+    else:
+        odds = logits - logits.max(axis=1, keepdims=True)
         np.exp(odds, out=odds)
-        total = np.einsum("tc->t", odds)
-    odds *= (1.0 / total)[:, None]
+    odds *= (1.0 / np.einsum("tc->t", odds))[:, None]
     return odds
 
 
@@ -244,22 +241,24 @@ def _fit(cumulative: Float64Array, masks: Float32Array, start: IntArray, end: In
     columns *= anchors
     table = _summed(masks)
     np.subtract(table.take(columns + below), table.take(columns + above), out=sums[-1])
-    sums[-1] *= 1.0 / _FIXED_POINT
-    sums[-1] /= below - above
-    fit = _contrast(sums, length, np.maximum((columns[3] - columns[0]) // anchors - length, 1))
+    sums[-1] /= _fixed_point(anchors)
+    rows = np.ones((len(sums), len(start)), dtype=np.intp)
+    rows[-1] = below - above
+    margins = np.maximum((columns[3] - columns[0]) // anchors - length, 1)
+    fit = _contrast(sums, rows * length, rows * margins)
     fit[:-1] *= length / (length + min(_SHORTNESS_SHARE * snippets, _SHORTNESS_LIMIT))
     return fit
 
 
 def _summed(masks: Float32Array) -> NDArray[np.int64]:
-    """A table, `[(T+1) · A + 1]`, whose differences are sums of the masks `[A, T]`, times `_FIXED_POINT`.
+    """A table, `[(T+1) · A + 1]`, whose differences are sums of the masks `[A, T]`, times `_fixed_point`.
 
     Entry t · A + a less entry t · A + b is the sum of the rows from b to a before column t, and an amount that is the
     same for every t. Running sums from the end of one row or column into the next, over integers, which may overflow
     on the way, take half the time of those that begin at each anew.
     """
     anchors, snippets = masks.shape
-    fixed = np.multiply(masks, np.float32(_FIXED_POINT), dtype=np.float32).astype(np.int32)
+    fixed = np.multiply(masks, np.float32(_fixed_point(anchors))).astype(np.int32)
     along = np.empty(fixed.size + 1, dtype=np.int64)
     along[0] = 0
     np.cumsum(fixed, out=along[1:])
@@ -272,26 +271,31 @@ def _summed(masks: Float32Array) -> NDArray[np.int64]:
     return table
 
 
-def _contrast(sums: Float64Array, length: IntArray, around: IntArray) -> Float64Array:
+def _fixed_point(anchors: int) -> int:
+    """What stands for 1 in a mask: as much as lets a column's sum be a 32-bit integer."""
+    return 1 << (31 - anchors.bit_length())
+
+
+def _contrast(sums: Float64Array, size: IntArray, outer_size: IntArray) -> Float64Array:
     """Mean inside times its share of inside and just outside, squared: a quarter where both means are the same.
 
     Args:
         sums: `[R, 4, N]`, of R curves before the margin, the segment, what follows the segment, and the margin's end.
-        length: `[N]`, snippets inside.
-        around: `[N]`, snippets in the margins, at least 1.
+        size: `[R, N]`, numbers summed inside.
+        outer_size: `[R, N]`, numbers summed in the margins, at least 1.
     """
-    means = np.empty((2, len(sums), len(length)))
+    means = np.empty((2, *size.shape))
     inside, outside = means
     np.subtract(sums[:, 2], sums[:, 1], out=inside)
     np.subtract(sums[:, 3], sums[:, 0], out=outside)
     outside -= inside
-    inside /= length
-    outside /= around
+    inside /= size
+    outside /= outer_size
     np.maximum(means, 0.0, out=means)
     np.minimum(means, 1.0, out=means)
     outside += inside
     np.maximum(outside, np.finfo(np.float64).tiny, out=outside)
-    share = inside / outside
+    share: Float64Array = inside / outside
     share *= share
     share *= inside
     return share
