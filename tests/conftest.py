@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stale_edge.checkpoint import Checkpoint
     from stale_edge.config import ModelConfig
+
+# Machines are shared: how long an example takes says nothing.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 TINY_CLASSES = ("Archery", "Long jump", "Doing kickboxing", "Rock climbing")
 

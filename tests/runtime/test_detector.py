@@ -89,7 +89,7 @@ def test_layouts_in_memory_do_not_matter(baked):
 
 
 @given(st.lists(st.integers(1, 120), min_size=1, max_size=6), st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_ragged_batches_equal_single_runs_in_any_order(lengths, random):
     found = Detector(BAKED)
     videos = [video(length, seed) for seed, length in enumerate(lengths)]

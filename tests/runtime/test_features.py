@@ -71,7 +71,7 @@ def test_every_float_type_and_order_is_read_exactly(tmp_path, dtype, order, coun
     version=st.sampled_from([(1, 0), (2, 0), (3, 0)]),
     packed=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_numpy_writes_is_read(tmp_path_factory, count, width, dtype, version, packed):
     array = np.arange(count * width).reshape(count, width).astype(dtype)
     folder = tmp_path_factory.mktemp("features")

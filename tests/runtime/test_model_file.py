@@ -534,7 +534,7 @@ def nodes(content: bytes) -> list[Fields]:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_are_a_message_or_an_error(content):
     schema = {1: Field("a", Wire.VARINT), 2: Field("b", Wire.BYTES, repeated=True), 3: Field("c", Wire.FIXED32)}
     try:

@@ -88,7 +88,7 @@ def test_the_figures_are_those_of_the_real_annotations(shared):
     assert np.mean(several) == pytest.approx(real.TWO_CLASSES_SHARE, abs=5e-5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**40))
 def test_instances_are_in_order_apart_and_inside(seed):
     duration, segments = draw_timeline(np.random.default_rng(seed))

@@ -123,7 +123,7 @@ class TestOpenSet:
         job.fit()
         return [tensor for targets in calls for tensor in targets.tensors()], source
 
-    @settings(max_examples=6, deadline=None)
+    @settings(max_examples=6)
     @given(data=st.data())
     def test_labels_of_unseen_classes_never_reach_the_loss(self, data, tmp_path_factory):
         span = st.tuples(st.integers(0, 30), st.integers(1, 10))
@@ -152,7 +152,7 @@ class TestOpenSet:
 
 
 class TestBatches:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 3), st.integers(0, 5))
     def test_every_epoch_shows_every_video_once(self, videos, share, processes, epoch):
         plan = BatchPlan(videos, share * processes, 6, seed=3, processes=processes)
