@@ -118,15 +118,16 @@ def ablation_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
     references: list[tuple[str, ...]] = []
     for machine, labelled in _with_machine(runs):
         found = samples(labelled.run, "average_map", _by(("method", "subset")))
-        costs = [samples(labelled.run, metric, _by(("method",))) for metric in ("steps", "seconds")]
+        costs = [samples(labelled.run, metric, _by(("method", "subset"))) for metric in ("steps", "seconds")]
         for method in dict.fromkeys(method for method, _ in found):
             means = {one_line(subset): _mean(found, (name, subset), 100) for name, subset in found if name == method}
             reference = is_reference(str(method), labelled.run.options)
             name = one_line(method) + (REFERENCE_MARK if reference else "")
             cells = [with_deviation(means.get(subset)) for subset in subsets]
+            # A training is one, whatever it is evaluated on: its cost is said with every subset.
+            first = next(key for key in found if key[0] == method)
             cost = [
-                with_deviation(_mean(cost, (method,), 1), decimals)
-                for cost, decimals in zip(costs, (0, 1), strict=True)
+                with_deviation(_mean(cost, first, 1), decimals) for cost, decimals in zip(costs, (0, 1), strict=True)
             ]
             repeats = str(max(mean.count for mean in means.values() if mean))
             (references if reference else ours).append((*machine, name, *cells, thesis.NONE, *cost, repeats))

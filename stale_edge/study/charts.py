@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from stale_edge.study import thesis
 from stale_edge.study.design import StudyName
 from stale_edge.study.labels import configurations, enhancement, is_reference, one_line, percent, share, split
-from stale_edge.study.samples import samples
-from stale_edge.study.timing_tables import GMACS, MEMORY, TIME, UTILISATION, timed
+from stale_edge.study.samples import Spread, ratio, samples
+from stale_edge.study.timing_tables import GMACS, MEMORY, TIME, UTILISATION, baseline, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from stale_edge.study.design import Measurement
     from stale_edge.study.labels import Labelled
-    from stale_edge.study.samples import Spread
     from stale_edge.study.timing_tables import Quantity
 
 THESIS: Final = "thesis"
@@ -183,8 +182,24 @@ def _quantization(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     )
     return (
         _by_length("fig-4c-time", "Time by precision and engine (Fig. 4c)", runs, TIME, {}, factors, log_y=True),
+        _speed_up(runs, factors),
         _by_length("fig-4c-memory", "Memory by precision and engine (Fig. 4c)", runs, MEMORY, {}, factors),
     )
+
+
+def _speed_up(runs: Sequence[Labelled], factors: str) -> Chart:
+    """How many times faster than PyTorch int8, against length."""
+    lines = _Lines(several=len(runs) > 1)
+    for item in runs:
+        names, base, by_length = configurations(item.run), baseline(item.run, "int8"), timed(item.run, TIME.metric)
+        for (key, snippets), sample in by_length.items():
+            if base is not None and key != base and (base, snippets) in by_length:
+                factor, _ = ratio(by_length[base, snippets], sample)
+                spread = Spread(factor.value, factor.low, factor.high, sample.values().size)
+                lines.add(item.machine, names[key], snippets, spread)
+    caption = "Ratio of the medians of the same rounds; band: 95 % interval." + factors
+    title = "Times faster than PyTorch int8"
+    return Chart("fig-4c-speed-up", title, caption, "snippets, T", "times faster", lines.series(), log_y=True)
 
 
 _MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[Chart, ...]]]] = {

@@ -33,7 +33,8 @@ _YES: Final = {"with", "yes", "on", "true", "enhanced", "1"}
 _NO: Final = {"without", "no", "off", "false", "none", "plain", "0"}
 _TIMED: Final = {StudyName.INFERENCE, StudyName.QUANTIZATION}
 _NUMERIC: Final = ("fraction", "snippets")
-_POSITIVE: Final = ("time_ms", "peak_mb", "file_mb", "seconds")
+_POSITIVE: Final = ("time_ms", "peak_mb")
+_SIZES: Final = ("file_mb", "seconds")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def check_run(subject: object, run: StudyRun) -> None:
         run: Read from a file, or just measured.
 
     Raises:
-        BadDataError: A length or fraction is not a positive number, or a time or a size is below zero.
+        BadDataError: A length or fraction is not a positive number, or a time or a size cannot be.
     """
     cure = "run the study again"
     for measurement in run.measurements:
@@ -68,10 +69,10 @@ def check_run(subject: object, run: StudyRun) -> None:
             value = measurement.factors.get(name, 1)
             if isinstance(value, str) or value <= 0:
                 raise BadDataError(subject, f"{name} {one_line(value)!r} is not a positive number", cure)
-        if measurement.metric in _POSITIVE and measurement.value < 0:
+        if measurement.metric in _POSITIVE and measurement.value <= 0:
+            raise BadDataError(subject, f"{measurement.metric} {measurement.value:g} is not above zero", cure)
+        if measurement.metric in _SIZES and measurement.value < 0:
             raise BadDataError(subject, f"{measurement.metric} {measurement.value:g} is below zero", cure)
-        if measurement.metric == "time_ms" and measurement.value == 0:
-            raise BadDataError(subject, "a time of 0 ms", cure)
 
 
 def label_runs(runs: Sequence[StudyRun]) -> tuple[Labelled, ...]:

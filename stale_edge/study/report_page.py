@@ -202,6 +202,8 @@ def _remarks(item: Labelled, *, several: bool) -> str:
         lines.append(f"{whose}partial: {run.finished} of {run.cells} cells were measured when this was written.")
     if not run.measurements:
         lines.append(f"{whose}nothing was measured yet.")
+    if run.options.get("quick"):
+        lines.append(f"{whose}a quick look: so little was measured that its numbers are not to be cited.")
     lines += [f"{whose}{one_line(note)}" for note in run.notes]
     return "".join(f'<p class="warn" role="note">{escape(line)}</p>' for line in lines)
 
@@ -211,7 +213,7 @@ def _figure(chart: Chart, still: bytes) -> str:
     key, title, caption = escape(chart.key), escape(chart.title), escape(chart.caption)
     return f"""<figure id="figure-{key}" aria-labelledby="figure-{key}-title">
 <figcaption><h3 id="figure-{key}-title">{title}</h3><p class="caption">{caption}</p></figcaption>
-<div class="plot" id="plot-{key}" role="img" aria-label="{title}"></div>
+<div class="chart" id="plot-{key}" role="img" aria-label="{title}"></div>
 <noscript><img alt="{title}" src="data:image/svg+xml;base64,{picture}"></noscript>
 </figure>"""
 

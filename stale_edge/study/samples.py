@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from stale_edge.study.store import StudyRun
 
     Key = TypeVar("Key", bound=Hashable)
+
+Rounds: TypeAlias = tuple[tuple[float, ...], ...]
+"""Values, [rounds, runs]."""
 
 
 @dataclass(frozen=True)
@@ -72,18 +76,21 @@ class Sample:
         low, middle, high = (float(part) for part in np.quantile(values, (0.25, 0.5, 0.75)))
         return Spread(middle, low, high, values.size)
 
-    def rounds(self) -> tuple[tuple[int, ...], NDArray[np.float64]] | None:
-        """Names of the rounds and their values [rounds, runs], or none where rounds are not of one size.
+    def rounds(self) -> tuple[tuple[int, ...], Rounds]:
+        """Names of the rounds and their values, [rounds, runs].
 
-        A round is a repetition; with one repetition only, each of its runs is a round.
+        A round is a repetition; with one repetition only, each of its runs is a round. Where repetitions have different
+        numbers of runs, the median of each stands for it.
         """
         if len(self._rounds) == 1:
             runs = next(iter(self._rounds.values()))
             order = tuple(sorted(runs))
-            return order, np.array([[runs[number]] for number in order])
+            return order, tuple((runs[number],) for number in order)
         order = tuple(sorted(self._rounds))
-        rows = [list(self._rounds[number].values()) for number in order]
-        return (order, np.array(rows)) if len({len(row) for row in rows}) == 1 else None
+        rows = tuple(tuple(self._rounds[number].values()) for number in order)
+        if len({len(row) for row in rows}) > 1:
+            rows = tuple((float(np.median(row)),) for row in rows)
+        return order, rows
 
 
 def samples(run: StudyRun, metric: str, key: Callable[[Measurement], Key]) -> dict[Key, Sample]:
@@ -107,8 +114,15 @@ def ratio(slow: Sample, fast: Sample) -> tuple[Ratio, bool]:
     Without the same rounds on both sides, or with a single one, there is nothing to draw from: the ratio of the medians
     stands alone.
     """
-    ours, theirs = slow.rounds(), fast.rounds()
-    if ours and theirs and ours[0] == theirs[0] and len(ours[0]) > 1:
-        return ratio_of_medians(ours[1], theirs[1]), True
     value = float(np.median(slow.values()) / np.median(fast.values()))
-    return Ratio(value, value, value), False
+    (ours, slow_rounds), (theirs, fast_rounds) = slow.rounds(), fast.rounds()
+    if ours != theirs or len(ours) == 1:
+        return Ratio(value, value, value), False
+    drawn = _drawn(slow_rounds, fast_rounds)
+    return Ratio(value, min(value, drawn.low), max(value, drawn.high)), True
+
+
+@lru_cache(maxsize=4096)
+def _drawn(slow: Rounds, fast: Rounds) -> Ratio:
+    """The ratio with its interval; kept, since tables, figures and headlines ask for the same ones."""
+    return ratio_of_medians(np.array(slow), np.array(fast))

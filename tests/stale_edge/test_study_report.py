@@ -158,6 +158,24 @@ def test_rounds_that_differ_give_a_ratio_without_an_interval():
     assert value.value == pytest.approx(11.5 / 2)
 
 
+def test_rounds_of_different_lengths_are_drawn_by_their_medians():
+    slow, fast = Sample(), Sample()
+    for repeat, run in [(0, 0), (100, 0), (100, 1), (100, 2), (200, 0)]:
+        slow.add(Measurement({}, "time_ms", 10 + run, repeat, run))
+        fast.add(Measurement({}, "time_ms", 2, repeat, run))
+    value, has_interval = ratio(slow, fast)
+    assert has_interval
+    assert (value.value, value.low, value.high) == (5.0, 5.0, 5.5)
+
+
+def test_a_training_costs_the_same_whatever_it_is_evaluated_on():
+    run = run_of(StudyName.ABLATION)
+    table = tables(run)["ablation"]
+    measured = values(run, "seconds", method="published", subset="seen")
+    row = dict(zip(table.columns, next(row for row in table.rows if row[0] == "published"), strict=True))
+    assert row["seconds"] == f"{measured.mean():.1f} ± {measured.std(ddof=1):.1f}"
+
+
 def test_the_ablation_marks_reference_points_and_sets_seen_beside_unseen():
     run = run_of(StudyName.ABLATION)
     table = tables(run)["ablation"]
@@ -189,7 +207,15 @@ def test_files_of_the_report(two_machines):
         kept = (two_machines / "measurements" / f"{study}.csv").read_text(encoding="utf-8")
         assert kept == to_csv([item.run for item in items])
     pictures = {path.stem for path in (two_machines / "figures").glob("*.svg")}
-    lengths = {"fig-4a", "fig-4b-utilisation", "fig-4b-gmacs", "fig-4b-memory", "fig-4c-time", "fig-4c-memory"}
+    lengths = {
+        "fig-4a",
+        "fig-4b-utilisation",
+        "fig-4b-gmacs",
+        "fig-4b-memory",
+        "fig-4c-time",
+        "fig-4c-memory",
+        "fig-4c-speed-up",
+    }
     assert pictures == {"open-set", "fig-3", "ablation", *lengths}
     for stem in pictures:
         assert (two_machines / "figures" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
@@ -200,7 +226,7 @@ def test_figures_hold_their_series(two_machines):
     charts = [
         chart for study in StudyName for chart in charts_of([item for item in labelled if item.run.study is study])
     ]
-    assert len(charts) == 9
+    assert len(charts) == 10
     for chart in charts:
         drawn = groups(two_machines / "figures" / f"{chart.key}.svg")
         beside = rows(two_machines / "figures" / f"{chart.key}.csv")
@@ -251,13 +277,13 @@ def test_the_page_stands_alone(two_machines):
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", own)
     assert "default-src 'none'" in page
     assert page.count("plotly.js v") == 1
-    assert own.count("<noscript><img") == 9
+    assert own.count("<noscript><img") == 10
     for study in StudyName:
         assert f'<section id="{study}"' in page
     for text in ("0123456789ab", "2026-11-26 20:00 UTC", "avx512_vnni", "0.4 → 1.2", "onnxruntime 1.32.0", "simulated"):
         assert text in page
     charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.DOTALL)[1])
-    assert len(charts) == 9
+    assert len(charts) == 10
 
 
 def test_every_table_cell_is_on_the_page(two_machines):
@@ -289,11 +315,14 @@ def test_hostile_names_are_only_text(tmp_path, study):
 
 def test_partial_and_empty_runs_say_so(tmp_path):
     whole = run_of(StudyName.CLOSED_SET)
-    partial = replace(whole, finished=3, measurements=whole.measurements[:15], notes=("stopped by hand",))
+    partial = replace(
+        whole, options={"quick": True}, finished=3, measurements=whole.measurements[:15], notes=("stopped by hand",)
+    )
     empty = run_of(StudyName.ABLATION, finished=0)
     page = write_report([partial, replace(empty, measurements=())], tmp_path).read_text(encoding="utf-8")
     assert "partial: 3 of 20 cells" in page
     assert "stopped by hand" in page
+    assert "not to be cited" in page
     assert "nothing was measured yet" in page
     assert [row["cells"] for row in rows(tmp_path / "tables" / "runs.csv")] == [
         "3 of 20 – partial",
@@ -319,7 +348,7 @@ def test_factors_that_cannot_be_placed_are_refused(tmp_path, study, change):
 
 def test_a_time_of_nothing_is_refused(tmp_path):
     run = run_of(StudyName.QUANTIZATION)
-    with pytest.raises(BadDataError, match="0 ms"):
+    with pytest.raises(BadDataError, match="time_ms 0 is not above zero"):
         write_report([replace(run, measurements=(replace(run.measurements[0], value=0.0),))], tmp_path)
 
 
@@ -354,20 +383,20 @@ def kept(folder, run):
 
 
 def test_report_command_merges_machines(tmp_path, command):
-    first = kept(tmp_path / "a" / "quantization", run_of(StudyName.QUANTIZATION))
+    first = kept(tmp_path / "a" / "ablation", run_of(StudyName.ABLATION))
     kept(tmp_path / "a" / "training", run_of(StudyName.TRAINING, finished=2))
-    second = kept(tmp_path / "b", run_of(StudyName.QUANTIZATION, PI)) / "measurements.json"
+    second = kept(tmp_path / "b", run_of(StudyName.TRAINING, PI)) / "measurements.json"
     code, out, err = command("report", first.parent, second, "-o", tmp_path / "out", "--json")
     assert code == 0
     found = json.loads(out)
     assert Path(found["report"]) == tmp_path / "out" / "report.html"
     assert [(run["study"], run["machine"]) for run in found["runs"]] == [
-        ("quantization", "Intel Xeon Platinum 8481C"),
+        ("ablation", "Intel Xeon Platinum 8481C"),
         ("training", "Intel Xeon Platinum 8481C"),
-        ("quantization", "Cortex-A76"),
+        ("training", "Cortex-A76"),
     ]
     assert "partial, 2 of 20 cells" in err
-    code, out, err = command("report", first, "-o", tmp_path / "out", "--quiet")
+    code, out, err = command("report", second, "-o", tmp_path / "out", "--quiet")
     assert (code, out.strip(), err) == (0, str(tmp_path / "out" / "report.html"), "")
 
 

@@ -65,13 +65,13 @@
     const axis = { color: look.soft, gridcolor: look.grid, linecolor: look.line, zerolinecolor: look.line,
       automargin: true, tickfont: { color: look.soft }, title: { font: { color: look.ink, size: 13 }, standoff: 8 } };
     return {
-      height: 330 + legend + (tilted ? 70 : 0),
+      height: (width < 640 ? 360 : 340) + legend + (tilted ? 60 : 0),
       margin: { l: 48, r: 10, t: 34, b: 44 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: look.ink },
       barmode: "group", bargap: 0.22, bargroupgap: 0.06, dragmode: width < 640 ? false : "zoom", hovermode: "closest",
       hoverlabel: { bgcolor: look.paper, bordercolor: look.line, font: { color: look.ink }, align: "left" },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: look.soft, activecolor: look.accent },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yanchor: "bottom", yref: "container", font: { size: 12 },
+      legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 0, yanchor: "bottom", yref: "container", font: { size: 12 },
         traceorder: "normal", itemsizing: "trace" },
       xaxis: { ...axis, title: { ...axis.title, text: plain(chart.x_label) },
         ...(chart.bars ? { type: "category", categoryorder: "array", categoryarray: chart.categories.map(plain),
@@ -97,7 +97,10 @@
   };
 
   document.getElementById("theme").addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
+    const wanted = !isDark();
+    // Who comes back to what the system prefers follows it again.
+    if (wanted === system.matches) delete root.dataset.theme;
+    else root.dataset.theme = wanted ? "dark" : "light";
     draw();
   });
   system.addEventListener("change", draw);

@@ -1,0 +1,171 @@
+"""The report as a browser shows it, opened from disk. Skipped where Chromium, its driver or selenium is absent."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import time
+
+import pytest
+
+from stale_edge.study.design import StudyName
+from stale_edge.study.report import write_report
+from tests.stale_edge.study_examples import PI, run_of
+
+pytestmark = pytest.mark.browser
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1280,900"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+)
+PATIENCE_S = 60
+STUDIES = (StudyName.OPEN_SET, StudyName.CLOSED_SET, StudyName.TRAINING, StudyName.QUANTIZATION, StudyName.ABLATION)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A folder with a report of two machines, lines and bars."""
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("plotly")
+    folder = tmp_path_factory.mktemp("report")
+    write_report([*map(run_of, STUDIES), run_of(StudyName.QUANTIZATION, PI)], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (pip install selenium)")
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    driver = shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("needs Chromium and chromedriver (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
+    found.set_page_load_timeout(PATIENCE_S)
+    yield found
+    found.quit()
+
+
+@pytest.fixture(scope="module")
+def opened(browser, report):
+    """The page once it is drawn, with what the browser had to say about it."""
+    look(browser, width=1280)
+    browser.get((report / "report.html").as_uri())
+    script = "return [...document.querySelectorAll('.chart')].every(chart => chart.querySelector('.main-svg .xy'))"
+    wait(lambda: browser.execute_script(script))
+    return browser, browser.get_log("browser")
+
+
+@pytest.fixture
+def page(opened):
+    """The page as it opens, in a wide window."""
+    browser, _ = opened
+    look(browser, width=1280)
+    script = "return [...document.querySelectorAll('.main-svg')].every(svg => svg.getBoundingClientRect().width > 360)"
+    wait(lambda: browser.execute_script(script))
+    return browser
+
+
+def look(browser, *, width, dark=False):
+    """Set the width of the window, and what the system prefers."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": scheme})
+
+
+def wait(holds):
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end, "the page did not get there"
+        time.sleep(0.05)
+
+
+def brightness(browser, selector, name):
+    """Of a colour of an element: 0 is black, 255 is white."""
+    script = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+    colour = browser.execute_script(script, selector, name)
+    return sum(float(part) for part in colour.strip("rgba()").split(",")[:3]) / 3
+
+
+def test_nothing_is_wrong_on_the_console(opened):
+    assert opened[1] == []
+
+
+def test_no_network_is_used(page):
+    names = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert [name for name in names if not name.startswith("data:")] == []
+
+
+def test_figures_are_there_and_not_empty(page, report):
+    script = """return [...document.querySelectorAll('.chart')].map(plot => {
+      const box = plot.querySelector('.main-svg').getBoundingClientRect();
+      return [plot.id, box.width, box.height, plot.querySelectorAll('.scatterlayer .js-line, .barlayer .point').length,
+        [...plot.querySelectorAll('.legendtext')].map(text => text.textContent)]; })"""
+    found = page.execute_script(script)
+    pictures = sorted((report / "figures").glob("*.csv"))
+    assert sorted(name for name, *_ in found) == [f"plot-{path.stem}" for path in pictures]
+    for name, width, height, shapes, legend in found:
+        with (report / "figures" / f"{name.removeprefix('plot-')}.csv").open(encoding="utf-8", newline="") as stream:
+            series = list(dict.fromkeys(row["series"] for row in csv.DictReader(stream)))
+        assert width > 300, name
+        assert height > 250, name
+        assert shapes >= len(series), name
+        assert legend == series
+
+
+def test_tables_are_filled(page, report):
+    script = """return Object.fromEntries([...document.querySelectorAll('.block')].map(block => [block.id,
+      [...block.querySelectorAll('tr')].map(row => [...row.children].map(cell => cell.textContent))]))"""
+    found = page.execute_script(script)
+    written = sorted((report / "tables").glob("*.csv"))
+    assert len(found) == len(written) > 10
+    for path in written:
+        with path.open(encoding="utf-8", newline="") as stream:
+            assert found[f"table-{path.stem}"] == list(csv.reader(stream))
+
+
+def test_the_button_changes_the_look_and_back(page):
+    button = page.find_element("id", "theme")
+    assert (button.text, button.get_attribute("aria-pressed")) == ("Dark look", "false")
+    assert brightness(page, "body", "backgroundColor") > 200
+    ink = "#plot-fig-3 .legendtext"
+    assert brightness(page, ink, "fill") < 90
+    button.click()
+    wait(lambda: brightness(page, ink, "fill") > 150)
+    assert brightness(page, "body", "backgroundColor") < 60
+    assert brightness(page, "body", "color") > 150
+    assert (button.text, button.get_attribute("aria-pressed")) == ("Light look", "true")
+    button.click()
+    wait(lambda: brightness(page, ink, "fill") < 90)
+    assert brightness(page, "body", "backgroundColor") > 200
+
+
+def test_the_system_may_prefer_dark(page):
+    look(page, width=1280, dark=True)
+    wait(lambda: brightness(page, "#plot-fig-3 .legendtext", "fill") > 150)
+    assert brightness(page, "body", "backgroundColor") < 60
+
+
+def test_a_phone_scrolls_tables_but_never_the_page(page):
+    look(page, width=360)
+    narrow = "return [...document.querySelectorAll('.main-svg')].every(svg => svg.getBoundingClientRect().width < 360)"
+    wait(lambda: page.execute_script(narrow))
+    assert page.execute_script("return innerWidth") == 360
+    assert page.execute_script("return document.documentElement.scrollWidth") == 360
+    page.execute_script("scrollTo(500, 0)")
+    assert page.execute_script("return scrollX") == 0
+    script = "return [...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length"
+    assert page.execute_script(script) > 5
+    assert page.get_log("browser") == []
+
+
+def test_paper_gets_still_pictures(page):
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")
+    script = "return [...document.querySelectorAll('figure .static img')].map(img => [img.complete, img.naturalWidth])"
+    wait(lambda: all(complete and width > 300 for complete, width in page.execute_script(script)))
+    assert len(page.execute_script(script)) == len(page.find_elements("css selector", "figure"))
