@@ -277,7 +277,12 @@ def _parse_row(path: Path, number: int, row: Any, factors: Sequence[str], metric
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # JSON's whole numbers have no end
+        return False
 
 
 def _fields(run: StudyRun) -> dict[str, Any]:

@@ -39,6 +39,7 @@ UTILISATION: Final = Quantity("utilisation", "Utilisation", 100, "%")
 GMACS: Final = Quantity("gmacs", "Multiply-accumulates", 1, "GMAC")
 RATE: Final = Quantity("gmacs_per_s", "Multiply-accumulates per second", 1, "GMAC/s")
 MEDIANS: Final = "Median (lower–upper quartile) by number of snippets, T."
+CEILINGS: Final = "Its utilisation is of its GPU's peak; ours on a CPU is of what products reach there, measured."
 _COMPILED: Final = ("compil", "inductor")
 _WHOLE: Final = ("full", "tower", "thesis", "published")
 
@@ -102,6 +103,7 @@ def _by_length(study: str, runs: Sequence[Labelled], quantity: Quantity, known: 
         cells = [f"{known[int(length)]:g}" if length in known else thesis.NONE for length in lengths]
         rows.append((*(["thesis's GPU"] if len(runs) > 1 else []), "thesis (GPU)", *cells))
     note = "The thesis gives the two ends of its line." if known else "The thesis gives no numbers for these cells."
+    note += f" {CEILINGS}" if quantity is UTILISATION else ""
     return Table(
         f"{study}-{quantity.metric.replace('_', '-')}",
         f"{quantity.title}, {quantity.unit}",

@@ -408,6 +408,7 @@ def test_report_command_refuses_in_one_line(tmp_path, command):
         "no study": {**content, "study": "tea"},
         "no rows": {**content, "measurements": None},
         "bad row": {**content, "measurements": [{**content["measurements"][0], "value": "fast"}]},
+        "endless number": {**content, "measurements": [{**content["measurements"][0], "value": 10**400}]},
         "a list": [1],
     }
     target = tmp_path / "out"

@@ -60,6 +60,7 @@
   const layout = (chart, look, width) => {
     const longest = Math.max(...chart.series.map((series) => series.name.length));
     const columns = Math.max(1, Math.floor(width / (longest * 6.4 + 56)));
+    const size = Math.max(8.5, Math.min(12, (width - 56) / (longest * 0.58)));
     const legend = 21 * Math.ceil(chart.series.length / columns);
     const tilted = chart.bars && width / chart.categories.length < 110;
     const axis = { color: look.soft, gridcolor: look.grid, linecolor: look.line, zerolinecolor: look.line,
@@ -71,7 +72,7 @@
       barmode: "group", bargap: 0.22, bargroupgap: 0.06, dragmode: width < 640 ? false : "zoom", hovermode: "closest",
       hoverlabel: { bgcolor: look.paper, bordercolor: look.line, font: { color: look.ink }, align: "left" },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: look.soft, activecolor: look.accent },
-      legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 0, yanchor: "bottom", yref: "container", font: { size: 12 },
+      legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 0, yanchor: "bottom", yref: "container", font: { size },
         traceorder: "normal", itemsizing: "trace" },
       xaxis: { ...axis, title: { ...axis.title, text: plain(chart.x_label) },
         ...(chart.bars ? { type: "category", categoryorder: "array", categoryarray: chart.categories.map(plain),
