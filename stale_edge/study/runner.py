@@ -47,7 +47,7 @@ def run_study(
 ) -> StudyRun:
     """Measure all cells of a study that its folder does not have yet.
 
-    The tables are written also when it is cut short: by an error, by Ctrl-C, or because its time is over.
+    The tables are written after every cell, so that they can be read whenever it is cut short.
 
     Args:
         study: What to measure.
@@ -74,30 +74,33 @@ def run_study(
         missing = [cell for cell in cells if cell.key not in measured]
         if measured:
             note(f"{len(measured)} of {len(cells)} cells are there already")
-        begin = time.monotonic()
-        try:
-            for number, cell in enumerate(missing, 1):
-                start = time.monotonic()
-                if max_s is not None and start - begin >= max_s:
-                    break
-                found = tuple(study.measure(cell, note))
-                store.put(cell, found, study.name)
-                measured[cell.key] = found
-                end = time.monotonic()
-                left = (len(missing) - number) * (end - begin) / number
-                on_cell(Progress(len(measured), len(cells), cell.key, end - start, left))
-        finally:
-            if missing:
-                load = _load_of(describe_machine(before, read_load(), providers))
-                run = replace(run, machine={**machine, **load})
+
+        def so_far() -> StudyRun:
             notes = (*run.notes, *(study.notes if isinstance(study, Noted) else ()))
-            run = replace(
+            load = _load_of(describe_machine(before, read_load(), providers)) if missing else {}
+            found = tuple(measurement for cell in cells for measurement in measured.get(cell.key, ()))
+            return replace(
                 run,
+                machine={**(machine if missing else run.machine), **load},
                 finished=len(measured),
-                measurements=tuple(measurement for cell in cells for measurement in measured.get(cell.key, ())),
+                measurements=found,
                 notes=tuple(dict.fromkeys(notes)),
             )
-            store.finish(run)
+
+        begin = time.monotonic()
+        for number, cell in enumerate(missing, 1):
+            start = time.monotonic()
+            if max_s is not None and start - begin >= max_s:
+                break
+            cell_measurements = tuple(study.measure(cell, note))
+            store.put(cell, cell_measurements, study.name)
+            measured[cell.key] = cell_measurements
+            store.finish(so_far())
+            end = time.monotonic()
+            left = (len(missing) - number) * (end - begin) / number
+            on_cell(Progress(len(measured), len(cells), cell.key, end - start, left))
+        run = so_far()
+        store.finish(run)
     return run
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SEEDS: Final = (0, 100, 200, 300, 400)
 TURNS: Final = 3
+QUICK_TURNS: Final = 2
 WARM_SECONDS: Final = 0.5
 """Longest warm-up of a contender, in seconds; two runs at least."""
 CEILING_SECONDS: Final = 0.2
@@ -111,7 +112,7 @@ def timing_study(
     Args:
         name: Which.
         folder: Where the models that are measured go and stay; exists.
-        quick: One seed and three lengths.
+        quick: One seed, three lengths, fewer turns.
         repeats: Turns of each contender with each input.
         seeds: Of the random inputs.
         lengths: Snippets of a video.
@@ -130,7 +131,7 @@ def timing_study(
     settings = TimingSettings(
         lengths=lengths or (design.quick_lengths if quick else design.lengths),
         seeds=seeds or (SEEDS[:1] if quick else SEEDS),
-        turns=repeats or TURNS,
+        turns=repeats or (QUICK_TURNS if quick else TURNS),
         providers=providers,
         threads=threads,
         checkpoint=checkpoint,

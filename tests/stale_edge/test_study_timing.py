@@ -22,6 +22,7 @@ import torch
 from stale_edge.cli import extras
 from stale_edge.study import timing
 from stale_edge.study.design import StudyName
+from stale_edge.study.store import read_run
 from stale_edge.study.timed_models import MADE, TimedModels, gpu_peak_macs
 from stale_edge.study.timing import TURNS, timing_study
 from stale_edge_export.torch_contender import CudaForward, TorchContender, torch_contenders
@@ -234,6 +235,7 @@ def test_a_killed_study_goes_on_with_the_same_models(
         assert child.wait() == -signal.SIGKILL, (tmp_path / "said").read_text()
     kept = {path.name: path.read_bytes() for path in cells.glob("*.json")}
     assert 2 <= len(kept) < 8
+    assert read_run(folder).finished in {len(kept) - 1, len(kept)}  # the tables come right after the cell
     models = {path.name: path.stat().st_mtime_ns for path in (folder / "models").iterdir()}
     monkeypatch.setattr(memory, "run_child", lambda *_, **__: FAKE_CHILD)
     code, _, err = command(*line)
