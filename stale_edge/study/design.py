@@ -129,3 +129,18 @@ class Noted(Protocol):
     @property
     def notes(self) -> Sequence[str]:
         """What a reader of the results must know, as far as it is known by now."""
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A study that has work to do before its first cell, which is not to count as the time of one."""
+
+    def prepare(self, note: Callable[[str], None]) -> None:
+        """Make everything ready.
+
+        Args:
+            note: Called with a line on what is going on.
+
+        Raises:
+            StaleEdgeError: It cannot be made.
+        """

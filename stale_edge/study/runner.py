@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stale_edge.study.design import Noted
+from stale_edge.study.design import Noted, Prepared
 from stale_edge.study.store import Store, StudyRun
 from stale_edge_runtime.bench.machine import describe_machine, read_load
 
@@ -55,7 +55,7 @@ def run_study(
         on_cell: Called after each cell.
         note: Called with lines on what is going on.
         providers: Where it runs, for the description of the machine.
-        max_s: Begin no cell after so many seconds.
+        max_s: Begin no cell after so many seconds, what makes the study ready apart.
 
     Returns:
         The run, of all cells that are finished.
@@ -87,6 +87,8 @@ def run_study(
                 notes=tuple(dict.fromkeys(notes)),
             )
 
+        if missing and (max_s is None or max_s > 0) and isinstance(study, Prepared):
+            study.prepare(note)
         begin = time.monotonic()
         for number, cell in enumerate(missing, 1):
             start = time.monotonic()

@@ -185,6 +185,14 @@ class TimingStudy:
             for seed in self.settings.seeds
         ]
 
+    def prepare(self, note: Callable[[str], None]) -> None:
+        """Make the models, or find them made.
+
+        Raises:
+            StaleEdgeError: One cannot be made.
+        """
+        self._entrants(note)
+
     def measure(self, cell: Cell, note: Callable[[str], None]) -> Sequence[Measurement]:
         """Let all contenders take turns at one length with one input.
 
@@ -217,7 +225,7 @@ class TimingStudy:
         return found
 
     def _entrants(self, note: Callable[[str], None]) -> tuple[Entrant, ...]:
-        """Who takes part; made ready with the first cell."""
+        """Who takes part."""
         if self._roster is None:
             design, providers = DESIGNS[self.name], self.settings.providers
             models = TimedModels(self.folder, self.settings.checkpoint)

@@ -94,6 +94,18 @@ def test_time_that_is_over_ends_a_study_between_two_cells(tmp_path: Path) -> Non
     assert run_study(Counting(), tmp_path, max_s=60.0).complete
 
 
+def test_making_ready_comes_first_and_only_for_what_is_missing(tmp_path: Path) -> None:
+    class Elaborate(Counting):
+        def prepare(self, note: Callable[[str], None]) -> None:
+            self.measured.append("ready")
+
+    first, second = Elaborate(), Elaborate()
+    run_study(first, tmp_path)
+    assert first.measured == ["ready", *KEYS]
+    run_study(second, tmp_path)
+    assert second.measured == []
+
+
 def test_notes_of_every_run_are_kept_once(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run_study(Counting(dies_at="c-0", remarks=["no GPU"]), tmp_path)
