@@ -191,12 +191,12 @@ def gpu_peak_macs(precision: str) -> float | None:
     """Multiply-accumulates per second that the GPU can do at most, from its units and its clock.
 
     Args:
-        precision: fp32 for its ordinary units, anything smaller for its matrix units.
+        precision: fp32 for its ordinary units, fp16 for its matrix units.
 
     Returns:
-        None where PyTorch has no GPU, or does not tell enough of it.
+        None where PyTorch has no GPU or does not tell enough of it, and for other precisions.
     """
-    if not _torch_has_cuda():
+    if precision not in _GPU_PRECISIONS or not _torch_has_cuda():
         return None
     import torch
 
@@ -205,7 +205,7 @@ def gpu_peak_macs(precision: str) -> float | None:
     clock_khz = getattr(device, "clock_rate", None)
     if units is None or not clock_khz:
         return None
-    return float(device.multi_processor_count * units[precision != Precision.FP32] * clock_khz * 1e3)
+    return float(device.multi_processor_count * units[_GPU_PRECISIONS.index(precision)] * clock_khz * 1e3)
 
 
 def check_threads(threads: int) -> None:
@@ -220,6 +220,7 @@ def check_threads(threads: int) -> None:
         raise UnavailableError(f"{threads} threads", f"this process may use {cores()} cores", f"use at most {cores()}")
 
 
+_GPU_PRECISIONS: Final = (Precision.FP32, Precision.FP16)
 _GPU_UNITS: Final = {
     (7, 0): (64, 512),
     (7, 5): (64, 512),
@@ -228,8 +229,7 @@ _GPU_UNITS: Final = {
     (8, 9): (128, 512),
     (9, 0): (128, 2048),
 }
-"""Multiply-accumulates in a clock of one multiprocessor, in fp32 and in fp16 on its matrix units, by compute
-capability: NVIDIA's architecture white papers, dense products."""
+"""Multiply-accumulates in a clock of one multiprocessor, in those precisions, by compute capability: NVIDIA's architecture white papers, dense products."""
 
 
 def _torch_has_cuda() -> bool:

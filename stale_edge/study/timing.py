@@ -288,7 +288,7 @@ class TimingStudy:
             return self.settings.peak_tmacs * 1e3
         peak = gpu_peak_macs(precision)
         if peak is None:
-            self._remarks.append("no utilisation of the GPU: it does not tell its peak; give --peak-tmacs")
+            self._remarks.append(f"no utilisation of the GPU in {precision}: its peak is not known; give --peak-tmacs")
         return peak / 1e9 if peak else None
 
     def _once(self, entrant: Entrant, snippets: int, note: Callable[[str], None]) -> Iterator[tuple[str, float]]:

@@ -341,6 +341,7 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def test_the_peak_of_a_gpu_follows_from_its_units_and_clock(pretended_gpu: SimpleNamespace) -> None:
     assert gpu_peak_macs("fp32") == pytest.approx(66.9e12 / 2, rel=0.1)  # of the data sheet, two operations each
     assert gpu_peak_macs("fp16") == pytest.approx(989e12 / 2, rel=0.01)
+    assert gpu_peak_macs("int8") is None
     vars(pretended_gpu).update(major=7, multi_processor_count=80, clock_rate=1_597_000)
     assert gpu_peak_macs("fp32") == pytest.approx(16.4e12 / 2, rel=0.01)
     assert gpu_peak_macs("fp16") == pytest.approx(130e12 / 2, rel=0.01)
