@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from stale_edge.study import thesis
 from stale_edge.study.design import StudyName
-from stale_edge.study.labels import enhancement, is_reference, one_line, percent, share, split
+from stale_edge.study.labels import enhancement, is_reference, method, one_line, percent, share, split
 from stale_edge.study.samples import samples
 from stale_edge.study.table import Table, with_deviation
 
@@ -31,7 +31,6 @@ LEAK: Final = (
 SAME_DATA: Final = (
     "The thesis's values are of ActivityNet's features; beside runs on other data they show the trend, not a target."
 )
-REFERENCE_MARK: Final = " †"
 REFERENCE_NOTE: Final = "† Reference point: not trained here; what a trained network's mAP must be read beside."
 _SEEN: Final = {"seen": 0, "unseen": 1}
 
@@ -49,13 +48,14 @@ def set_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
     for machine, labelled in _with_machine(runs):
         metrics = [samples(labelled.run, metric, _by(names)) for metric in MAPS]
         seconds = samples(labelled.run, "seconds", _by(names))
-        for key in dict.fromkeys(key for found in metrics for key in found):
+        keys = dict.fromkeys(key for found in metrics for key in found)
+        options = labelled.run.options
+        for key in sorted(keys, key=lambda key: is_reference(str(key[0]), options)):
             factors = dict(zip(names, key, strict=True))
-            reference = is_reference(str(factors["method"]), labelled.run.options)
+            reference = is_reference(str(factors["method"]), options)
             if reference:
                 marked.add(len(rows))
-            words = [_SHOW[name](factors[name]) for name in names]
-            words[0] += REFERENCE_MARK if reference else ""
+            words = [method(factors["method"], options), *(_SHOW[name](factors[name]) for name in names[1:])]
             means = [_mean(found, key, 100) for found in metrics]
             repeats = str(max(mean.count for mean in means if mean))
             cells = [with_deviation(mean) for mean in means]
@@ -119,13 +119,13 @@ def ablation_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
     for machine, labelled in _with_machine(runs):
         found = samples(labelled.run, "average_map", _by(("method", "subset")))
         costs = [samples(labelled.run, metric, _by(("method", "subset"))) for metric in ("steps", "seconds")]
-        for method in dict.fromkeys(method for method, _ in found):
-            means = {one_line(subset): _mean(found, (name, subset), 100) for name, subset in found if name == method}
-            reference = is_reference(str(method), labelled.run.options)
-            name = one_line(method) + (REFERENCE_MARK if reference else "")
+        for which in dict.fromkeys(which for which, _ in found):
+            means = {one_line(subset): _mean(found, (name, subset), 100) for name, subset in found if name == which}
+            reference = is_reference(str(which), labelled.run.options)
+            name = method(which, labelled.run.options)
             cells = [with_deviation(means.get(subset)) for subset in subsets]
             # A training is one, whatever it is evaluated on: its cost is said with every subset.
-            first = next(key for key in found if key[0] == method)
+            first = next(key for key in found if key[0] == which)
             cost = [
                 with_deviation(_mean(cost, first, 1), decimals) for cost, decimals in zip(costs, (0, 1), strict=True)
             ]
@@ -145,7 +145,6 @@ def _thesis_open_set(factors: Mapping[str, Factor]) -> str:
 
 
 _SHOW: Final[dict[str, Callable[[Factor], str]]] = {
-    "method": one_line,
     "split": split,
     "fraction": lambda value: percent(share(value)),
     "enhancement": enhancement,

@@ -9,19 +9,33 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stale_edge.study import thesis
 from stale_edge.study.design import StudyName
-from stale_edge.study.labels import configurations, enhancement, is_reference, one_line, percent, share, split
+from stale_edge.study.labels import (
+    REFERENCE_MARK,
+    configurations,
+    enhancement,
+    is_reference,
+    method,
+    one_line,
+    percent,
+    share,
+    split,
+)
 from stale_edge.study.samples import Spread, ratio, samples
 from stale_edge.study.timing_tables import GMACS, MEMORY, TIME, UTILISATION, baseline, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeVar
 
-    from stale_edge.study.design import Measurement
+    from stale_edge.study.design import Factor, Measurement
     from stale_edge.study.labels import Labelled
+    from stale_edge.study.samples import Sample
     from stale_edge.study.timing_tables import Quantity
 
+    Place = TypeVar("Place", float, str)
+
 THESIS: Final = "thesis"
-MEAN: Final = "Mean; whiskers and bands: standard deviation over the repeats."
+MEAN: Final = "Mean; whiskers and bands: standard deviation over the repeats. † Not trained: a reference point."
 MEDIAN: Final = "Median; band: quartiles."
 FAR_APART: Final = 20
 """Factor between times from which on an axis is logarithmic."""
@@ -108,14 +122,9 @@ def charts_of(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
 
 
 def _closed_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
-    def key(measurement: Measurement) -> tuple[str, float]:
-        factors = measurement.factors
-        name = f"{one_line(factors['method'])}, {enhancement(factors['enhancement'])} enhancement"
-        return name, 100 * share(factors["fraction"])
-
     lines = _Lines(several=len(runs) > 1)
     for item in runs:
-        for (name, fraction), sample in samples(item.run, "average_map", key).items():
+        for (name, fraction), sample in _trained_first(item, lambda one: 100 * share(one["fraction"])):
             lines.add(item.machine, name, fraction, sample.mean(100))
     caption = (
         f"{MEAN} The thesis's Figure 3, of which it gives no numbers here: flat with score enhancement, rising without."
@@ -127,26 +136,37 @@ def _closed_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
 
 
 def _open_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
-    def key(measurement: Measurement) -> tuple[str, str]:
-        factors = measurement.factors
-        part, amount = split(factors["split"]), percent(share(factors["fraction"]))
-        return f"{one_line(factors['method'])}, {enhancement(factors['enhancement'])} enhancement", f"{part}, {amount}"
+    def place_of(factors: Mapping[str, Factor]) -> str:
+        return f"{split(factors['split'])}, {percent(share(factors['fraction']))}"
 
     lines = _Lines(several=len(runs) > 1)
     known: dict[str, dict[str, float]] = {}
     for item in runs:
-        for (name, place), sample in samples(item.run, "average_map", key).items():
+        for (name, place), sample in _trained_first(item, place_of):
             lines.add(item.machine, name, place, sample.mean(100))
         for measurement in item.run.measurements:
             factors = measurement.factors
             how, fraction = enhancement(factors["enhancement"]), share(factors["fraction"])
             value = thesis.open_set(split(factors["split"]), how, fraction)
             if value is not None:
-                known.setdefault(f"{THESIS}, {how} enhancement", {})[key(measurement)[1]] = value
+                known.setdefault(f"{THESIS}, {how} enhancement", {})[place_of(factors)] = value
     series = (*lines.series(), *(_thesis(name, values, place) for place, (name, values) in enumerate(known.items())))
     caption = f"{MEAN} Hollow bars: the thesis's Table 1. Groups: split of the classes, share of the training data."
     title = "Unseen classes (Table 1)"
     return (Chart("open-set", title, caption, "split, training data", "average mAP, %", series, is_bars=True),)
+
+
+def _trained_first(
+    item: Labelled, place: Callable[[Mapping[str, Factor]], Place]
+) -> list[tuple[tuple[str, Place], Sample]]:
+    """Average mAP by method with its enhancement and by place, what was not trained at the end."""
+
+    def key(measurement: Measurement) -> tuple[str, Place]:
+        factors = measurement.factors
+        name = f"{method(factors['method'], item.run.options)}, {enhancement(factors['enhancement'])} enhancement"
+        return name, place(factors)
+
+    return sorted(samples(item.run, "average_map", key).items(), key=lambda found: REFERENCE_MARK in found[0][0])
 
 
 def _ablation(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
@@ -154,15 +174,16 @@ def _ablation(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     for item in runs:
         references: list[tuple[str, str, Spread]] = []
         found = samples(item.run, "average_map", lambda one: (str(one.factors["method"]), str(one.factors["subset"])))
-        for (method, subset), sample in found.items():
+        for (which, subset), sample in found.items():
             place = f"{one_line(subset)} classes"
-            if is_reference(method, item.run.options):
-                references.append((f"{one_line(method)} †", place, sample.mean(100)))
+            name = method(which, item.run.options)
+            if is_reference(which, item.run.options):
+                references.append((name, place, sample.mean(100)))
             else:
-                lines.add(item.machine, place, one_line(method), sample.mean(100))
-        for method, place, spread in references:
-            lines.add(item.machine, place, method, spread)
-    caption = f"{MEAN} † Reference points, not trained. The thesis has no such experiment."
+                lines.add(item.machine, place, name, sample.mean(100))
+        for name, place, spread in references:
+            lines.add(item.machine, place, name, spread)
+    caption = f"{MEAN} The thesis has no such experiment."
     title = "Methods and reference points"
     return (Chart("ablation", title, caption, "method", "average mAP, %", lines.series(), is_bars=True),)
 

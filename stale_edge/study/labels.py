@@ -27,6 +27,7 @@ REFERENCES: Final = ("untrained", "nearest text", "whole video", "ceiling")
 """Methods that nothing was trained for, see `stale_edge.reference_points`."""
 REFERENCE_OPTION: Final = "reference_points"
 """Option of a run that may name others."""
+REFERENCE_MARK: Final = " †"
 LONGEST: Final = 160
 _ENGINES: Final = {"pytorch": "PyTorch", "torch": "PyTorch", "openvino": "OpenVINO"}
 _YES: Final = {"with", "yes", "on", "true", "enhanced", "1"}
@@ -138,6 +139,11 @@ def is_reference(method: str, options: Mapping[str, Any]) -> bool:
     if isinstance(more, list) and method in more:
         return True
     return re.sub(r"[-_\s]+", " ", method.lower()).strip().startswith(REFERENCES)
+
+
+def method(value: Factor, options: Mapping[str, Any]) -> str:
+    """A method's name, with a dagger where it was not trained."""
+    return one_line(value) + (REFERENCE_MARK if is_reference(str(value), options) else "")
 
 
 def engine(value: Factor) -> str:

@@ -189,6 +189,24 @@ def test_the_ablation_marks_reference_points_and_sets_seen_beside_unseen():
     assert "centred †" in [row[0] for row in named.rows]
 
 
+def test_what_was_not_trained_comes_last_and_is_marked_in_sets_of_classes():
+    run = run_of(StudyName.OPEN_SET)
+    first = [
+        replace(one, factors={**one.factors, "method": "nearest text"}) for one in run.measurements if one.repeat == 0
+    ]
+    run = replace(run, measurements=(*first, *run.measurements))
+    table = tables(run)["open-set"]
+    assert [row[0] for row in table.rows] == ["STALE"] * 8 + ["nearest text †"] * 8
+    assert table.marked == frozenset(range(8, 16))
+    assert {dict(zip(table.columns, row, strict=True))["thesis, average mAP"] for row in table.rows[8:]} == {"–"}
+    (chart,) = charts_of(label_runs([run]))
+    assert [series.name for series in chart.series] == [
+        *("STALE, with enhancement", "STALE, without enhancement"),
+        *("nearest text †, with enhancement", "nearest text †, without enhancement"),
+        *("thesis, with enhancement", "thesis, without enhancement"),
+    ]
+
+
 def test_inference_has_a_row_of_the_thesis():
     table = tables(run_of(StudyName.INFERENCE))["inference-time-ms"]
     assert table.rows[-1] == ("thesis (GPU)", "–", "80", "–", "101")
