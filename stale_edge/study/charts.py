@@ -24,7 +24,7 @@ from stale_edge.study.samples import Spread, ratio, samples
 from stale_edge.study.timing_tables import GMACS, MEMORY, TIME, UTILISATION, baseline, timed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TypeVar
 
     from stale_edge.study.design import Factor, Measurement
@@ -210,7 +210,7 @@ def _quantization(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
 
 def _speed_up(runs: Sequence[Labelled], factors: str) -> Chart:
     """How many times faster than PyTorch int8, against length."""
-    lines = _Lines(several=len(runs) > 1)
+    lines = _of_configurations(runs)
     for item in runs:
         names, base, by_length = configurations(item.run), baseline(item.run, "int8"), timed(item.run, TIME.metric)
         for (key, snippets), sample in by_length.items():
@@ -243,7 +243,7 @@ def _by_length(
     *,
     log_y: bool = False,
 ) -> Chart:
-    lines = _Lines(several=len(runs) > 1)
+    lines = _of_configurations(runs)
     for item in runs:
         names = configurations(item.run)
         for (configuration, snippets), sample in timed(item.run, quantity.metric).items():
@@ -268,10 +268,12 @@ class _Lines:
 
     Args:
         several: Whether there is more than one machine, so that names must say which.
+        names: What may be measured, so that it has its colour in every chart, whatever is left out there.
     """
 
-    def __init__(self, *, several: bool) -> None:
+    def __init__(self, *, several: bool, names: Iterable[str] = ()) -> None:
         self._several = several
+        self._names = tuple(names)
         self._points: dict[tuple[str, str], list[Point]] = {}
 
     def add(self, machine: str, name: str, x: float | str, spread: Spread) -> None:
@@ -281,7 +283,7 @@ class _Lines:
 
     def series(self) -> tuple[Series, ...]:
         """All of them, each with its points in order."""
-        colours: dict[str, int] = {}
+        colours = {name: number for number, name in enumerate(dict.fromkeys(self._names))}
         machines: dict[str, int] = {}
         found = []
         for (machine, name), points in self._points.items():
@@ -290,6 +292,11 @@ class _Lines:
             label = f"{name} – {machine}" if self._several else name
             found.append(Series(label, tuple(sorted(points, key=_place)), colour, dash))
         return tuple(found)
+
+
+def _of_configurations(runs: Sequence[Labelled]) -> _Lines:
+    names = [name for item in runs for name in configurations(item.run).values()]
+    return _Lines(several=len(runs) > 1, names=names)
 
 
 def _place(point: Point) -> float:

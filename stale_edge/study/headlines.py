@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from stale_edge.study import thesis
@@ -46,7 +46,8 @@ def headlines(runs: Sequence[Labelled]) -> tuple[Headline, ...]:
     for item in runs:
         headline = _MAKERS[item.run.study](item) if item.run.measurements else None
         if headline is not None:
-            found.append(headline)
+            quick = " (a quick look, not to be cited)" if item.run.options.get("quick") else ""
+            found.append(replace(headline, detail=headline.detail + quick))
     return tuple(found)
 
 
@@ -100,14 +101,22 @@ def _set(item: Labelled) -> Headline | None:
     }
     if not found:
         return None
-    key = max(found, key=lambda key: (share(key[1]), enhancement(key[2]) == "without", found[key].middle))
+    key = max(
+        found,
+        key=lambda key: (
+            share(key[1]),
+            enhancement(key[2]) == "without",
+            is_open and split(key[3]) == "75/25",
+            found[key].middle,
+        ),
+    )
     part = split(key[3]) if is_open else ""
     known = thesis.open_set(part, enhancement(key[2]), share(key[1])) if is_open else None
     detail = f"{one_line(key[0])}, {percent(share(key[1]))} of the data, {enhancement(key[2])} enhancement"
     return Headline(
         f"Average mAP, unseen classes, {part}" if is_open else "Average mAP, closed set",
         f"{with_deviation(found[key])} %",
-        f"{detail}; {found[key].count} repeats",
+        f"{detail}; {_repeats(found[key])}",
         f"Thesis: {known} % on ActivityNet" if known is not None else "Thesis: a line without numbers",
     )
 
@@ -122,7 +131,7 @@ def _training(item: Labelled) -> Headline | None:
     return Headline(
         "One training",
         f"{with_deviation(spread, 0)} s",
-        f"{method}; {item.machine}; {spread.count} repeats",
+        f"{method}; {item.machine}; {_repeats(spread)}",
         f"Thesis: {row.seconds:g} s on a {thesis.TRAINING_DEVICE}",
     )
 
@@ -146,6 +155,10 @@ def _ablation(item: Labelled) -> Headline | None:
         f"{one_line(best)}{_beside(others)}",
         "Thesis: no such experiment",
     )
+
+
+def _repeats(spread: Spread) -> str:
+    return f"{spread.count} repeat{'s' if spread.count > 1 else ''}"
 
 
 def _beside(references: Mapping[str, Spread]) -> str:

@@ -331,6 +331,15 @@ def test_hostile_names_are_only_text(tmp_path, study):
         assert not any("script" in element.tag for element in ET.parse(picture).iter())
 
 
+def test_a_configuration_has_one_colour_in_all_figures_of_a_study():
+    charts = charts_of(label_runs([run_of(StudyName.QUANTIZATION), run_of(StudyName.QUANTIZATION, PI)]))
+    colours = [{series.name: series.colour for series in chart.series} for chart in charts]
+    assert len(colours) == 3
+    for name in {name for chart in colours for name in chart}:
+        assert len({chart[name] for chart in colours if name in chart}) == 1
+    assert len(set(colours[0].values())) == len(CONTENDERS)
+
+
 def test_partial_and_empty_runs_say_so(tmp_path):
     whole = run_of(StudyName.CLOSED_SET)
     partial = replace(
@@ -441,6 +450,13 @@ def test_report_command_refuses_in_one_line(tmp_path, command):
     code, _, err = command("report", good, good / "measurements.json", "-o", target)
     assert (code, "same run" in err) == (2, True)
     assert not target.exists()
+
+
+def test_a_missing_extra_is_named(tmp_path, command, monkeypatch):
+    monkeypatch.setattr("stale_edge.cli.extras.find_spec", lambda _: None)
+    code, out, err = command("report", kept(tmp_path / "run", run_of(StudyName.TRAINING)), "-o", tmp_path / "out")
+    assert (code, out) == (69, "")
+    assert "pip install 'stale-edge[report]'" in err
 
 
 def test_a_report_needs_no_torch(tmp_path):

@@ -39,11 +39,13 @@
         series.count[i] ? "<br>values: " + series.count[i] : ""]),
     };
     if (chart.bars) {
-      const error = { type: "data", symmetric: false, array: series.y.map((y, i) => series.high[i] - y),
+      const error = { type: "data", symmetric: false, visible: series.high.some((high, i) => high > series.low[i]),
+        array: series.y.map((y, i) => series.high[i] - y),
         arrayminus: series.y.map((y, i) => y - series.low[i]), color: look.ink, thickness: 1.2, width: 3 };
       const shape = pick(PATTERNS, series.dash);
       const marker = series.thesis
-        ? { color: look.paper, line: { color: colour, width: 1.5 }, pattern: { shape, bgcolor: look.paper, fgcolor: colour, size: 6 } }
+        ? { color: look.paper, line: { color: colour, width: 1.5 },
+          pattern: { shape, bgcolor: look.paper, fgcolor: colour, size: 6 } }
         : { color: colour, pattern: { shape, bgcolor: colour, fgcolor: look.paper, size: 7, solidity: 0.2 } };
       return [{ ...common, type: "bar", marker, ...(series.thesis ? {} : { error_y: error }) }];
     }
@@ -72,7 +74,8 @@
       barmode: "group", bargap: 0.22, bargroupgap: 0.06, dragmode: width < 640 ? false : "zoom", hovermode: "closest",
       hoverlabel: { bgcolor: look.paper, bordercolor: look.line, font: { color: look.ink }, align: "left" },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: look.soft, activecolor: look.accent },
-      legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 0, yanchor: "bottom", yref: "container", font: { size },
+      legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 0, yref: "container", yanchor: "bottom",
+        font: { size },
         traceorder: "normal", itemsizing: "trace" },
       xaxis: { ...axis, title: { ...axis.title, text: plain(chart.x_label) },
         ...(chart.bars ? { type: "category", categoryorder: "array", categoryarray: chart.categories.map(plain),
