@@ -229,7 +229,10 @@ _GPU_UNITS: Final = {
     (8, 9): (128, 512),
     (9, 0): (128, 2048),
 }
-"""Multiply-accumulates in a clock of one multiprocessor, in those precisions, by compute capability: NVIDIA's architecture white papers, dense products."""
+"""Multiply-accumulates in a clock of one multiprocessor, in those precisions, by compute capability.
+
+Source: NVIDIA's architecture white papers, dense products.
+"""
 
 
 def _torch_has_cuda() -> bool:
