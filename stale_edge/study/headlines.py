@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from stale_edge.study import thesis
 from stale_edge.study.design import StudyName
-from stale_edge.study.labels import configurations, enhancement, is_reference, one_line, percent, share, split
+from stale_edge.study.labels import configurations, enhancement, is_cpu, is_reference, one_line, percent, share, split
 from stale_edge.study.samples import ratio, samples
 from stale_edge.study.table import three_digits, times, with_deviation, with_quartiles
 from stale_edge.study.timing_tables import baseline, timed
@@ -52,12 +52,12 @@ def headlines(runs: Sequence[Labelled]) -> tuple[Headline, ...]:
 
 
 def _quantization(item: Labelled) -> Headline | None:
-    """The largest speed-up over PyTorch int8."""
+    """The largest speed-up over PyTorch int8 on the same processor."""
     base, by_length = baseline(item.run, "int8"), timed(item.run, "time_ms")
     length = _length([length for _, length in by_length])
     if base is None or (base, length) not in by_length:
         return None
-    others = [key for key, at in by_length if at == length and key != base]
+    others = [key for key, at in by_length if at == length and key != base and is_cpu(key)]
     if not others:
         return None
     slow = by_length[base, length]
@@ -65,7 +65,7 @@ def _quantization(item: Labelled) -> Headline | None:
     factor, interval = ratio(slow, by_length[best, length])
     reach = f" (95 % interval {three_digits(factor.low)}–{three_digits(factor.high)})" if interval else ""
     return Headline(
-        "Time against PyTorch int8",
+        "Faster than PyTorch int8, on the CPU",
         times(factor, interval=False),
         f"{configurations(item.run)[best]}, T = {length:,g}{reach}; {item.machine}",
         f"Thesis: its int8 is {thesis.INT8_SPEEDUP}× faster than fp32",

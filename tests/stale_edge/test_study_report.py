@@ -17,6 +17,7 @@ import pytest
 
 from stale_edge.study.charts import charts_of
 from stale_edge.study.design import Measurement, StudyName
+from stale_edge.study.headlines import headlines
 from stale_edge.study.labels import label_runs, short_cpu, split
 from stale_edge.study.report import write_report
 from stale_edge.study.samples import Sample, ratio
@@ -138,6 +139,17 @@ def test_a_gpu_is_set_beside_the_thesis_gpu():
     ]
     table = tables(replace(run, measurements=run.measurements + tuple(on_gpu)))["quantization-speed-up-int8"]
     assert {row[0]: row[-1] for row in table.rows}["PyTorch fp32, CUDA"] == "14.15×"
+
+
+def test_the_first_figure_is_of_the_same_processor():
+    run = run_of(StudyName.QUANTIZATION)
+    on_gpu = [
+        replace(one, factors={**one.factors, "provider": "cuda"}, value=one.value / 9) for one in run.measurements
+    ]
+    (headline,) = headlines(label_runs([replace(run, measurements=run.measurements + tuple(on_gpu))]))
+    assert "onnxruntime int8, T = 200" in headline.detail
+    row = next(row for row in tables(run)["quantization-speed-up-int8"].rows if row[0] == "onnxruntime int8")
+    assert headline.value == row[2].split(" ")[0]
 
 
 def test_memory_factors_are_against_pytorch():
