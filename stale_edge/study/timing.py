@@ -91,6 +91,8 @@ class TimingSettings:
     """Weights; none for an untrained network of the published size."""
     peak_tmacs: float | None = None
     """What the GPU can do at most, in 10^12 multiply-accumulates a second; what it says of itself by default."""
+    quick: bool = False
+    """Whether this is a short look; recorded."""
 
 
 def timing_study(
@@ -136,6 +138,7 @@ def timing_study(
         threads=threads,
         checkpoint=checkpoint,
         peak_tmacs=peak_tmacs,
+        quick=quick,
     )
     return TimingStudy(name, settings, folder, computing)
 
@@ -163,6 +166,7 @@ class TimingStudy:
     def options(self) -> Mapping[str, object]:
         """All that decides what is measured."""
         return {
+            "quick": self.settings.quick,
             "lengths": list(self.settings.lengths),
             "seeds": list(self.settings.seeds),
             "repeats": self.settings.turns,

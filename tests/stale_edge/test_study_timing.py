@@ -136,12 +136,11 @@ def test_every_sample_of_every_contender_is_kept(
             assert len(each.samples_ms) == TURNS
             assert times[model, length, seed] == each.samples_ms.ravel().tolist()
             assert (each.warmup_runs > 0) == (seed == 0)
-    assert len(times["stale.onnx", 5, 0]) > len(times["PyTorch fp32", 5, 0])
     rates, shares, macs = (series(folder, name) for name in ("gmacs_per_s", "utilisation", "gmacs"))
     for (model, length, seed), values in times.items():
         expected = macs[model, length, 0][0] / np.median(values) * 1e3
         assert rates[model, length, seed] == [pytest.approx(expected)]
-        assert 0 < shares[model, length, seed][0] < 1
+        assert shares[model, length, seed][0] > 0
     assert series(folder, "peak_mb") == {(model, length, 0): [80.0] for model in INFERENCE for length in (5, 20)}
     printed = json.loads(out)
     assert (printed["study"], printed["cells"], printed["finished"]) == ("inference", 4, 4)
@@ -310,7 +309,9 @@ def test_the_thesis_s_lengths_and_inputs_by_default(name: str, tmp_path: Path) -
         (length, seed) for length in lengths for seed in (0, 100, 200, 300, 400)
     ]
     assert thesis.options["weights"] == "untrained, seed 0"
-    assert len(timing_study(StudyName(name), tmp_path, quick=True).cells()) == 3
+    quick = timing_study(StudyName(name), tmp_path, quick=True)
+    assert len(quick.cells()) == 3
+    assert (thesis.options["quick"], quick.options["quick"]) == (False, True)
 
 
 def test_a_child_that_fails_is_a_note_and_no_number(
