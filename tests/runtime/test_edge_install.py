@@ -82,7 +82,7 @@ def test_inspect_and_compare(features):
         (("train", "--annotations", "a.json", "--features", ".", "--initial", "a.safetensors", "-o", "run"), "train"),
         (("simulate", "-o", "world"), "train"),
         (("inspect", "a.safetensors"), "export"),
-        (("demo",), "export"),
+        (("demo",), "train"),
         (("bench", MODEL, "--lengths", "50", "--compare", "torch"), "export"),
         (("bench", MODEL, "--plot", "b.png"), "plot"),
     ],
