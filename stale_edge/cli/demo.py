@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import shutil
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.options import CHECKPOINT, FP16, INT8, MODELS, ONNX, Quiet
-from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.errors import writing_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,13 +40,13 @@ class Scale:
     """To benchmark at."""
 
 
-FULL: Final = Scale(classes=200, validation=200, videos=512, epochs=3, batch=32, lengths="100,200,1000")
+FULL: Final = Scale(classes=200, validation=200, videos=512, epochs=2, batch=32, lengths="100,200,1000")
 QUICK: Final = Scale(classes=20, validation=20, videos=16, epochs=2, batch=8, lengths="100,200")
 
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("demo"),
-    seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time for each contender at each length.")] = 3.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time for each contender at each length.")] = 2.0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A tenth of it, to see that all works; the figures say little.")
     ] = False,
@@ -66,16 +66,17 @@ def demo(
     report = Reporter(quiet=quiet)
     for folder in (MODELS, output):
         _make_folder(folder)
-    shutil.rmtree(output / "training", ignore_errors=True)  # of a demo before this one
     start = time.monotonic()
-    commands = _commands(output, QUICK if quick else FULL, seconds)
-    took = [_run(words, f"{number}/{len(commands)}", report) for number, words in enumerate(commands, start=1)]
+    # The run's folder goes when the demo ends: its weights are in models/ then.
+    with tempfile.TemporaryDirectory(prefix="training-", dir=output) as training:
+        commands = _commands(output, Path(training), QUICK if quick else FULL, seconds)
+        took = [_run(words, f"{number}/{len(commands)}", report) for number, words in enumerate(commands, start=1)]
     page = output / "index.html"
     write_page(page, output, [(shlex.join(words), spent) for words, spent in zip(commands, took, strict=True)])
     report.note(f"done in {time.monotonic() - start:.0f} s; look at {page}")
 
 
-def _commands(output: Path, scale: Scale, seconds: float) -> list[list[str]]:
+def _commands(output: Path, training: Path, scale: Scale, seconds: float) -> list[list[str]]:
     """The commands in the order in which they run."""
     world, results = output / "world", output / "results.json"
     features, truth = world / "features", world / "annotations.json"
@@ -85,7 +86,7 @@ def _commands(output: Path, scale: Scale, seconds: float) -> list[list[str]]:
     evaluate = ["evaluate", results, "--ground-truth", truth, "--classes"]
     commands: list[list[object]] = [
         ["simulate", "-o", world, "--classes", scale.classes, "--videos", 0, "--validation", scale.validation],
-        ["train", "--simulated", world, *teach, "-o", output / "training", "--model", CHECKPOINT],
+        ["train", "--simulated", world, *teach, "-o", training, "--model", CHECKPOINT],
         ["export", CHECKPOINT, "-o", ONNX],
         ["quantize", ONNX, "--fp16", "-o", FP16],
         ["quantize", ONNX, "--int8", "--features", features, "--ground-truth", truth, "--max-drop", 0.5, "-o", INT8],
@@ -97,7 +98,7 @@ def _commands(output: Path, scale: Scale, seconds: float) -> list[list[str]]:
             *("-o", output / "shown.json", "--picture", output / "timeline.png"),
         ],
         [
-            *("bench", ONNX, INT8, FP16, "--threads", 1, "--lengths", scale.lengths, "--seconds", seconds),
+            *("bench", ONNX, INT8, FP16, "--provider", "cpu", "--threads", 1, "--lengths", scale.lengths, "--seconds", seconds),
             *("--compare", "torch", "--checkpoint", CHECKPOINT, *pictures),
         ],
     ]
@@ -120,4 +121,4 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(folder, f"cannot be made ({error.strerror})", "choose another folder with -o") from error
+        raise writing_error(folder, error) from error

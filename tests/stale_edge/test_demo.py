@@ -24,8 +24,11 @@ def test_runs_from_a_simulated_world_to_a_page(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo" / "training").mkdir(parents=True)
+    (tmp_path / "demo" / "training" / "mine").write_text("a user's own")
     code, _, said = command("demo", "--quick", "--seconds", 0.1)
     assert code == 0, said
+    assert [path.name for path in (tmp_path / "demo").glob("training*/*")] == ["mine"]
     page = (tmp_path / "demo" / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert page.count("<code>stale-edge ") == 10
@@ -45,8 +48,8 @@ def test_a_folder_that_cannot_be_made_is_named(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").write_text("")
     code, _, said = command("demo", "-o", "taken")
-    assert code == 2
-    assert "taken: cannot be made" in said
+    assert code == 73
+    assert "taken: cannot be written" in said
 
 
 def test_the_page_shows_the_figures_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
