@@ -34,16 +34,17 @@ class Columns:
     """Names of what was measured, and their units."""
 
 
-_ACCURACY: Final = {
+ACCURACY: Final = {
     "map_50": "fraction",
     "map_75": "fraction",
     "map_95": "fraction",
     "average_map": "fraction",
 }
+"""Metrics of what was found, and their unit; none is outside of 0 to 1."""
 _TIMING_FACTORS: Final = ("engine", "precision", "provider", "model", "snippets")
 COLUMNS: Final[Mapping[StudyName, Columns]] = {
-    StudyName.OPEN_SET: Columns(("method", "split", "fraction", "enhancement"), {**_ACCURACY, "seconds": "s"}),
-    StudyName.CLOSED_SET: Columns(("method", "fraction", "enhancement"), {**_ACCURACY, "seconds": "s"}),
+    StudyName.OPEN_SET: Columns(("method", "split", "fraction", "enhancement"), {**ACCURACY, "seconds": "s"}),
+    StudyName.CLOSED_SET: Columns(("method", "fraction", "enhancement"), {**ACCURACY, "seconds": "s"}),
     StudyName.TRAINING: Columns(
         ("method",),
         {
@@ -63,7 +64,7 @@ COLUMNS: Final[Mapping[StudyName, Columns]] = {
         _TIMING_FACTORS,
         {"time_ms": "ms", "peak_mb": "MB", "file_mb": "MB"},
     ),
-    StudyName.ABLATION: Columns(("method", "subset"), {**_ACCURACY, "seconds": "s", "steps": "count"}),
+    StudyName.ABLATION: Columns(("method", "subset"), {**ACCURACY, "seconds": "s", "steps": "count"}),
 }
 """The columns of each study. A measurement has all factors of its study, and one of its metrics."""
 

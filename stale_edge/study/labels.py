@@ -36,6 +36,8 @@ _TIMED: Final = {StudyName.INFERENCE, StudyName.QUANTIZATION}
 _NUMERIC: Final = ("fraction", "snippets")
 _POSITIVE: Final = ("time_ms", "peak_mb")
 _SIZES: Final = ("file_mb", "seconds")
+_LEAST: Final = 1e-9
+"""Nothing measured is smaller; what divides by less has no end."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ def check_run(subject: object, run: StudyRun) -> None:
             value = measurement.factors.get(name, 1)
             if isinstance(value, str) or value <= 0:
                 raise BadDataError(subject, f"{name} {one_line(value)!r} is not a positive number", cure)
-        if measurement.metric in _POSITIVE and measurement.value <= 0:
-            raise BadDataError(subject, f"{measurement.metric} {measurement.value:g} is not above zero", cure)
+        if measurement.metric in _POSITIVE and measurement.value < _LEAST:
+            raise BadDataError(subject, f"{measurement.metric} {measurement.value:g} is too small to be", cure)
         if measurement.metric in _SIZES and measurement.value < 0:
             raise BadDataError(subject, f"{measurement.metric} {measurement.value:g} is below zero", cure)
 

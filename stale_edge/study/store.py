@@ -11,23 +11,26 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from stale_edge.study.design import COLUMNS, Measurement, StudyName
+from stale_edge.study.design import ACCURACY, COLUMNS, Measurement, StudyName
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, UsageError, writing_error
 from stale_edge_runtime.files import read_json, write_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stale_edge.study.design import Cell
 
 SCHEMA: Final = 1
+LARGEST: Final = 1e15
+"""No number of a study is as large: where one is, the file is damaged, and no figure could show it."""
 HEADER, CELLS, CSV, JSON, LOCK = "study.json", "cells", "measurements.csv", "measurements.json", "lock"
 _CURE: Final = "give the folder of a finished `stale-edge study`, or its measurements.json"
+_ROUNDING: Final = 1e-9
+"""What the mean of ones may be above one."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class Store:
         columns = COLUMNS[study]
         for measurement in measurements:
             known = set(measurement.factors) == set(columns.factors) and measurement.metric in columns.metrics
-            if not known or not math.isfinite(measurement.value):
+            if not known or not _is_possible(measurement.metric, measurement.value):
                 raise ValueError(f"{measurement} does not fit the columns of {study}")
         rows = [_row(measurement, columns.factors) for measurement in measurements]
         write_json(self._path(cell), {"schema": SCHEMA, "study": str(study), "key": cell.key, "measurements": rows})
@@ -239,14 +242,13 @@ def _parse_header(path: Path, content: Any) -> StudyRun:
     """A run without its measurements."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise BadDataError(path, f"is not a study of schema {SCHEMA}", _CURE)
-    kinds = {"machine": dict, "options": dict, "started": str, "cells": int, "finished": int, "notes": list}
-    if wrong := [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]:
+    if wrong := [name for name, is_right in _PARTS.items() if not is_right(content.get(name))]:
         raise BadDataError(path, f"has no right {wrong[0]!r}", _CURE)
-    if content.get("study") not in set(StudyName):
-        raise BadDataError(path, f"is of an unknown study {str(content.get('study'))[:40]!r}", _CURE)
-    commit = content.get("commit")
+    study, commit = content.get("study"), content.get("commit")
+    if not isinstance(study, str) or study not in set(StudyName):
+        raise BadDataError(path, f"is of an unknown study {str(study)[:40]!r}", _CURE)
     return StudyRun(
-        study=StudyName(content["study"]),
+        study=StudyName(study),
         machine=content["machine"],
         options=content["options"],
         commit=commit if isinstance(commit, str) else None,
@@ -266,23 +268,43 @@ def _parse_rows(path: Path, rows: Any, study: StudyName) -> tuple[Measurement, .
 
 def _parse_row(path: Path, number: int, row: Any, factors: Sequence[str], metrics: Mapping[str, str]) -> Measurement:
     wrong = BadDataError(path, f"measurement {number} is not one of this study", _CURE)
-    if not isinstance(row, dict) or row.get("metric") not in metrics:
+    if not isinstance(row, dict):
         raise wrong
-    value, repeat, run = (row.get(name) for name in ("value", "repeat", "run"))
-    if not _is_number(value) or type(repeat) is not int or type(run) is not int:
+    metric, value, repeat, run = (row.get(name) for name in ("metric", "value", "repeat", "run"))
+    if not isinstance(metric, str) or metric not in metrics:
+        raise wrong
+    if not _is_number(value) or not _is_whole(repeat) or not _is_whole(run):
         raise wrong
     if not all(isinstance(row.get(name), str) or _is_number(row.get(name)) for name in factors):
         raise wrong
-    return Measurement({name: row[name] for name in factors}, row["metric"], float(value), repeat, run)
+    if not _is_possible(metric, value):
+        raise BadDataError(path, f"measurement {number} has {metric} {value:g}, which is not from 0 to 1", _CURE)
+    return Measurement({name: row[name] for name in factors}, metric, float(value), repeat, run)
+
+
+def _is_possible(metric: str, value: float) -> bool:
+    """Whether a metric can have a value."""
+    return 0 <= value <= 1 + _ROUNDING if metric in ACCURACY else abs(value) < LARGEST
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # JSON's whole numbers have no end
-        return False
+    """Whether it is a number that can be shown; JSON's have no end."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return _is_number(value) and isinstance(value, int)
+
+
+_PARTS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "machine": lambda value: isinstance(value, dict),
+    "options": lambda value: isinstance(value, dict),
+    "started": lambda value: isinstance(value, str),
+    "cells": lambda value: _is_whole(value) and value >= 0,
+    "finished": lambda value: _is_whole(value) and value >= 0,
+    "notes": lambda value: isinstance(value, list),
+}
+"""What a header must have, and which values are right."""
 
 
 def _fields(run: StudyRun) -> dict[str, Any]:

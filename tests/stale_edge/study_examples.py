@@ -53,7 +53,7 @@ def closed_set():
 def accuracy(factors, value, repeat):
     shares = {"map_50": 1.5, "map_75": 0.9, "map_95": 0.2, "average_map": 1.0}
     for metric, share in shares.items():
-        yield Measurement(factors, metric, value * share * wobble(factors, repeat, metric), repeat)
+        yield Measurement(factors, metric, min(1.0, value * share * wobble(factors, repeat, metric)), repeat)
     yield Measurement(factors, "seconds", 40 * wobble(factors, repeat), repeat)
 
 

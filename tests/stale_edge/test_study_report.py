@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from stale_edge.study.charts import charts_of
-from stale_edge.study.design import Measurement, StudyName
+from stale_edge.study.design import ACCURACY, Measurement, StudyName
 from stale_edge.study.headlines import headlines
 from stale_edge.study.labels import label_runs, short_cpu, split
 from stale_edge.study.report import write_report
 from stale_edge.study.samples import Sample, ratio
-from stale_edge.study.store import to_csv
+from stale_edge.study.store import read_run, to_csv
 from stale_edge.study.tables import tables_of
 from stale_edge_runtime.bench.statistics import ratio_of_medians
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, UsageError
@@ -385,10 +385,25 @@ def test_factors_that_cannot_be_placed_are_refused(tmp_path, study, change):
         write_report([replace(run, measurements=(wrong,))], tmp_path)
 
 
-def test_a_time_of_nothing_is_refused(tmp_path):
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1e-320])
+def test_a_time_of_nothing_is_refused(tmp_path, value):
     run = run_of(StudyName.QUANTIZATION)
-    with pytest.raises(BadDataError, match="time_ms 0 is not above zero"):
-        write_report([replace(run, measurements=(replace(run.measurements[0], value=0.0),))], tmp_path)
+    with pytest.raises(BadDataError, match=f"time_ms {value:g} is too small"):
+        write_report([replace(run, measurements=(replace(run.measurements[0], value=value),))], tmp_path)
+
+
+def test_the_largest_and_the_smallest_values_are_shown(tmp_path):
+    def extreme(one):
+        if one.metric in ACCURACY:
+            return replace(one, value=1.0)
+        return replace(one, value=9e14 if one.repeat else 1e-9)
+
+    runs = [replace(run, measurements=tuple(map(extreme, run.measurements))) for run in map(run_of, StudyName)]
+    read = [read_run(kept(tmp_path / str(run.study), run)) for run in runs]
+    assert read == runs
+    page = write_report(read, tmp_path / "out").read_text(encoding="utf-8")
+    charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.DOTALL)[1])
+    assert {chart["key"] for chart in charts} == {path.stem for path in (tmp_path / "out" / "figures").glob("*.svg")}
 
 
 def test_no_runs_and_no_folder_are_refused(tmp_path):
@@ -448,6 +463,11 @@ def test_report_command_refuses_in_one_line(tmp_path, command):
         "no rows": {**content, "measurements": None},
         "bad row": {**content, "measurements": [{**content["measurements"][0], "value": "fast"}]},
         "endless number": {**content, "measurements": [{**content["measurements"][0], "value": 10**400}]},
+        "huge mAP": {**content, "measurements": [{**content["measurements"][5], "value": 1e307}]},
+        "huge time": {**content, "measurements": [{**content["measurements"][3], "value": 1e307}]},
+        "no word": {**content, "measurements": [{**content["measurements"][0], "metric": []}]},
+        "study of a list": {**content, "study": []},
+        "study of an object": {**content, "study": {}},
         "a list": [1],
     }
     target = tmp_path / "out"

@@ -151,11 +151,24 @@ def damaged_cells(content: dict[str, Any]) -> list[str]:
         "[]",
         json.dumps({**content, "key": "a-7"}),
         json.dumps({**content, "study": "ablation"}),
+        json.dumps({**content, "study": []}),
+        json.dumps({**content, "key": {}}),
         json.dumps({**content, "measurements": None}),
+        json.dumps({**content, "measurements": [[]]}),
         json.dumps({**content, "measurements": [{**first, "metric": "colour"}]}),
+        json.dumps({**content, "measurements": [{**first, "metric": []}]}),
+        json.dumps({**content, "measurements": [{**first, "metric": {}}]}),
+        json.dumps({**content, "measurements": [{**first, "method": []}]}),
+        json.dumps({**content, "measurements": [{**first, "method": 1e15}]}),
         json.dumps({**content, "measurements": [{**first, "value": "fast"}]}),
         json.dumps({**content, "measurements": [{**first, "value": True}]}),
+        json.dumps({**content, "measurements": [{**first, "value": {}}]}),
+        json.dumps({**content, "measurements": [{**first, "value": 1e15}]}),
+        json.dumps({**content, "measurements": [{**first, "metric": "average_map", "value": 1.01}]}),
+        json.dumps({**content, "measurements": [{**first, "metric": "average_map", "value": -0.01}]}),
         json.dumps({**content, "measurements": [{**first, "repeat": 0.5}]}),
+        json.dumps({**content, "measurements": [{**first, "repeat": []}]}),
+        json.dumps({**content, "measurements": [{**first, "run": 10**15}]}),
         json.dumps({**content, "measurements": [{key: value for key, value in first.items() if key != "method"}]}),
         json.dumps({**content, "measurements": [{**first, "value": 1e400}]}),
     ]
@@ -180,7 +193,11 @@ def test_a_damaged_cell_is_refused_in_one_line_before_anything_is_measured(tmp_p
 def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
     run_study(Counting(), tmp_path)
     header = json.loads((tmp_path / HEADER).read_text())
-    for change in ({"schema": 99}, {"machine": None}, {"cells": "six"}, {"study": "alchemy"}, {"notes": 1}):
+    changes: list[dict[str, Any]] = [
+        *({"schema": 99}, {"machine": None}, {"study": "alchemy"}, {"study": []}, {"study": {}}, {"notes": 1}),
+        *({"cells": "six"}, {"cells": True}, {"cells": [6]}, {"cells": 10**15}, {"finished": -1}, {"started": {}}),
+    ]
+    for change in changes:
         (tmp_path / HEADER).write_text(json.dumps({**header, **change}))
         with pytest.raises(BadDataError, match=HEADER):
             run_study(Counting(), tmp_path)
@@ -212,6 +229,9 @@ def test_csv_and_json_tell_the_same(tmp_path: Path) -> None:
     "wrong",
     [
         Measurement({"method": "a"}, "seconds", float("nan"), 0),
+        Measurement({"method": "a"}, "seconds", 1e15, 0),
+        Measurement({"method": "a"}, "average_map", 1.01, 0),
+        Measurement({"method": "a"}, "average_map", float("nan"), 0),
         Measurement({"method": "a"}, "colour", 1.0, 0),
         Measurement({"method": "a", "more": 1}, "seconds", 1.0, 0),
         Measurement({}, "seconds", 1.0, 0),
