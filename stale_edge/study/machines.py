@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stale_edge.study.labels import Labelled
+    from stale_edge.study.store import Session, StudyRun
 
 _PROPERTIES: Final = {
     "cpu": "processor",
@@ -41,26 +42,42 @@ def machines_table(runs: Sequence[Labelled]) -> Table:
     machines = tuple(dict.fromkeys(item.machine for item in runs))
     rows = []
     for key, name in _PROPERTIES.items():
-        values = [_joined([item.run.machine for item in runs if item.machine == machine], key) for machine in machines]
+        values = [
+            _joined([session for item in runs if item.machine == machine for session in item.run.history], key)
+            for machine in machines
+        ]
         rows.append((f"{name} *" if len(set(values)) > 1 else name, *values))
     return Table(
         "machines",
         "Machines",
-        "What the runs ran on, as the system told it.",
+        "What the runs ran on, as the system told it. A slash stands between what sessions or runs on one machine tell "
+        "differently.",
         ("property", *machines),
         tuple(rows),
         "* Not the same on all machines." if len(machines) > 1 else "",
     )
 
 
+def differences(run: StudyRun) -> tuple[str, ...]:
+    """What was not the same in all sessions of a run, in words."""
+    sessions = run.history
+    commit = ("commit",) if len({session.commit for session in sessions}) > 1 else ()
+    properties = (
+        name for key, name in _PROPERTIES.items() if len({show(session.machine.get(key)) for session in sessions}) > 1
+    )
+    return (*commit, *properties)
+
+
 def runs_table(runs: Sequence[Labelled]) -> Table:
-    """Every run as a line: when, from which commit, how far it came, and who else used the machine."""
+    """Every run as a line: when, from which commits, how far it came, and who else used the machine."""
     rows = []
     for item in runs:
-        run = item.run
+        run, sessions = item.run, item.run.history
         state = f"{run.finished} of {run.cells}" + ("" if run.complete else " – partial")
-        load = [show(run.machine.get(key)) for key in ("load_1min", "busy_percent", "steal_percent")]
-        rows.append((str(run.study), item.machine, when(run.started), one_line(run.commit or NONE), state, *load))
+        started = when(run.started) + (f", {len(sessions)} sessions" if len(sessions) > 1 else "")
+        commits = " / ".join(dict.fromkeys(one_line(session.commit or NONE) for session in sessions))
+        load = [_joined(sessions, key) for key in ("load_1min", "busy_percent", "steal_percent")]
+        rows.append((str(run.study), item.machine, started, commits, state, *load))
     return Table(
         "runs",
         "Runs",
@@ -68,7 +85,8 @@ def runs_table(runs: Sequence[Labelled]) -> Table:
         "of the same host took.",
         ("study", "machine", "started", "commit", "cells", "load, 1 min", "busy, %", "steal, %"),
         tuple(rows),
-        "A plus after a commit: files had been changed.",
+        "A plus after a commit: files had been changed. A slash stands between what several sessions of a run tell; "
+        "files of earlier versions tell of one session only.",
         heads=2,
     )
 
@@ -100,6 +118,6 @@ def options_text(options: Mapping[str, Any]) -> str:
     return "\n".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in options.items())
 
 
-def _joined(machines: Sequence[Mapping[str, Any]], key: str) -> str:
-    """What a machine says of itself; where its runs differ, all that they say."""
-    return " / ".join(dict.fromkeys(show(machine.get(key)) for machine in machines))
+def _joined(sessions: Sequence[Session], key: str) -> str:
+    """What a machine says of itself; where its sessions differ, all that they say."""
+    return " / ".join(dict.fromkeys(show(session.machine.get(key)) for session in sessions))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stale_edge.study import thesis
 from stale_edge.study.labels import TITLES, one_line
-from stale_edge.study.machines import options_text
+from stale_edge.study.machines import differences, options_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -204,6 +204,9 @@ def _remarks(item: Labelled, *, several: bool) -> str:
         lines.append(f"{whose}nothing was measured yet.")
     if run.options.get("quick"):
         lines.append(f"{whose}a quick look: so little was measured that its numbers are not to be cited.")
+    if differing := differences(run):
+        count, what = len(run.history), ", ".join(differing)
+        lines.append(f"{whose}measured in {count} sessions that were not alike ({what}): see what was run.")
     lines += [f"{whose}{one_line(note)}" for note in run.notes]
     return "".join(f'<p class="warn" role="note">{escape(line)}</p>' for line in lines)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stale_edge.study.design import Noted, Prepared
-from stale_edge.study.store import Store, StudyRun
+from stale_edge.study.store import Session, Store, StudyRun
 from stale_edge_runtime.bench.machine import describe_machine, read_load
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def run_study(
 ) -> StudyRun:
     """Measure all cells of a study that its folder does not have yet.
 
-    The tables are written after every cell, so that they can be read whenever it is cut short.
+    The tables are written after every cell, so that they can be read whenever it is cut short. Every session that
+    measures something is recorded: they may differ in what a reader must know.
 
     Args:
         study: What to measure.
@@ -65,23 +66,30 @@ def run_study(
     """
     store, cells = Store(folder), study.cells()
     before = read_load()
-    machine = describe_machine(before, before, providers)
-    begun = StudyRun(study.name, machine, dict(study.options), commit(), _now(), len(cells))
+    session = Session(commit(), _now(), describe_machine(before, before, providers))
+    begun = StudyRun(study.name, session.machine, dict(study.options), session.commit, session.started, len(cells))
     with store.locked():
         run = store.open(begun)
         # What is there is read now: a damaged cell must not show after hours of measuring the others.
         measured = {cell.key: store.get(cell, study.name) for cell in cells if store.has(cell)}
         missing = [cell for cell in cells if cell.key not in measured]
+        earlier = run.history if measured else ()
         if measured:
             note(f"{len(measured)} of {len(cells)} cells are there already")
 
         def so_far() -> StudyRun:
             notes = (*run.notes, *(study.notes if isinstance(study, Noted) else ()))
-            load = _load_of(describe_machine(before, read_load(), providers)) if missing else {}
             found = tuple(measurement for cell in cells for measurement in measured.get(cell.key, ()))
+            sessions = run.history
+            if len(measured) > len(cells) - len(missing):
+                load = _load_of(describe_machine(before, read_load(), providers))
+                sessions = (*earlier, replace(session, machine={**session.machine, **load}))
             return replace(
                 run,
-                machine={**(machine if missing else run.machine), **load},
+                commit=sessions[0].commit,
+                started=sessions[0].started,
+                machine=sessions[0].machine,
+                sessions=sessions if len(sessions) > 1 else (),
                 finished=len(measured),
                 measurements=found,
                 notes=tuple(dict.fromkeys(notes)),

@@ -34,8 +34,24 @@ _ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True)
+class Session:
+    """One call of the program that measured cells of a study."""
+
+    commit: str | None
+    """Of the program, where it is known; a plus after it says that files had been changed."""
+    started: str
+    """Date and time, ISO 8601."""
+    machine: Mapping[str, Any]
+    """What it ran on, as `bench` describes it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {"commit": self.commit, "started": self.started, "machine": dict(self.machine)}
+
+
+@dataclass(frozen=True)
 class StudyRun:
-    """A study as it was run on one machine."""
+    """A study as it was run on one machine; what can differ between its sessions is of the first."""
 
     study: StudyName
     """Which."""
@@ -55,6 +71,13 @@ class StudyRun:
     """All of them, in the order of the cells."""
     notes: tuple[str, ...] = field(default=())
     """What a reader must know."""
+    sessions: tuple[Session, ...] = ()
+    """All that measured something, where there were several; files of earlier versions do not tell."""
+
+    @property
+    def history(self) -> tuple[Session, ...]:
+        """Every session that is known, at least one."""
+        return self.sessions or (Session(self.commit, self.started, self.machine),)
 
     @property
     def complete(self) -> bool:
@@ -73,6 +96,7 @@ class StudyRun:
             "cells": self.cells,
             "finished": self.finished,
             "notes": list(self.notes),
+            **({"sessions": [session.to_json() for session in self.sessions]} if self.sessions else {}),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -256,6 +280,10 @@ def _parse_header(path: Path, content: Any) -> StudyRun:
         cells=content["cells"],
         finished=content["finished"],
         notes=tuple(map(str, content["notes"])),
+        sessions=tuple(
+            Session(session.get("commit"), session["started"], session["machine"])
+            for session in content.get("sessions") or ()
+        ),
     )
 
 
@@ -296,6 +324,15 @@ def _is_whole(value: Any) -> TypeGuard[int]:
     return _is_number(value) and isinstance(value, int)
 
 
+def _is_session(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("commit"), str | None)
+        and isinstance(value.get("started"), str)
+        and isinstance(value.get("machine"), dict)
+    )
+
+
 _PARTS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "machine": lambda value: isinstance(value, dict),
     "options": lambda value: isinstance(value, dict),
@@ -303,6 +340,7 @@ _PARTS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "cells": lambda value: _is_whole(value) and value >= 0,
     "finished": lambda value: _is_whole(value) and value >= 0,
     "notes": lambda value: isinstance(value, list),
+    "sessions": lambda value: value is None or (isinstance(value, list) and all(map(_is_session, value))),
 }
 """What a header must have, and which values are right."""
 

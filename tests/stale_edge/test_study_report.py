@@ -21,7 +21,7 @@ from stale_edge.study.headlines import headlines
 from stale_edge.study.labels import label_runs, short_cpu, split
 from stale_edge.study.report import write_report
 from stale_edge.study.samples import Sample, ratio
-from stale_edge.study.store import read_run, to_csv
+from stale_edge.study.store import Session, read_run, to_csv
 from stale_edge.study.tables import tables_of
 from stale_edge_runtime.bench.statistics import ratio_of_medians
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, UsageError
@@ -350,6 +350,25 @@ def test_a_configuration_has_one_colour_in_all_figures_of_a_study():
     for name in {name for chart in colours for name in chart}:
         assert len({chart[name] for chart in colours if name in chart}) == 1
     assert len(set(colours[0].values())) == len(CONTENDERS)
+
+
+def test_sessions_that_were_not_alike_are_shown(tmp_path):
+    run = run_of(StudyName.ABLATION)
+    later = {**XEON, "libraries": {"torch": "2.14.0"}, "cpu_flags": ["avx2", "fma"], "load_1min": [2.0, 2.5]}
+    sessions = (Session(run.commit, run.started, XEON), Session("ba9876543210+", "2026-11-27T08:00:00+00:00", later))
+    page = write_report([replace(run, sessions=sessions)], tmp_path).read_text(encoding="utf-8")
+    (row,) = rows(tmp_path / "tables" / "runs.csv")
+    assert row["started"] == "2026-11-26 20:00 UTC, 2 sessions"
+    assert row["commit"] == "0123456789ab / ba9876543210+"
+    assert row["load, 1 min"] == "0.4 → 1.2 / 2.0 → 2.5"
+    machine = {one["property"]: one["Intel Xeon Platinum 8481C"] for one in rows(tmp_path / "tables" / "machines.csv")}
+    assert machine["libraries"] == "onnxruntime 1.32.0, torch 2.13.0 / torch 2.14.0"
+    assert machine["memory, MB"] == "8,000"
+    assert "2 sessions that were not alike (commit, flags that matter, libraries)" in page
+    alike = (sessions[0], replace(sessions[0], started="2026-11-27T08:00:00+00:00"))
+    page = write_report([replace(run, sessions=alike)], tmp_path).read_text(encoding="utf-8")
+    assert "not alike" not in page
+    assert "2 sessions" in page
 
 
 def test_partial_and_empty_runs_say_so(tmp_path):

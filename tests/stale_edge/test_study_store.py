@@ -82,6 +82,59 @@ def test_a_killed_study_goes_on_and_measures_nothing_twice(tmp_path: Path) -> No
     assert again.measured == []
 
 
+def elsewhen(monkeypatch: pytest.MonkeyPatch, commit: str, **machine: Any) -> None:
+    """Let what follows be another version of the program, or another state of the machine."""
+    real = runner.describe_machine
+    monkeypatch.setattr(runner, "commit", lambda: commit)
+    monkeypatch.setattr(runner, "describe_machine", lambda *words: {**real(*words), **machine})
+
+
+def test_every_session_that_measured_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhen(monkeypatch, "first", libraries={"torch": "1"})
+    with pytest.raises(Killed):
+        run_study(Counting(dies_at="b-0"), tmp_path)
+    alone = json.loads((tmp_path / HEADER).read_text())
+    assert "sessions" not in alone
+    elsewhen(monkeypatch, "idle")
+    run_study(Counting(), tmp_path, max_s=0.0)
+    assert json.loads((tmp_path / HEADER).read_text()) == alone
+    elsewhen(monkeypatch, "second", libraries={"torch": "2"}, cpu_flags=["avx2"])
+    with pytest.raises(Killed):
+        run_study(Counting(dies_at="c-0"), tmp_path)
+    elsewhen(monkeypatch, "third", libraries={"torch": "2"}, cpu_flags=["avx2"])
+    run = run_study(Counting(), tmp_path)
+    assert [session.commit for session in run.history] == ["first", "second", "third"]
+    assert [session.machine["libraries"]["torch"] for session in run.history] == ["1", "2", "2"]
+    assert (run.commit, run.started, dict(run.machine)) == ("first", alone["started"], alone["machine"])
+    assert read_run(tmp_path) == run
+    elsewhen(monkeypatch, "fourth")
+    assert run_study(Counting(), tmp_path) == run
+
+
+def test_a_session_that_measured_nothing_leaves_the_first_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhen(monkeypatch, "killed")
+    with pytest.raises(Killed):
+        run_study(Counting(dies_at="a-0"), tmp_path)
+    elsewhen(monkeypatch, "measured")
+    run = run_study(Counting(), tmp_path)
+    assert (run.commit, run.sessions) == ("measured", ())
+
+
+def test_a_header_of_an_earlier_version_is_the_first_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Killed):
+        run_study(Counting(dies_at="b-0"), tmp_path)
+    header = json.loads((tmp_path / HEADER).read_text())
+    assert set(header) == {
+        *("schema", "study", "machine", "options", "commit", "started", "cells", "finished", "notes"),
+    }
+    elsewhen(monkeypatch, "later")
+    run = run_study(Counting(), tmp_path)
+    assert [(session.commit, session.started) for session in run.history][:1] == [(header["commit"], header["started"])]
+    assert [session.commit for session in run.history][1:] == ["later"]
+
+
 def test_an_unfinished_cell_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run_study(Counting(dies_at="a-7"), tmp_path)
@@ -196,6 +249,8 @@ def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [
         *({"schema": 99}, {"machine": None}, {"study": "alchemy"}, {"study": []}, {"study": {}}, {"notes": 1}),
         *({"cells": "six"}, {"cells": True}, {"cells": [6]}, {"cells": 10**15}, {"finished": -1}, {"started": {}}),
+        *({"sessions": {}}, {"sessions": [1]}, {"sessions": [{"commit": None, "started": "", "machine": []}]}),
+        *({"sessions": [{"commit": [], "started": "", "machine": {}}]}, {"sessions": [{"machine": {}}]}),
     ]
     for change in changes:
         (tmp_path / HEADER).write_text(json.dumps({**header, **change}))
