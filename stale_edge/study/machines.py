@@ -11,7 +11,7 @@ from stale_edge.study.table import Table
 from stale_edge.study.thesis import NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from stale_edge.study.labels import Labelled
     from stale_edge.study.store import Session, StudyRun
@@ -31,6 +31,8 @@ _PROPERTIES: Final = {
     "providers": "providers",
     "environment": "environment",
 }
+_USUAL: Final = ("quick", "threads", "seeds", "repeats")
+"""Options that every line of the runs names where its study has them."""
 
 
 def machines_table(runs: Sequence[Labelled]) -> Table:
@@ -77,18 +79,39 @@ def runs_table(runs: Sequence[Labelled]) -> Table:
         started = when(run.started) + (f", {len(sessions)} sessions" if len(sessions) > 1 else "")
         commits = " / ".join(dict.fromkeys(one_line(session.commit or NONE) for session in sessions))
         load = [_joined(sessions, key) for key in ("load_1min", "busy_percent", "steal_percent")]
-        rows.append((str(run.study), item.machine, started, commits, state, *load))
+        same_study = [other.run.options for other in runs if other.run.study is run.study]
+        rows.append((str(run.study), item.machine, started, commits, state, _settings(run.options, same_study), *load))
     return Table(
         "runs",
         "Runs",
         "Load is the average number of running processes at the start and at the end; steal is time that other guests "
         "of the same host took.",
-        ("study", "machine", "started", "commit", "cells", "load, 1 min", "busy, %", "steal, %"),
+        ("study", "machine", "started", "commit", "cells", "options", "load, 1 min", "busy, %", "steal, %"),
         tuple(rows),
         "A plus after a commit: files had been changed. A slash stands between what several sessions of a run tell; "
-        "files of earlier versions tell of one session only.",
+        "files of earlier versions tell of one session only. Options: the usual ones, and those in which runs of a "
+        "study differ.",
         heads=2,
     )
+
+
+def _settings(options: Mapping[str, Any], of_study: Sequence[Mapping[str, Any]]) -> str:
+    """The options that a run is known by: the usual ones, and those that other runs of its study have otherwise."""
+    flat = dict(_flat(options))
+    others = [dict(_flat(other)) for other in of_study]
+    shown = [name for name in flat if name in _USUAL or any(other.get(name) != flat[name] for other in others)]
+    missing = dict.fromkeys(name for other in others for name in other if name not in flat)
+    words = [f"{name} {show(flat[name])}" for name in shown] + [f"no {name}" for name in missing]
+    return "; ".join(map(one_line, words)) or NONE
+
+
+def _flat(options: Mapping[str, Any], depth: int = 3) -> Iterator[tuple[str, Any]]:
+    """Options inside of options by their whole names."""
+    for name, value in options.items():
+        if isinstance(value, dict) and value and depth:
+            yield from ((f"{name}.{inner}", part) for inner, part in _flat(value, depth - 1))
+        else:
+            yield name, value
 
 
 def show(value: Any) -> str:

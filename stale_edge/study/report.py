@@ -62,7 +62,8 @@ def write_report(runs: Sequence[StudyRun], folder: Path) -> Path:
     for table in [*overview, *(table for section in sections for table in section.tables)]:
         write_text(folder / TABLES / f"{table.key}.csv", table.to_csv())
     for section in sections:
-        write_text(folder / MEASUREMENTS / f"{section.study}.csv", to_csv([item.run for item in section.runs]))
+        content = to_csv([item.run for item in section.runs], [item.machine for item in section.runs])
+        write_text(folder / MEASUREMENTS / f"{section.study}.csv", content)
     charts = [chart for section in sections for chart in section.charts]
     stills = {chart.key: write_figure(chart, folder / FIGURES) for chart in charts}
     target = folder / PAGE

@@ -237,18 +237,25 @@ def read_run(path: Path) -> StudyRun:
     return StudyRun(**{**_fields(run), "measurements": rows})
 
 
-def to_csv(runs: Sequence[StudyRun]) -> str:
-    """Every measurement of runs of one study as a line: its factors, its metric with unit, and what it ran on."""
+def to_csv(runs: Sequence[StudyRun], labels: Sequence[str] = ()) -> str:
+    """Every measurement of runs of one study as a line: its factors, its metric with unit, what it ran on and when.
+
+    Args:
+        runs: Of one study.
+        labels: What each of them is called where they stand side by side.
+    """
     columns = COLUMNS[runs[0].study]
     text = io.StringIO()
-    names = ["study", "cpu", *columns.factors, "repeat", "run", "metric", "unit", "value"]
+    names = ["study", *(["machine"] if labels else []), "started", "cpu", *columns.factors]
+    names += ["repeat", "run", "metric", "unit", "value"]
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    for run in runs:
+    for number, run in enumerate(runs):
+        which = {"study": run.study, "started": run.started, "cpu": run.machine.get("cpu")}
+        which |= {"machine": labels[number]} if labels else {}
         for measurement in run.measurements:
-            row = _row(measurement, columns.factors)
             unit = columns.metrics[measurement.metric]
-            writer.writerow({"study": run.study, "cpu": run.machine.get("cpu"), "unit": unit, **row})
+            writer.writerow({**which, "unit": unit, **_row(measurement, columns.factors)})
     return text.getvalue()
 
 

@@ -235,7 +235,7 @@ def test_files_of_the_report(two_machines):
             assert written == table.to_csv()
             assert [tuple(row) for row in csv.reader(written.splitlines())] == [table.columns, *table.rows]
         kept = (two_machines / "measurements" / f"{study}.csv").read_text(encoding="utf-8")
-        assert kept == to_csv([item.run for item in items])
+        assert kept == to_csv([item.run for item in items], [item.machine for item in items])
     pictures = {path.stem for path in (two_machines / "figures").glob("*.svg")}
     lengths = {
         "fig-4a",
@@ -350,6 +350,23 @@ def test_a_configuration_has_one_colour_in_all_figures_of_a_study():
     for name in {name for chart in colours for name in chart}:
         assert len({chart[name] for chart in colours if name in chart}) == 1
     assert len(set(colours[0].values())) == len(CONTENDERS)
+
+
+def test_runs_on_one_machine_can_be_told_apart(tmp_path):
+    settings = {"quick": False, "threads": 1, "seeds": [0, 100], "data": {"world": {"classes": 200, "seed": 0}}}
+    other = {**settings, "threads": 2, "data": {"world": {"classes": 40, "seed": 0}}, "more": [1]}
+    first = run_of(StudyName.QUANTIZATION, options=settings)
+    second = run_of(StudyName.QUANTIZATION, options=other, started="2026-11-27T08:00:00+00:00")
+    write_report([first, second], tmp_path)
+    one, two = rows(tmp_path / "tables" / "runs.csv")
+    assert one["options"] == "quick False; threads 1; seeds 0, 100; data.world.classes 200; no more"
+    assert two["options"] == "quick False; threads 2; seeds 0, 100; data.world.classes 40; more 1"
+    found = rows(tmp_path / "measurements" / "quantization.csv")
+    assert {(row["machine"], row["started"]) for row in found} == {
+        ("Intel Xeon Platinum 8481C", "2026-11-26T20:00:00+00:00"),
+        ("Intel Xeon Platinum 8481C, run 2", "2026-11-27T08:00:00+00:00"),
+    }
+    assert len(found) == len(first.measurements) + len(second.measurements)
 
 
 def test_sessions_that_were_not_alike_are_shown(tmp_path):

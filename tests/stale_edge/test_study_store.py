@@ -273,6 +273,7 @@ def test_csv_and_json_tell_the_same(tmp_path: Path) -> None:
     for line, row in zip(lines, content["measurements"], strict=True):
         assert line["study"] == "training"
         assert line["cpu"] == content["machine"]["cpu"]
+        assert line["started"] == content["started"]
         assert line["unit"] == content["units"][row["metric"]]
         assert (line["method"], line["metric"]) == (row["method"], row["metric"])
         assert (int(line["repeat"]), int(line["run"])) == (row["repeat"], row["run"])
