@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from stale_edge.study.charts import Chart, Series
 
+FIGURE_KINDS: Final = (".svg", ".png", ".csv")
+"""Endings of the files of a figure."""
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#882255", "#999933", "#332288", "#777777")
 """Of Okabe and Ito's and Tol's palettes, those that stand out from white; told apart with any colour vision."""
 MARKERS: Final = "osD^vPX*"

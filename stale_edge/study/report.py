@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from stale_edge.study.charts import charts_of
 from stale_edge.study.design import StudyName
-from stale_edge.study.figures import write_figure
+from stale_edge.study.figures import FIGURE_KINDS, write_figure
 from stale_edge.study.headlines import headlines
 from stale_edge.study.labels import check_run, label_runs
 from stale_edge.study.machines import machines_table, runs_table
+from stale_edge.study.report_files import FIGURES, MEASUREMENTS, TABLES, ReportFiles
 from stale_edge.study.report_page import Section, page
 from stale_edge.study.store import to_csv
 from stale_edge.study.tables import tables_of
-from stale_edge_runtime.errors import UsageError, writing_error
+from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stale_edge.study.store import StudyRun
+    from stale_edge.study.table import Table
 
-PAGE, TABLES, FIGURES, MEASUREMENTS = "report.html", "tables", "figures", "measurements"
+PAGE = "report.html"
 TITLE = "STALE at the edge: the studies"
 
 
@@ -33,17 +35,19 @@ def write_report(runs: Sequence[StudyRun], folder: Path) -> Path:
     tables/*.csv           its tables
     figures/*.svg, .png    its figures, and as .csv the numbers behind them
     measurements/*.csv     every measurement, one file for each study
+    report-files.json      which of these files are the report's
 
     Args:
         runs: Of any studies and machines, at least one; partial ones are shown as such.
-        folder: Made where it is missing; files of an earlier report are replaced.
+        folder: Made where it is missing. Files of an earlier report are replaced, or removed where this one has none of
+            their name; all others stay.
 
     Returns:
         The page.
 
     Raises:
         UsageError: There is no run.
-        BadDataError: A run holds values that cannot be shown.
+        BadDataError: A run holds values that cannot be shown, or the folder a damaged record of its files.
         CannotWriteError: The folder cannot be written.
         StorageError: The disk is full or failed.
     """
@@ -58,22 +62,24 @@ def write_report(runs: Sequence[StudyRun], folder: Path) -> Path:
         if items:
             sections.append(Section(study, items, charts_of(items), tables_of(items)))
     overview = (runs_table(labelled), machines_table(labelled))
-    _make_folders(folder)
-    for table in [*overview, *(table for section in sections for table in section.tables)]:
-        write_text(folder / TABLES / f"{table.key}.csv", table.to_csv())
-    for section in sections:
-        content = to_csv([item.run for item in section.runs], [item.machine for item in section.runs])
-        write_text(folder / MEASUREMENTS / f"{section.study}.csv", content)
+    texts = _texts([*overview, *(table for section in sections for table in section.tables)], sections)
     charts = [chart for section in sections for chart in section.charts]
+    names = [*texts, *(f"{FIGURES}/{chart.key}{kind}" for chart in charts for kind in FIGURE_KINDS)]
+    files = ReportFiles(folder)
+    files.begin(names)
+    for name, text in texts.items():
+        write_text(folder / name, text)
     stills = {chart.key: write_figure(chart, folder / FIGURES) for chart in charts}
     target = folder / PAGE
     write_text(target, page(TITLE, headlines(labelled), overview, sections, stills))
+    files.end(names)
     return target
 
 
-def _make_folders(folder: Path) -> None:
-    for name in (TABLES, FIGURES, MEASUREMENTS):
-        try:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise writing_error(folder / name, error) from error
+def _texts(tables: Sequence[Table], sections: Sequence[Section]) -> dict[str, str]:
+    """Tables and measurements by their files' names."""
+    texts = {f"{TABLES}/{table.key}.csv": table.to_csv() for table in tables}
+    for section in sections:
+        content = to_csv([item.run for item in section.runs], [item.machine for item in section.runs])
+        texts[f"{MEASUREMENTS}/{section.study}.csv"] = content
+    return texts

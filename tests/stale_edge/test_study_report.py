@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stale_edge.study import report
 from stale_edge.study.charts import charts_of
 from stale_edge.study.design import ACCURACY, Measurement, StudyName
 from stale_edge.study.headlines import headlines
@@ -440,6 +441,46 @@ def test_the_largest_and_the_smallest_values_are_shown(tmp_path):
     page = write_report(read, tmp_path / "out").read_text(encoding="utf-8")
     charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.DOTALL)[1])
     assert {chart["key"] for chart in charts} == {path.stem for path in (tmp_path / "out" / "figures").glob("*.svg")}
+
+
+def found_in(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_files_of_an_earlier_report_go_and_all_others_stay(tmp_path):
+    write_report([run_of(StudyName.ABLATION), run_of(StudyName.TRAINING)], tmp_path / "both")
+    write_report([run_of(StudyName.TRAINING)], tmp_path / "training")
+    others = {"tables/mine.csv", "figures/ablation.txt", "cells/open-set.csv", "measurements.csv", "open-set.csv"}
+    for name in others:
+        (tmp_path / "both" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "both" / name).write_text("kept")
+    assert {"tables/ablation.csv", "figures/ablation.svg", "measurements/ablation.csv"} <= found_in(tmp_path / "both")
+    write_report([run_of(StudyName.TRAINING)], tmp_path / "both")
+    assert found_in(tmp_path / "both") == found_in(tmp_path / "training") | others
+    assert {(tmp_path / "both" / name).read_text() for name in others} == {"kept"}
+
+
+def test_files_of_a_report_that_was_cut_short_are_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "page", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report([run_of(StudyName.ABLATION)], tmp_path)
+    assert "tables/ablation.csv" in found_in(tmp_path)
+    monkeypatch.undo()
+    write_report([run_of(StudyName.TRAINING)], tmp_path)
+    assert not [name for name in found_in(tmp_path) if "ablation" in name]
+
+
+@pytest.mark.parametrize(
+    "name", ["../kept.csv", "tables/../../kept.csv", "/kept.csv", "tables/kept.py", "kept.csv", "tables", 1, None, []]
+)
+def test_a_record_that_names_other_files_is_refused(tmp_path, name):
+    (tmp_path / "out").mkdir()
+    write_json(tmp_path / "out" / "report-files.json", [name])
+    (tmp_path / "kept.csv").write_text("kept")
+    with pytest.raises(BadDataError, match=r"report-files\.json"):
+        write_report([run_of(StudyName.TRAINING)], tmp_path / "out")
+    assert (tmp_path / "kept.csv").read_text() == "kept"
+    assert found_in(tmp_path / "out") == {"report-files.json"}
 
 
 def test_no_runs_and_no_folder_are_refused(tmp_path):
