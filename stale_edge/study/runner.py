@@ -8,6 +8,7 @@ import subprocess
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from stale_edge.study.design import Noted, Prepared
@@ -15,9 +16,9 @@ from stale_edge.study.store import Session, Store, StudyRun
 from stale_edge_runtime.bench.machine import describe_machine, read_load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
-    from stale_edge.study.design import Study
+    from stale_edge.study.design import Cell, Study
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Progress:
     seconds: float
     """What it took."""
     remaining_s: float
-    """What the others will take, by the mean of those measured in this run."""
+    """What the others will take: each as long as those like it took in this session, or as all did."""
 
 
 def run_study(
@@ -97,7 +98,7 @@ def run_study(
 
         if missing and (max_s is None or max_s > 0) and isinstance(study, Prepared):
             study.prepare(note)
-        begin = time.monotonic()
+        pace, begin = _Pace(cells), time.monotonic()
         for number, cell in enumerate(missing, 1):
             start = time.monotonic()
             if max_s is not None and start - begin >= max_s:
@@ -106,12 +107,40 @@ def run_study(
             store.put(cell, cell_measurements, study.name)
             measured[cell.key] = cell_measurements
             store.finish(so_far())
-            end = time.monotonic()
-            left = (len(missing) - number) * (end - begin) / number
-            on_cell(Progress(len(measured), len(cells), cell.key, end - start, left))
+            seconds = time.monotonic() - start
+            pace.add(cell, seconds)
+            on_cell(Progress(len(measured), len(cells), cell.key, seconds, pace.expected_s(missing[number:])))
         run = so_far()
         store.finish(run)
     return run
+
+
+class _Pace:
+    """How long cells take. What needs no training takes seconds and a training minutes: they are told apart.
+
+    Args:
+        cells: All of the study.
+    """
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._kinds: dict[str, tuple[Hashable, ...]] = {}
+        self._seconds: dict[Hashable, list[float]] = {}
+        seen = set()
+        for cell in cells:
+            factors = frozenset(cell.factors.items())
+            # The first cell with the same factors may measure what does not depend on the repeat.
+            self._kinds[cell.key] = ((factors, factors in seen), factors, None)
+            seen.add(factors)
+
+    def add(self, cell: Cell, seconds: float) -> None:
+        """Take a measured cell in."""
+        for kind in self._kinds[cell.key]:
+            self._seconds.setdefault(kind, []).append(seconds)
+
+    def expected_s(self, cells: Sequence[Cell]) -> float:
+        """What cells will take, by the most alike that were measured; one was, at least."""
+        known = (next(self._seconds[kind] for kind in self._kinds[cell.key] if kind in self._seconds) for cell in cells)
+        return sum(map(fmean, known))
 
 
 def commit() -> str | None:

@@ -147,6 +147,29 @@ def test_time_that_is_over_ends_a_study_between_two_cells(tmp_path: Path) -> Non
     assert run_study(Counting(), tmp_path, max_s=60.0).complete
 
 
+def test_what_is_left_is_told_by_cells_of_the_same_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    took = {"quick-0": 1.0, "quick-7": 1.0, "slow-0": 60.0, "slow-7": 50.0, "slow-8": 52.0, "other-0": 9.0}
+    clock = 0.0
+
+    class Uneven(Counting):
+        def cells(self) -> Sequence[Cell]:
+            return [Cell(key, {"method": key.partition("-")[0]}, int(key.partition("-")[2])) for key in took]
+
+        def measure(self, cell: Cell, note: Callable[[str], None]) -> Sequence[Measurement]:
+            nonlocal clock
+            clock += took[cell.key]
+            return super().measure(cell, note)
+
+    monkeypatch.setattr(runner.time, "monotonic", lambda: clock)
+    steps: list[runner.Progress] = []
+    run_study(Uneven(), tmp_path, on_cell=steps.append)
+    assert [step.seconds for step in steps] == list(took.values())
+    all_four = (1 + 1 + 60 + 50) / 4
+    assert [step.remaining_s for step in steps] == pytest.approx(
+        [1 + 4 * 1, 4 * 1, 2 * 60 + (1 + 1 + 60) / 3, 50 + all_four, (2 + 60 + 50 + 52) / 5, 0]
+    )
+
+
 def test_making_ready_comes_first_and_only_for_what_is_missing(tmp_path: Path) -> None:
     class Elaborate(Counting):
         def prepare(self, note: Callable[[str], None]) -> None:
