@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from stale_edge.study import thesis
 from stale_edge.study.design import StudyName
-from stale_edge.study.labels import enhancement, is_reference, method, one_line, percent, share, split
+from stale_edge.study.labels import is_reference, method, one_line, percent
 from stale_edge.study.samples import samples
 from stale_edge.study.table import Table, with_deviation
 
@@ -140,15 +140,11 @@ def ablation_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
 
 
 def _thesis_open_set(factors: Mapping[str, Factor]) -> str:
-    known = thesis.open_set(split(factors["split"]), enhancement(factors["enhancement"]), share(factors["fraction"]))
+    known = thesis.open_set(one_line(factors["split"]), one_line(factors["enhancement"]), float(factors["fraction"]))
     return thesis.NONE if known is None else f"{known:.1f}"
 
 
-_SHOW: Final[dict[str, Callable[[Factor], str]]] = {
-    "split": split,
-    "fraction": lambda value: percent(share(value)),
-    "enhancement": enhancement,
-}
+_SHOW: Final[dict[str, Callable[[Factor], str]]] = {"split": one_line, "fraction": percent, "enhancement": one_line}
 
 
 def _by(names: Sequence[str]) -> Callable[[Measurement], tuple[Factor, ...]]:

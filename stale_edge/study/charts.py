@@ -12,13 +12,10 @@ from stale_edge.study.design import StudyName
 from stale_edge.study.labels import (
     REFERENCE_MARK,
     configurations,
-    enhancement,
     is_reference,
     method,
     one_line,
     percent,
-    share,
-    split,
 )
 from stale_edge.study.samples import Spread, ratio, samples
 from stale_edge.study.timing_tables import GMACS, MEMORY, TIME, UTILISATION, baseline, timed
@@ -124,7 +121,7 @@ def charts_of(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
 def _closed_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     lines = _Lines(several=len(runs) > 1)
     for item in runs:
-        for (name, fraction), sample in _trained_first(item, lambda one: 100 * share(one["fraction"])):
+        for (name, fraction), sample in _trained_first(item, lambda one: 100 * float(one["fraction"])):
             lines.add(item.machine, name, fraction, sample.mean(100))
     caption = (
         f"{MEAN} The thesis's Figure 3, of which it gives no numbers here: flat with score enhancement, rising without."
@@ -137,7 +134,7 @@ def _closed_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
 
 def _open_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     def place_of(factors: Mapping[str, Factor]) -> str:
-        return f"{split(factors['split'])}, {percent(share(factors['fraction']))}"
+        return f"{one_line(factors['split'])}, {percent(factors['fraction'])}"
 
     lines = _Lines(several=len(runs) > 1)
     known: dict[str, dict[str, float]] = {}
@@ -146,8 +143,8 @@ def _open_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
             lines.add(item.machine, name, place, sample.mean(100))
         for measurement in item.run.measurements:
             factors = measurement.factors
-            how, fraction = enhancement(factors["enhancement"]), share(factors["fraction"])
-            value = thesis.open_set(split(factors["split"]), how, fraction)
+            how, fraction = one_line(factors["enhancement"]), float(factors["fraction"])
+            value = thesis.open_set(one_line(factors["split"]), how, fraction)
             if value is not None:
                 known.setdefault(f"{THESIS}, {how} enhancement", {})[place_of(factors)] = value
     series = (*lines.series(), *(_thesis(name, values, place) for place, (name, values) in enumerate(known.items())))
@@ -163,7 +160,7 @@ def _trained_first(
 
     def key(measurement: Measurement) -> tuple[str, Place]:
         factors = measurement.factors
-        name = f"{method(factors['method'], item.run.options)}, {enhancement(factors['enhancement'])} enhancement"
+        name = f"{method(factors['method'], item.run.options)}, {one_line(factors['enhancement'])} enhancement"
         return name, place(factors)
 
     return sorted(samples(item.run, "average_map", key).items(), key=lambda found: REFERENCE_MARK in found[0][0])

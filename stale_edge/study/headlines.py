@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from stale_edge.study import thesis
 from stale_edge.study.design import StudyName
-from stale_edge.study.labels import configurations, enhancement, is_cpu, is_reference, one_line, percent, share, split
+from stale_edge.study.labels import configurations, is_cpu, is_reference, one_line, percent
 from stale_edge.study.samples import ratio, samples
 from stale_edge.study.table import three_digits, times, with_deviation, with_quartiles
 from stale_edge.study.timing_tables import baseline, timed
@@ -104,15 +104,15 @@ def _set(item: Labelled) -> Headline | None:
     key = max(
         found,
         key=lambda key: (
-            share(key[1]),
-            enhancement(key[2]) == "without",
-            is_open and split(key[3]) == "75/25",
+            float(key[1]),
+            key[2] == "without",
+            is_open and key[3] == "75/25",
             found[key].middle,
         ),
     )
-    part = split(key[3]) if is_open else ""
-    known = thesis.open_set(part, enhancement(key[2]), share(key[1])) if is_open else None
-    detail = f"{one_line(key[0])}, {percent(share(key[1]))} of the data, {enhancement(key[2])} enhancement"
+    part, how = one_line(key[3]) if is_open else "", one_line(key[2])
+    known = thesis.open_set(part, how, float(key[1])) if is_open else None
+    detail = f"{one_line(key[0])}, {percent(key[1])} of the data, {how} enhancement"
     return Headline(
         f"Average mAP, unseen classes, {part}" if is_open else "Average mAP, closed set",
         f"{with_deviation(found[key])} %",

@@ -29,11 +29,10 @@ REFERENCE_OPTION: Final = "reference_points"
 """Option of a run that may name others."""
 REFERENCE_MARK: Final = " †"
 LONGEST: Final = 160
-_ENGINES: Final = {"pytorch": "PyTorch", "torch": "PyTorch", "openvino": "OpenVINO"}
-_YES: Final = {"with", "yes", "on", "true", "enhanced", "1"}
-_NO: Final = {"without", "no", "off", "false", "none", "plain", "0"}
-_TIMED: Final = {StudyName.INFERENCE, StudyName.QUANTIZATION}
-_NUMERIC: Final = ("fraction", "snippets")
+PYTORCH: Final = "pytorch"
+"""Engine that the thesis measured."""
+_SHARE: Final = "fraction"
+_NUMERIC: Final = (_SHARE, "snippets")
 _POSITIVE: Final = ("time_ms", "peak_mb")
 _SIZES: Final = ("file_mb", "seconds")
 _LEAST: Final = 1e-9
@@ -64,7 +63,8 @@ def check_run(subject: object, run: StudyRun) -> None:
         run: Read from a file, or just measured.
 
     Raises:
-        BadDataError: A length or fraction is not a positive number, or a time or a size cannot be.
+        BadDataError: A length or fraction is not a positive number, a fraction is more than one, or a time or a size
+            cannot be.
     """
     cure = "run the study again"
     for measurement in run.measurements:
@@ -72,6 +72,8 @@ def check_run(subject: object, run: StudyRun) -> None:
             value = measurement.factors.get(name, 1)
             if isinstance(value, str) or value <= 0:
                 raise BadDataError(subject, f"{name} {one_line(value)!r} is not a positive number", cure)
+            if name == _SHARE and value > 1:
+                raise BadDataError(subject, f"{name} {value:g} is more than all, which is 1", cure)
         if measurement.metric in _POSITIVE and measurement.value < _LEAST:
             raise BadDataError(subject, f"{measurement.metric} {measurement.value:g} is too small to be", cure)
         if measurement.metric in _SIZES and measurement.value < 0:
@@ -100,34 +102,9 @@ def short_cpu(machine: Mapping[str, Any]) -> str:
     return " ".join(text.split())[:60] or "unknown machine"
 
 
-def is_enhanced(value: Factor) -> bool | None:
-    """Whether a value of the factor `enhancement` means with it; none where it is neither."""
-    word = one_line(value).lower()
-    return True if word in _YES else False if word in _NO else None
-
-
-def enhancement(value: Factor) -> str:
-    """`with` or `without`, or the value itself."""
-    known = is_enhanced(value)
-    return one_line(value) if known is None else ("with" if known else "without")
-
-
-def split(value: Factor) -> str:
-    """`75/25` or `50/50`, whatever stands between the numbers, or the value itself."""
-    word = one_line(value)
-    numbers = re.search(r"(?<!\d)(75|50)\D?(25|50)?(?!\d)", word)
-    return {"75": "75/25", "50": "50/50"}[numbers.group(1)] if numbers else word
-
-
-def share(value: Factor) -> float:
-    """A fraction of the data in (0, 1], given as such or in percent."""
-    number = float(value)
-    return number / 100 if number > 1 else number
-
-
-def percent(value: float) -> str:
+def percent(value: Factor) -> str:
     """A fraction as percent, with as many decimals as it has."""
-    return f"{100 * value:.3g} %"
+    return f"{100 * float(value):.3g} %"
 
 
 def is_reference(method: str, options: Mapping[str, Any]) -> bool:
@@ -150,8 +127,7 @@ def method(value: Factor, options: Mapping[str, Any]) -> str:
 
 def engine(value: Factor) -> str:
     """The engine as its makers write it."""
-    word = one_line(value)
-    return _ENGINES.get(word.lower(), word)
+    return "PyTorch" if value == PYTORCH else one_line(value)
 
 
 def configurations(run: StudyRun) -> dict[tuple[str, ...], str]:
@@ -171,11 +147,6 @@ def configuration_of(measurement: Measurement) -> tuple[str, ...]:
     return tuple(one_line(factors[name]) for name in ("engine", "precision", "provider", "model"))
 
 
-def is_timed(study: StudyName) -> bool:
-    """Whether a study times forwards, so that medians and quartiles say more than means."""
-    return study in _TIMED
-
-
 def _configuration(key: tuple[str, ...]) -> str:
     provider = "" if is_cpu(key) else f", {key[2].upper() if len(key[2]) <= 4 else key[2]}"
     return f"{engine(key[0])} {key[1]}{provider}"
@@ -183,7 +154,7 @@ def _configuration(key: tuple[str, ...]) -> str:
 
 def is_cpu(key: tuple[str, ...]) -> bool:
     """Whether a configuration runs on the CPU."""
-    return key[2].lower().startswith("cpu")
+    return key[2] == "cpu"
 
 
 def _identity(machine: Mapping[str, Any]) -> str:

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from stale_edge.study.accuracy_tables import ablation_tables, set_tables, training_tables
 from stale_edge.study.design import StudyName
-from stale_edge.study.table import Table
 from stale_edge.study.timing_tables import inference_tables, quantization_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from stale_edge.study.labels import Labelled
-
-__all__ = ["Table", "tables_of"]
+    from stale_edge.study.table import Table
 
 _MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[Table, ...]]]] = {
     StudyName.OPEN_SET: set_tables,

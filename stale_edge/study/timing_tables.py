@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stale_edge.study import thesis
-from stale_edge.study.labels import configuration_of, configurations, is_cpu
+from stale_edge.study.labels import PYTORCH, configuration_of, configurations, is_cpu
 from stale_edge.study.samples import ratio, samples
 from stale_edge.study.table import Table, times, with_quartiles
 
@@ -40,8 +40,6 @@ GMACS: Final = Quantity("gmacs", "Multiply-accumulates", 1, "GMAC")
 RATE: Final = Quantity("gmacs_per_s", "Multiply-accumulates per second", 1, "GMAC/s")
 MEDIANS: Final = "Median (lower–upper quartile) by number of snippets, T."
 CEILINGS: Final = "Its utilisation is of its GPU's peak; ours on a CPU is of what products reach there, measured."
-_COMPILED: Final = ("compil", "inductor")
-_WHOLE: Final = ("full", "tower", "thesis", "published")
 
 
 def inference_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
@@ -66,15 +64,9 @@ def quantization_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
 
 
 def baseline(run: StudyRun, precision: str) -> tuple[str, ...] | None:
-    """PyTorch's configuration on the CPU in a precision: the network as a whole rather than a part, none compiled."""
-    fitting = [
-        key
-        for key in configurations(run)
-        if key[0].lower() in {"pytorch", "torch"} and key[1].lower() == precision and is_cpu(key)
-        if not any(word in part.lower() for word in _COMPILED for part in key)
-    ]
-    whole = [key for key in fitting if any(word in key[3].lower() for word in _WHOLE)]
-    return next(iter(whole or fitting), None)
+    """PyTorch's configuration on the CPU in a precision, the thesis's contender; none where it was not measured."""
+    fitting = (key for key in configurations(run) if key[:2] == (PYTORCH, precision) and is_cpu(key))
+    return next(fitting, None)
 
 
 def timed(run: StudyRun, metric: str) -> Timed:
@@ -172,13 +164,13 @@ def _sizes(runs: Sequence[Labelled]) -> Table:
 
 def _thesis_factor(key: tuple[str, ...], quantity: Quantity, against: str) -> str:
     """The thesis's factor of the same two, where it gives one."""
-    if key[0].lower() not in {"pytorch", "torch"}:
+    if key[0] != PYTORCH:
         return thesis.NONE
     known = {
         ("time_ms", "fp32", "int8", True): thesis.INT8_SPEEDUP,
         ("peak_mb", "fp32", "int8", True): thesis.INT8_MEMORY,
         ("time_ms", "int8", "fp32", False): thesis.GPU_SPEEDUP,
-    }.get((quantity.metric, against, key[1].lower(), is_cpu(key)))
+    }.get((quantity.metric, against, key[1], is_cpu(key)))
     return thesis.NONE if known is None else f"{known:g}×"
 
 

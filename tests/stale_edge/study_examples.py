@@ -40,14 +40,14 @@ def open_set():
     base = {("75/25", "with"): 0.21, ("75/25", "without"): 0.09, ("50/50", "with"): 0.20, ("50/50", "without"): 0.03}
     for (split, enhancement), value in base.items():
         for fraction, repeat in product((1.0, 0.5), range(5)):
-            factors = {"method": "STALE", "split": split, "fraction": fraction, "enhancement": enhancement}
+            factors = {"method": "stale", "split": split, "fraction": fraction, "enhancement": enhancement}
             yield from accuracy(factors, value * fraction**0.1, repeat)
 
 
 def closed_set():
     for fraction, enhancement, repeat in product((0.1, 0.2, 0.4, 0.6, 0.8, 1.0), ("with", "without"), range(5)):
         value = 0.24 if enhancement == "with" else 0.12 + 0.07 * fraction
-        yield from accuracy({"method": "STALE", "fraction": fraction, "enhancement": enhancement}, value, repeat)
+        yield from accuracy({"method": "stale", "fraction": fraction, "enhancement": enhancement}, value, repeat)
 
 
 def accuracy(factors, value, repeat):
@@ -58,7 +58,7 @@ def accuracy(factors, value, repeat):
 
 
 def training():
-    for method, repeat in product(("STALE", "STALE, light"), range(3)):
+    for method, repeat in product(("stale", "ours"), range(3)):
         factors = {"method": method}
         values = {"parameters": 79.6e6, "trained_parameters": 16.4e6, "steps": 500, "seconds": 310, "peak_rss_mb": 2100}
         for metric, value in {**values, "average_map": 0.183}.items():
@@ -67,8 +67,8 @@ def training():
 
 
 CONTENDERS = {
-    ("pytorch", "fp32", "cpu", "full"): (1500.0, 0.5, 2100.0, 700.0),
-    ("pytorch", "int8", "cpu", "full"): (800.0, 0.45, 1300.0, 320.0),
+    ("pytorch", "fp32", "cpu", "PyTorch fp32"): (1500.0, 0.5, 2100.0, 700.0),
+    ("pytorch", "int8", "cpu", "PyTorch dynamic int8"): (800.0, 0.45, 1300.0, 320.0),
     ("onnxruntime", "fp32", "cpu", "stale.onnx"): (3.0, 0.22, 220.0, 17.2),
     ("onnxruntime", "int8", "cpu", "stale.int8.onnx"): (1.0, 0.045, 140.0, 5.5),
 }
