@@ -32,6 +32,10 @@ SAME_DATA: Final = (
     "The thesis's values are of ActivityNet's features; beside runs on other data they show the trend, not a target."
 )
 REFERENCE_NOTE: Final = "† Reference point: not trained here; what a trained network's mAP must be read beside."
+TRAINING_COST: Final = (
+    "Time is that of the whole training, validations included; memory is the most that its process held meanwhile, "
+    "videos included. The text tower is in none of ours: text embeddings are given."
+)
 _SEEN: Final = {"seen": 0, "unseen": 1}
 
 
@@ -101,7 +105,8 @@ def training_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
     headings = [*_machine_column(runs), "method", "parameters, M", "trained, M", "seconds", "steps", "peak memory, MB"]
     headings += ["average mAP", "repeats"]
     caption = (
-        "One training: its size, time and memory, and what it reaches. Mean ± standard deviation over the repeats."
+        "One training: its size, time and memory, and what it reaches. Mean ± standard deviation over the repeats. "
+        f"{TRAINING_COST}"
     )
     note = f"Seconds are of the named machine; the thesis's are of a {thesis.TRAINING_DEVICE}. {SAME_DATA}"
     heads = len(_machine_column(runs)) + 1

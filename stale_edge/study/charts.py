@@ -216,7 +216,7 @@ def _speed_up(runs: Sequence[Labelled], factors: str) -> Chart:
                 factor, _ = ratio(by_length[base, snippets], sample)
                 spread = Spread(factor.value, factor.low, factor.high, sample.values().size)
                 lines.add(item.machine, names[key], snippets, spread)
-    caption = "Ratio of the medians of the same rounds; band: 95 % interval." + factors
+    caption = "Ratio of the medians of the same rounds, against PyTorch int8 on the same machine's CPU; band: 95 % interval." + factors
     title = "Times faster than PyTorch int8"
     return Chart("fig-4c-speed-up", title, caption, "snippets, T", "times faster", lines.series(), log_y=True)
 
@@ -247,7 +247,7 @@ def _by_length(
         for (configuration, snippets), sample in timed(item.run, quantity.metric).items():
             lines.add(item.machine, names[configuration], snippets, sample.median(quantity.scale))
     series = lines.series()
-    caption = MEDIAN + more
+    caption = f"{MEDIAN} {quantity.meaning}{more}"
     if known and series:
         series = (*series, _thesis("thesis (GPU)", known, 0))
         caption += " The thesis's line by its two ends, on its GPU."

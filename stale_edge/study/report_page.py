@@ -27,8 +27,8 @@ LEADS: Final[Mapping[str, str]] = {
     "and about half of it, with and without an external classifier's labels.",
     "closed-set": "Training and detecting the same classes, with ever less training data.",
     "training": "Size of the network, time and memory of a training, and what it reaches.",
-    "inference": "One forward of random features, by the number of snippets: its time, how much of the measured "
-    "ceiling it uses, its arithmetic and its memory.",
+    "inference": "One forward of random features, by the number of snippets: its time, how much it uses of what the "
+    "device can do, its arithmetic and its memory.",
     "quantization": "The same forward in several precisions and engines, against PyTorch's dynamic int8 (the thesis's "
     "result) and fp32, measured by turns in one run.",
     "ablation": "What changes in the recipe change in mAP, on classes that training saw and on classes that it did "

@@ -31,15 +31,47 @@ class Quantity(NamedTuple):
     """From its unit to the one that is shown."""
     unit: str
     """The one that is shown."""
+    meaning: str
+    """What it is, and what it leaves out."""
 
 
-TIME: Final = Quantity("time_ms", "Time of a forward", 1, "ms")
-MEMORY: Final = Quantity("peak_mb", "Peak memory", 1, "MB")
-UTILISATION: Final = Quantity("utilisation", "Utilisation", 100, "%")
-GMACS: Final = Quantity("gmacs", "Multiply-accumulates", 1, "GMAC")
-RATE: Final = Quantity("gmacs_per_s", "Multiply-accumulates per second", 1, "GMAC/s")
+TIME: Final = Quantity(
+    "time_ms",
+    "Time of a forward",
+    1,
+    "ms",
+    "From features in memory to the network's outputs in memory, the model loaded and warm; reading features and "
+    "making segments of the outputs are not in it. PyTorch's forwards encode the prompts of the classes each time, as "
+    "published; exported files hold what comes of them. On a GPU, PyTorch's time is by the GPU's own clock with inputs "
+    "and outputs in its memory; onnxruntime's has the copies there and back in it.",
+)
+MEMORY: Final = Quantity(
+    "peak_mb",
+    "Peak memory",
+    1,
+    "MB",
+    "On a CPU, the peak of a second forward in a fresh process, its libraries and the weights included. On a GPU, the "
+    "most that PyTorch's own allocator held there, from loading on: without the process, so not to be compared with "
+    "the CPU's.",
+)
+UTILISATION: Final = Quantity(
+    "utilisation",
+    "Utilisation",
+    100,
+    "%",
+    "Multiply-accumulates per second, on a CPU relative to what a large matrix product reached there just before or "
+    "after (the ceiling, measured; of fp32 for fp16, whose products run in fp32), on a GPU relative to its theoretical "
+    "peak.",
+)
+GMACS: Final = Quantity("gmacs", "Multiply-accumulates", 1, "GMAC", "Of one forward, counted.")
+RATE: Final = Quantity(
+    "gmacs_per_s",
+    "Multiply-accumulates per second",
+    1,
+    "GMAC/s",
+    "Those that are counted in a forward, over the median of its times with one input.",
+)
 MEDIANS: Final = "Median (lower–upper quartile) by number of snippets, T."
-CEILINGS: Final = "Its utilisation is of its GPU's peak; ours on a CPU is of what products reach there, measured."
 
 
 def inference_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
@@ -95,11 +127,11 @@ def _by_length(study: str, runs: Sequence[Labelled], quantity: Quantity, known: 
         cells = [f"{known[int(length)]:g}" if length in known else thesis.NONE for length in lengths]
         rows.append((*(["thesis's GPU"] if len(runs) > 1 else []), "thesis (GPU)", *cells))
     note = "The thesis gives the two ends of its line." if known else "The thesis gives no numbers for these cells."
-    note += f" {CEILINGS}" if quantity is UTILISATION else ""
+    note += " Its utilisation is of its GPU's theoretical peak." if quantity is UTILISATION else ""
     return Table(
         f"{study}-{quantity.metric.replace('_', '-')}",
         f"{quantity.title}, {quantity.unit}",
-        MEDIANS,
+        f"{MEDIANS} {quantity.meaning}",
         (*(["machine"] if len(runs) > 1 else []), "contender", *(f"T = {length:,g}" for length in lengths)),
         tuple(rows),
         note,
@@ -109,13 +141,13 @@ def _by_length(study: str, runs: Sequence[Labelled], quantity: Quantity, known: 
 
 
 def _factors(runs: Sequence[Labelled], quantity: Quantity, precision: str) -> Table:
-    """How many times less than PyTorch in a precision, by length."""
+    """How many times less than PyTorch in a precision, by length; of memory on the CPU alone."""
     found = [(item, baseline(item.run, precision), timed(item.run, quantity.metric)) for item in runs]
     lengths = sorted({length for _, _, by_length in found for _, length in by_length})
     rows, plain = [], False
     for item, base, by_length in found:
         for key, name in configurations(item.run).items():
-            if base is None or key == base:
+            if base is None or key == base or (quantity is MEMORY and not is_cpu(key)):
                 continue
             cells = []
             for length in lengths:
@@ -129,7 +161,8 @@ def _factors(runs: Sequence[Labelled], quantity: Quantity, precision: str) -> Ta
     word = "faster" if is_time else "less memory"
     caption = (
         f"How many times {'faster' if is_time else 'less peak memory'} than PyTorch {precision} on the same machine's "
-        "CPU: ratio of the medians, with its 95 % bootstrap interval over the rounds."
+        "CPU: ratio of the medians, with its 95 % bootstrap interval over the rounds. "
+        f"{'Times begin and end' if is_time else 'Memory is that of CPU rows alone,'} as in the table above."
     )
     note = "The thesis gives one factor, not one for each length."
     note += " Without an interval: rounds were not the same on both sides, or there was one only." if plain else ""

@@ -159,6 +159,32 @@ def test_memory_factors_are_against_pytorch():
     assert "one only" in found["quantization-memory-fp32"].note
 
 
+def test_memory_of_a_gpu_is_another_quantity():
+    run = run_of(StudyName.QUANTIZATION)
+    on_gpu = [
+        replace(one, factors={**one.factors, "provider": "cuda"})
+        for one in run.measurements
+        if one.factors["engine"] == "pytorch" and one.factors["precision"] == "fp32"
+    ]
+    found = tables(replace(run, measurements=run.measurements + tuple(on_gpu)))
+    assert "PyTorch fp32, CUDA" in [row[0] for row in found["quantization-peak-mb"].rows]
+    assert "PyTorch fp32, CUDA" in [row[0] for row in found["quantization-speed-up-fp32"].rows]
+    for precision, other in (("int8", "PyTorch fp32"), ("fp32", "PyTorch int8")):
+        factors = [row[0] for row in found[f"quantization-memory-{precision}"].rows]
+        assert factors == [other, "onnxruntime fp32", "onnxruntime int8"]
+
+
+def test_captions_say_what_is_measured():
+    said = {table.key: table.caption for table in tables_of(label_runs([run_of(StudyName.INFERENCE)]))}
+    said |= {chart.key: chart.caption for chart in charts_of(label_runs([run_of(StudyName.INFERENCE)]))}
+    for table, chart, words in (
+        ("inference-time-ms", "fig-4a", ("From features in memory", "outputs in memory", "encode the prompts")),
+        ("inference-peak-mb", "fig-4b-memory", ("second forward in a fresh process", "PyTorch's own allocator")),
+        ("inference-utilisation", "fig-4b-utilisation", ("matrix product reached", "theoretical peak")),
+    ):
+        assert all(word in said[key] for key in (table, chart) for word in words)
+
+
 def test_rounds_that_differ_give_a_ratio_without_an_interval():
     slow, fast = Sample(), Sample()
     for repeat in range(4):
