@@ -32,10 +32,11 @@ SAME_DATA: Final = (
     "The thesis's values are of ActivityNet's features; beside runs on other data they show the trend, not a target."
 )
 REFERENCE_NOTE: Final = "† Reference point: not trained here; what a trained network's mAP must be read beside."
-TRAINING_COST: Final = (
-    "Time is that of the whole training, validations included; memory is the most that its process held meanwhile, "
-    "videos included. The text tower is in none of ours: text embeddings are given."
+TRAINING_TIME: Final = (
+    "Time is that of the whole training, validations included. Our networks are given text embeddings: the text tower "
+    "takes no part."
 )
+TRAINING_MEMORY: Final = "Memory is the most that the process held while it trained, the videos included."
 _SEEN: Final = {"seen": 0, "unseen": 1}
 
 
@@ -106,7 +107,7 @@ def training_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
     headings += ["average mAP", "repeats"]
     caption = (
         "One training: its size, time and memory, and what it reaches. Mean ± standard deviation over the repeats. "
-        f"{TRAINING_COST}"
+        f"{TRAINING_TIME} {TRAINING_MEMORY}"
     )
     note = f"Seconds are of the named machine; the thesis's are of a {thesis.TRAINING_DEVICE}. {SAME_DATA}"
     heads = len(_machine_column(runs)) + 1

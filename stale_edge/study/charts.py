@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stale_edge.study import thesis
+from stale_edge.study.accuracy_tables import TRAINING_MEMORY, TRAINING_TIME
 from stale_edge.study.design import StudyName
 from stale_edge.study.labels import (
     REFERENCE_MARK,
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     Place = TypeVar("Place", float, str)
 
 THESIS: Final = "thesis"
-MEAN: Final = "Mean; whiskers and bands: standard deviation over the repeats. † Not trained: a reference point."
+SPREAD: Final = "Mean; whiskers and bands: standard deviation over the repeats."
+MEAN: Final = f"{SPREAD} † Not trained: a reference point."
 MEDIAN: Final = "Median; band: quartiles."
 FAR_APART: Final = 20
 """Factor between times from which on an axis is logarithmic."""
@@ -88,6 +90,8 @@ class Chart:
     """In the order of the legend."""
     is_bars: bool = False
     """Whether x are categories."""
+    is_thesis_marked: bool = False
+    """Whether the thesis's values are markers on bars rather than hollow bars between them."""
     log_y: bool = False
     """Whether y grows by factors."""
 
@@ -166,6 +170,74 @@ def _trained_first(
     return sorted(samples(item.run, "average_map", key).items(), key=lambda found: REFERENCE_MARK in found[0][0])
 
 
+class _Cost(NamedTuple):
+    """A column of Table 2."""
+
+    key: str
+    """Of its chart."""
+    metric: str
+    """Its name."""
+    scale: float
+    """From its unit to the one that is shown."""
+    title: str
+    """Of its chart."""
+    label: str
+    """Of the axis."""
+    caption: str
+    """What it is, and what the thesis's are of."""
+    thesis: Mapping[str, float]
+    """The thesis's values by method."""
+
+
+_COSTS: Final = (
+    _Cost(
+        "table-2-seconds",
+        "seconds",
+        1,
+        "Time of a training (Table 2)",
+        "seconds",
+        f"{TRAINING_TIME} Diamonds: the thesis's, on a {thesis.TRAINING_DEVICE}.",
+        {row.method: row.seconds for row in thesis.TRAINING},
+    ),
+    _Cost(
+        "table-2-memory",
+        "peak_rss_mb",
+        1,
+        "Memory of a training",
+        "peak memory, MB",
+        f"{TRAINING_MEMORY} The thesis gives none.",
+        {},
+    ),
+    _Cost(
+        "table-2-map",
+        "average_map",
+        100,
+        "What a training reaches (Table 2)",
+        "average mAP, %",
+        "Diamonds: the thesis's, of ActivityNet's features.",
+        {row.method: row.average_map for row in thesis.TRAINING},
+    ),
+)
+
+
+def _training(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    return tuple(_cost(runs, cost) for cost in _COSTS)
+
+
+def _cost(runs: Sequence[Labelled], cost: _Cost) -> Chart:
+    """One cost of a training by method, the thesis's network in the place of ours of the same name."""
+    lines = _Lines(several=len(runs) > 1)
+    places: dict[str, str] = {}
+    for item in runs:
+        for name, sample in samples(item.run, cost.metric, lambda one: one_line(one.factors["method"])).items():
+            places.setdefault(name.lower(), name)
+            lines.add(item.machine, "measured", name, sample.mean(cost.scale))
+    known = {places.get(name.lower(), name): value for name, value in cost.thesis.items()}
+    series = (*lines.series(), *([_thesis(THESIS, known, 0)] if known else []))
+    caption = f"{SPREAD} {cost.caption}"
+    return Chart(cost.key, cost.title, caption, "method", cost.label, series, is_bars=True, is_thesis_marked=True)
+
+
 def _ablation(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     lines = _Lines(several=len(runs) > 1)
     for item in runs:
@@ -216,7 +288,10 @@ def _speed_up(runs: Sequence[Labelled], factors: str) -> Chart:
                 factor, _ = ratio(by_length[base, snippets], sample)
                 spread = Spread(factor.value, factor.low, factor.high, sample.values().size)
                 lines.add(item.machine, names[key], snippets, spread)
-    caption = "Ratio of the medians of the same rounds, against PyTorch int8 on the same machine's CPU; band: 95 % interval." + factors
+    caption = (
+        "Ratio of the medians of the same rounds, against PyTorch int8 on the same machine's CPU; band: 95 % interval."
+        + factors
+    )
     title = "Times faster than PyTorch int8"
     return Chart("fig-4c-speed-up", title, caption, "snippets, T", "times faster", lines.series(), log_y=True)
 
@@ -224,7 +299,7 @@ def _speed_up(runs: Sequence[Labelled], factors: str) -> Chart:
 _MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[Chart, ...]]]] = {
     StudyName.OPEN_SET: _open_set,
     StudyName.CLOSED_SET: _closed_set,
-    StudyName.TRAINING: lambda _: (),
+    StudyName.TRAINING: _training,
     StudyName.INFERENCE: _inference,
     StudyName.QUANTIZATION: _quantization,
     StudyName.ABLATION: _ablation,

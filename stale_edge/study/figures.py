@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stale_edge_runtime.files import write_bytes, write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -98,12 +99,17 @@ def _line(axes: Axes, series: Series) -> Any:
 
 
 def _bars(axes: Axes, chart: Chart) -> list[Any]:
-    """Bars side by side in each category; the thesis's are hollow."""
+    """Bars side by side in each category; the thesis's are hollow, or markers on the others."""
     categories = {name: place for place, name in enumerate(chart.categories)}
-    width = _GROUP / len(chart.series)
-    handles = []
+    marked = [series for series in chart.series if series.is_thesis and chart.is_thesis_marked]
+    count = len(chart.series) - len(marked)
+    width = _GROUP / count
+    handles: list[Any] = []
     for number, series in enumerate(chart.series):
-        shift = (number - (len(chart.series) - 1) / 2) * width
+        if series in marked:
+            handles.append(_marks(axes, series, categories))
+            continue
+        shift = (number - (count - 1) / 2) * width
         bars = axes.bar(
             [categories[str(point.x)] + shift for point in series.points],
             [point.middle for point in series.points],
@@ -115,6 +121,16 @@ def _bars(axes: Axes, chart: Chart) -> list[Any]:
         handles.append(bars)
     axes.set_xticks(list(categories.values()), [_plain(name) for name in categories])
     return handles
+
+
+def _marks(axes: Axes, series: Series, categories: Mapping[str, int]) -> Any:
+    """A hollow marker in the middle of each category; each its own, to be found by its name."""
+    look: dict[str, Any] = {"color": THESIS_INK, "marker": "d", "markerfacecolor": "white", "linestyle": "none"}
+    handles = [
+        axes.plot([categories[str(point.x)]], [point.middle], markersize=9, gid=f"{series.name} | {point.x}", **look)
+        for point in series.points
+    ]
+    return handles[0][0]
 
 
 def _bar_look(series: Series) -> dict[str, Any]:

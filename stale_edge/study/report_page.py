@@ -105,6 +105,7 @@ def page(
 <footer><p>Made by <code>stale-edge report</code>. The tables and the numbers behind the figures lie beside this page as
 CSV files, the figures as SVG and PNG, every measurement under <code>measurements/</code>.</p></footer>
 </div>
+<script>{_asset("theme.js")}</script>
 {_scripts(charts)}
 </body>
 </html>
@@ -140,6 +141,7 @@ def _chart_data(chart: Chart) -> dict[str, Any]:
     return {
         "key": chart.key,
         "bars": chart.is_bars,
+        "marks": chart.is_thesis_marked,
         "log": chart.log_y,
         "x_label": chart.x_label,
         "y_label": chart.y_label,

@@ -105,6 +105,37 @@ def test_training_shows_the_thesis_rows():
     assert len(table.marked) == 2
 
 
+@pytest.mark.parametrize(
+    ("key", "metric", "scale", "known"),
+    [
+        ("table-2-seconds", "seconds", 1, {"stale": "400.7", "ActionFormer": "1944.9"}),
+        ("table-2-memory", "peak_rss_mb", 1, {}),
+        ("table-2-map", "average_map", 100, {"stale": "19.4", "ActionFormer": "35.9"}),
+    ],
+)
+def test_a_report_of_training_alone_has_figures_with_the_thesis_beside(tmp_path, key, metric, scale, known):
+    run = run_of(StudyName.TRAINING)
+    page = write_report([run], tmp_path).read_text(encoding="utf-8")
+    assert f'id="plot-{key}"' in page
+    found = rows(tmp_path / "figures" / f"{key}.csv")
+    (unit,) = set(found[0]) - {"series", "method", "low", "high", "values"}
+    assert {row["method"]: row[unit] for row in found if row["series"] == "thesis"} == known
+    ours = [row for row in found if row["series"] == "measured"]
+    assert [row["method"] for row in ours] == ["stale", "ours"]
+    for row in ours:
+        assert float(row[unit]) == pytest.approx(scale * values(run, metric, method=row["method"]).mean())
+    marks = groups(tmp_path / "figures" / f"{key}.svg")
+    assert {f"thesis | {method}" for method in known} == {name for name in marks if name.startswith("thesis")}
+
+
+def test_the_look_can_be_switched_where_there_is_no_figure(tmp_path):
+    run = replace(run_of(StudyName.TRAINING, finished=0), measurements=())
+    page = write_report([run], tmp_path).read_text(encoding="utf-8")
+    assert 'getElementById("theme")' in page
+    assert "plotly.js v" not in page
+    assert 'id="charts"' not in page
+
+
 def test_times_are_medians_with_quartiles():
     run = run_of(StudyName.QUANTIZATION)
     table = tables(run)["quantization-time-ms"]
@@ -271,7 +302,7 @@ def test_files_of_the_report(two_machines):
         "fig-4c-memory",
         "fig-4c-speed-up",
     }
-    assert pictures == {"open-set", "fig-3", "ablation", *lengths}
+    assert pictures == {"open-set", "fig-3", "ablation", "table-2-seconds", "table-2-memory", "table-2-map", *lengths}
     for stem in pictures:
         assert (two_machines / "figures" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -281,7 +312,7 @@ def test_figures_hold_their_series(two_machines):
     charts = [
         chart for study in StudyName for chart in charts_of([item for item in labelled if item.run.study is study])
     ]
-    assert len(charts) == 10
+    assert len(charts) == 13
     for chart in charts:
         drawn = groups(two_machines / "figures" / f"{chart.key}.svg")
         beside = rows(two_machines / "figures" / f"{chart.key}.csv")
@@ -332,13 +363,13 @@ def test_the_page_stands_alone(two_machines):
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", own)
     assert "default-src 'none'" in page
     assert page.count("plotly.js v") == 1
-    assert own.count("<noscript><img") == 10
+    assert own.count("<noscript><img") == 13
     for study in StudyName:
         assert f'<section id="{study}"' in page
     for text in ("0123456789ab", "2026-11-26 20:00 UTC", "avx512_vnni", "0.4 → 1.2", "onnxruntime 1.32.0", "simulated"):
         assert text in page
     charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.DOTALL)[1])
-    assert len(charts) == 10
+    assert len(charts) == 13
 
 
 def test_every_table_cell_is_on_the_page(two_machines):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -145,6 +146,12 @@ def test_the_button_changes_the_look_and_back(page):
     assert brightness(page, "body", "backgroundColor") > 200
 
 
+def test_the_thesis_marks_bars_of_training(page):
+    script = """return [...document.querySelectorAll('#plot-table-2-seconds .scatterlayer .point, \
+#plot-table-2-map .scatterlayer .point')].length"""
+    assert page.execute_script(script) == 4
+
+
 def test_the_system_may_prefer_dark(page):
     look(page, width=1280, dark=True)
     wait(lambda: brightness(page, "#plot-fig-3 .legendtext", "fill") > 150)
@@ -162,6 +169,24 @@ def test_a_phone_scrolls_tables_but_never_the_page(page):
     script = "return [...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth).length"
     assert page.execute_script(script) > 5
     assert page.get_log("browser") == []
+
+
+def test_the_button_works_where_there_is_no_figure(page, tmp_path):
+    empty = replace(run_of(StudyName.TRAINING, finished=0), measurements=())
+    window = page.current_window_handle
+    page.switch_to.new_window("tab")
+    try:
+        look(page, width=1280)
+        page.get(write_report([empty], tmp_path).as_uri())
+        assert page.find_elements("css selector", ".chart") == []
+        assert brightness(page, "body", "backgroundColor") > 200
+        page.find_element("id", "theme").click()
+        assert brightness(page, "body", "backgroundColor") < 60
+        assert page.find_element("id", "theme").text == "Light look"
+        assert page.get_log("browser") == []
+    finally:
+        page.close()
+        page.switch_to.window(window)
 
 
 def test_paper_gets_still_pictures(page):

@@ -1,4 +1,4 @@
-// Draws the charts with plotly.js, in the colours of the page; a button switches them.
+// Draws the charts with plotly.js, in the colours of the page.
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -10,8 +10,6 @@
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"];
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
   const PATTERNS = ["", "/", ".", "\\", "x", "+"];
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
   // Plotly reads a little HTML in names; theirs are plain text.
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const pick = (list, place) => list[place % list.length];
@@ -21,7 +19,7 @@
     const style = getComputedStyle(root);
     const read = (name) => style.getPropertyValue(name).trim();
     return { ink: read("--ink"), soft: read("--soft"), grid: read("--grid"), paper: read("--paper"),
-      line: read("--line"), accent: read("--accent"), series: LOOKS[isDark() ? "dark" : "light"] };
+      line: read("--line"), accent: read("--accent"), series: LOOKS[root.dataset.look] };
   };
 
   const hover = (chart) => {
@@ -38,6 +36,10 @@
       customdata: series.y.map((_, i) => [series.low[i], series.high[i],
         series.count[i] ? "<br>values: " + series.count[i] : ""]),
     };
+    if (chart.marks && series.thesis) {
+      return [{ ...common, type: "scatter", mode: "markers",
+        marker: { color: colour, size: 12, symbol: "diamond-open", line: { width: 2 } } }];
+    }
     if (chart.bars) {
       const error = { type: "data", symmetric: false, visible: series.high.some((high, i) => high > series.low[i]),
         array: series.y.map((y, i) => series.high[i] - y),
@@ -74,6 +76,7 @@
       barmode: "group", bargap: 0.22, bargroupgap: 0.06, dragmode: width < 640 ? false : "zoom", hovermode: "closest",
       hoverlabel: { bgcolor: look.paper, bordercolor: look.line, font: { color: look.ink }, align: "left" },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: look.soft, activecolor: look.accent },
+      showlegend: true,
       legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 0, yref: "container", yanchor: "bottom",
         font: { size },
         traceorder: "normal", itemsizing: "trace" },
@@ -95,19 +98,9 @@
       const options = { ...config, toImageButtonOptions: { format: "svg", filename: chart.key } };
       Plotly.react(place, traces(chart, look), layout(chart, look, place.clientWidth), options);
     }
-    const button = document.getElementById("theme");
-    button.textContent = isDark() ? "Light look" : "Dark look";
-    button.setAttribute("aria-pressed", String(isDark()));
   };
 
-  document.getElementById("theme").addEventListener("click", () => {
-    const wanted = !isDark();
-    // Who comes back to what the system prefers follows it again.
-    if (wanted === system.matches) delete root.dataset.theme;
-    else root.dataset.theme = wanted ? "dark" : "light";
-    draw();
-  });
-  system.addEventListener("change", draw);
+  document.addEventListener("look", draw);
   let width = window.innerWidth;
   window.addEventListener("resize", () => {
     // A phone's address bar changes the height only.
