@@ -23,7 +23,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Folders of `stale-edge study`, or their measurements.json, copied from as many machines as you like.",
+            help="Folders of `stale-edge study`, a folder that holds several such as runs/study, or their "
+            "measurements.json, copied from as many machines as you like.",
         ),
     ],
     output: Annotated[
