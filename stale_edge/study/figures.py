@@ -120,6 +120,7 @@ def _bars(axes: Axes, chart: Chart) -> list[Any]:
             bar.set_gid(f"{series.name} | {point.x}")
         handles.append(bars)
     axes.set_xticks(list(categories.values()), [_plain(name) for name in categories])
+    axes.set_xlim(-0.5, len(categories) - 0.5)
     return handles
 
 
