@@ -98,7 +98,20 @@ def _commands(output: Path, training: Path, scale: Scale, seconds: float) -> lis
             *("-o", output / "shown.json", "--picture", output / "timeline.png"),
         ],
         [
-            *("bench", ONNX, INT8, FP16, "--provider", "cpu", "--threads", 1, "--lengths", scale.lengths, "--seconds", seconds),
+            *(
+                "bench",
+                ONNX,
+                INT8,
+                FP16,
+                "--provider",
+                "cpu",
+                "--threads",
+                1,
+                "--lengths",
+                scale.lengths,
+                "--seconds",
+                seconds,
+            ),
             *("--compare", "torch", "--checkpoint", CHECKPOINT, *pictures),
         ],
     ]
