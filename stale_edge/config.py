@@ -57,6 +57,11 @@ class OurOptions:
         return tuple(item.name.replace("_", "-") for item in dataclasses.fields(self) if getattr(self, item.name))
 
     @classmethod
+    def every(cls) -> OurOptions:
+        """All options on."""
+        return cls(**{item.name: True for item in dataclasses.fields(cls)})
+
+    @classmethod
     def named(cls, names: Iterable[str]) -> OurOptions:
         """The options of these names on, as the command line spells them.
 

@@ -70,6 +70,21 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it is in; one that is there already stays as it is.
+
+    Raises:
+        CannotWriteError: It cannot be made: a file is in its place, or nobody may write there.
+        StorageError: The disk is full or failed.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise CannotWriteError(path, f"cannot be written ({error.strerror})", "name a folder with -o") from error
+    except OSError as error:
+        raise writing_error(path, error) from error
+
+
 def check_target(target: Path, inputs: Iterable[Path] = ()) -> None:
     """Find out before long work that a result could not be written; nothing is left or changed.
 

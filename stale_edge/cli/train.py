@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from dataclasses import replace
 from enum import StrEnum
@@ -19,6 +18,7 @@ from stale_edge.cli.lesson_inputs import LessonOptions, make_lesson
 from stale_edge.cli.option_names import GROUND_TRUTH, SNIPPET_SECONDS
 from stale_edge.cli.options import CHECKPOINT, JsonToStdout, Quiet, ready_default
 from stale_edge_runtime.errors import CannotWriteError, InputMissingError, UnavailableError, UsageError, writing_error
+from stale_edge_runtime.files import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -219,7 +219,7 @@ def _parse_ours(text: str, compat: Compat | None) -> tuple[str, ...]:
     """
     from stale_edge.config import OurOptions
 
-    every = tuple(field.name.replace("_", "-") for field in dataclasses.fields(OurOptions))
+    every = OurOptions.every().names
     names = every if text.strip() == "all" else tuple(part.strip() for part in text.split(",") if part.strip())
     if odd := [name for name in names if name not in every]:
         raise UsageError("--ours", f"{odd[0]!r} is not known", f"choose from {', '.join(every)}, or give all")
@@ -346,10 +346,7 @@ def _check_outputs(folder: Path, model: Path, *, resume: bool) -> None:
         raise InputMissingError(folder, "no such folder", "there is nothing to resume: leave --resume out")
     if not resume and (folder / STATE_FILE).exists():
         raise UsageError(folder, "holds a training already", "go on with --resume, or name another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise writing_error(folder, error) from error
+    make_folder(folder)
 
 
 @contextlib.contextmanager

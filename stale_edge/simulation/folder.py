@@ -24,7 +24,7 @@ import numpy as np
 
 from stale_edge.simulation.config import WorldConfig
 from stale_edge_runtime import files
-from stale_edge_runtime.errors import BadDataError, CannotWriteError, UsageError, writing_error
+from stale_edge_runtime.errors import BadDataError, UsageError, writing_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -133,14 +133,12 @@ def _prepare(folder: Path, *, force: bool) -> None:
     """Make the folders, or refuse."""
     try:
         taken = folder.is_dir() and any(folder.iterdir()) and not (force or _is_world(folder))
-        for part in () if taken else ("features", "splits"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise CannotWriteError(error.filename or folder, "is a file", "name a folder with -o") from error
     except OSError as error:
         raise writing_error(folder, error) from error
     if taken:
         raise UsageError(folder, "is not empty and holds no simulated world", "name another folder, or add --force")
+    for part in ("features", "splits"):
+        files.make_folder(folder / part)
 
 
 def _is_world(folder: Path) -> bool:

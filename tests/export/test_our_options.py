@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from stale_edge.model import DetectionTensors
 
-NAMES = tuple(OurOptions(centring=True, signed_similarity=True, no_gate=True).names)
+NAMES = OurOptions.every().names
 SUBSETS = [*((name,) for name in NAMES), ("centring", "signed-similarity"), NAMES]
 CLASSES = ("Archery", "Long jump", "Doing kickboxing", "Rock climbing")
 LENGTHS = (1, 2, 3, 9, 10, 11, 100, 257)

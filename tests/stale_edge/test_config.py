@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -49,6 +50,11 @@ class TestOurOptions:
         del older["ours"]
         assert ModelConfig.from_dict(older) == ModelConfig()
         assert ModelConfig().ours.names == ()
+
+    def test_every_option_is_every_field(self) -> None:
+        every = OurOptions.every()
+        assert all(getattr(every, item.name) is True for item in dataclasses.fields(OurOptions))
+        assert OurOptions.named(every.names) == every
 
     def test_go_by_the_names_of_the_command_line(self) -> None:
         options = OurOptions(centring=True, signed_similarity=True)
