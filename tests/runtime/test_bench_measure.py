@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from stale_edge_runtime.bench.ceiling import measure_ceiling, product_model
+from stale_edge_runtime.bench.machine import gpu
 from stale_edge_runtime.bench.macs import count_macs
 from stale_edge_runtime.bench.measure import Effort, time_together, warm_up
 from stale_edge_runtime.bench.memory import ChildError, run_child
@@ -246,3 +247,30 @@ def test_made_up_prompts_are_prompts(token_table: int, tokens: int) -> None:
     assert all((row[end:] == token_table - 1).all() for row, end in zip(ids, first_end, strict=True))
     assert (ids[:, 0] == token_table - 2).all()
     assert vocabulary.text_embeddings.shape == (7, 16)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("echo 'NVIDIA H100 80GB HBM3, 81559'", {"name": "NVIDIA H100 80GB HBM3", "memory_mb": 85_520}),
+        ("echo 'Orin (nvgpu), [N/A]'", {"name": "Orin (nvgpu)", "memory_mb": None}),
+        ("echo 'no devices were found'; exit 6", None),
+        ("echo", None),
+    ],
+)
+def test_a_gpu_is_named_as_its_driver_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, expected: object
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{told}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu.__wrapped__() == expected
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpu.__wrapped__() is None
+
+
+def test_without_a_driver_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu.__wrapped__() is None

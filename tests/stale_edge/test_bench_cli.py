@@ -108,7 +108,7 @@ def test_the_machine_is_described_without_names_or_paths(command: Command, tmp_p
     assert machine["cores_allowed"] >= 1
     assert machine["providers"] == ["cpu"]
     assert machine["libraries"]["onnxruntime"]
-    assert {"cpu", "cpu_flags", "governor", "load_1min", "steal_percent", "memory_mb", "date"} <= machine.keys()
+    assert {"cpu", "gpu", "cpu_flags", "governor", "load_1min", "steal_percent", "memory_mb", "date"} <= machine.keys()
     text = json.dumps(machine)
     assert not any(str(folder) in text for folder in (Path(sys.prefix), Path.cwd(), tmp_path))
     assert os.uname().nodename not in machine.values()

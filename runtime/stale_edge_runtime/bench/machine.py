@@ -1,4 +1,4 @@
-"""What a timing must be read with: the processor, who else was using it, and the libraries. No names, no paths."""
+"""What a timing must be read with: the processor, the GPU, who else was using it, the libraries. No names, no paths."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import datetime as dt
 import os
 import platform
 import re
+import shutil
+import subprocess
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +71,7 @@ def describe_machine(before: LoadReading, after: LoadReading, providers: Sequenc
         "cpu_quota_cores": _quota_cores(),
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
         "memory_mb": total // 1_000_000 if (total := memory_bytes()) else None,
+        "gpu": gpu(),
         "load_1min": [before.load_1min, after.load_1min],
         "busy_percent": _share(before, after, without={3, 4}),
         "steal_percent": _share(before, after, only={7}),
@@ -78,6 +82,23 @@ def describe_machine(before: LoadReading, after: LoadReading, providers: Sequenc
         "environment": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
+
+
+@lru_cache(maxsize=1)
+def gpu() -> dict[str, Any] | None:
+    """Name and memory of the first NVIDIA GPU that this process may use, in 10^6 bytes; none where there is none."""
+    program = shutil.which("nvidia-smi")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
+    if program is None or visible in {"", "-1"}:
+        return None
+    words = (program, f"--id={visible}", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+    try:
+        told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603 (no shell)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    name, _, mebibytes = told.stdout.partition("\n")[0].rpartition(",")
+    memory_mb = int(mebibytes) * (1 << 20) // 1_000_000 if mebibytes.strip().isdecimal() else None
+    return {"name": name.strip(), "memory_mb": memory_mb} if name.strip() else None
 
 
 def cpu_flags() -> list[str]:
