@@ -54,13 +54,16 @@ class Reporter:
         sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     @contextlib.contextmanager
-    def progress(self, label: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+    def progress(
+        self, label: str, total: int, done: int = 0, *, estimate: bool = True
+    ) -> Iterator[Callable[[str], None]]:
         """Follow long work: a bar on a terminal, a plain line now and then elsewhere.
 
         Args:
             label: What is being done.
             total: Number of steps.
             done: Of them, those that an earlier run has done.
+            estimate: Show the time that is left; not where the words after each step tell it better.
 
         Yields:
             A function to call after each step, with a word on what was done.
@@ -68,18 +71,18 @@ class Reporter:
         if self.quiet:
             yield lambda _text: None
         elif self._err.is_terminal:
-            yield from self._bar(label, total, done)
+            yield from self._bar(label, total, done, estimate=estimate)
         else:
             yield from self._lines(label, total, done)
 
-    def _bar(self, label: str, total: int, done: int) -> Iterator[Callable[[str], None]]:
+    def _bar(self, label: str, total: int, done: int, *, estimate: bool) -> Iterator[Callable[[str], None]]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            *([TimeRemainingColumn()] if estimate else []),
             TextColumn("{task.fields[last]}"),
         )
         with Progress(*columns, console=self._err, transient=True) as progress:

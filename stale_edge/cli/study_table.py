@@ -47,20 +47,27 @@ def summary_table(run: StudyRun) -> Table:
     Args:
         run: The study.
     """
+    from rich.markup import escape
     from rich.table import Table
 
     columns = COLUMNS[run.study]
-    table = Table(
-        title=f"{run.study}: median (least to greatest) of n values, {run.machine.get('cpu')}", title_justify="left"
-    )
+    title = f"{run.study}: median (least to greatest) of n values, {run.machine.get('cpu')}"
+    table = Table(title=escape(title), title_justify="left")
     for name in columns.factors:
-        table.add_column(name)
+        table.add_column(escape(name))
     for metric, unit in columns.metrics.items():
-        table.add_column(metric if metric.endswith(f"_{unit.lower()}") else f"{metric} [{unit}]", justify="right")
+        table.add_column(escape(_header(metric, unit)), justify="right")
     for row in summary(run):
         cells = [_shown(row.get(metric), unit) for metric, unit in columns.metrics.items()]
-        table.add_row(*(str(row[name]) for name in columns.factors), *cells)
+        table.add_row(*(escape(str(row[name])) for name in columns.factors), *cells)
     return table
+
+
+def _header(metric: str, unit: str) -> str:
+    """A metric with the unit that its values are shown in, unless it is in its name."""
+    if metric.endswith(f"_{unit.lower()}"):
+        return metric
+    return f"{metric} [{'%' if unit == FRACTION else unit}]"
 
 
 def _summarize(values: Sequence[float]) -> dict[str, float | int]:
@@ -78,5 +85,5 @@ def _shown(found: dict[str, Any] | None, unit: str) -> str:
 
 def _number(value: float, unit: str) -> str:
     if unit == FRACTION:
-        return f"{100 * value:.1f} %"
+        return f"{100 * value:.1f}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

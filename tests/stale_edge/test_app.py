@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
+from rich.console import Console
+
+from stale_edge.cli.console import Reporter
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -46,3 +51,14 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "0 []"
+
+
+@pytest.mark.parametrize("estimate", [True, False])
+def test_a_bar_has_no_estimate_where_another_is_told(estimate: bool) -> None:
+    text = io.StringIO()
+    reporter = Reporter()
+    reporter._err = Console(file=text, force_terminal=True, width=100)
+    with reporter.progress("study", 4, 1, estimate=estimate) as step:
+        step("first in 3 s, about 9 s left")
+    assert "about 9 s left" in text.getvalue()
+    assert bool(re.search(r"[\d-]:[\d-]{2}:[\d-]{2}", text.getvalue())) == estimate
