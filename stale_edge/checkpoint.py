@@ -196,9 +196,17 @@ def read_published(path: Path, classes: tuple[str, ...], config: ModelConfig | N
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        InputMissingError: There is no such file, or it cannot be read.
+        StorageError: The disk failed.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise reading_error(path, error) from error
 
 
 _RECONVERT = "make one with `stale-edge convert` or `stale-edge train`"

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,10 +31,10 @@ from stale_edge_runtime.annotations import Annotations, read_annotations
 from stale_edge_runtime.class_list import read_class_list
 from stale_edge_runtime.contract import FEATURE_DIM
 from stale_edge_runtime.enhancement import read_external
-from stale_edge_runtime.errors import BadDataError, InputMissingError
+from stale_edge_runtime.errors import BadDataError, InputMissingError, reading_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -76,23 +77,37 @@ class FolderData:
         self._folder = folder
         self._limited = limited
         for name in (ANNOTATIONS, FEATURES, TEXT, CLASSES):
-            if not (folder / name).exists():
+            if not _exists(folder / name):
                 raise InputMissingError(folder / name, "does not exist", _CURE)
-        self._width = read_world_config(folder).feature_dim if (folder / WORLD_FILE).exists() else FEATURE_DIM
+        self._width = read_world_config(folder).feature_dim if _exists(folder / WORLD_FILE) else FEATURE_DIM
 
     @property
     def description(self) -> dict[str, Any]:
-        """Digests of all that decides what it gives; features by their names and sizes alone."""
-        lists = sorted((self._folder / SPLITS).rglob("*.list"))
-        named = [self._folder / ANNOTATIONS, self._folder / TEXT, self._folder / CLASSES, *lists]
+        """Digests of all that decides what it gives; features by their names and sizes alone.
+
+        Raises:
+            InputMissingError: A part is gone, or cannot be read.
+            StorageError: The disk failed.
+        """
         where = self._folder / FEATURES
-        features = [where] if where.is_file() else sorted(where.iterdir())
-        sizes = hashlib.sha256("".join(f"{path.name} {path.stat().st_size}\n" for path in features).encode())
+        with _reading(self._folder / SPLITS):
+            lists = sorted((self._folder / SPLITS).rglob("*.list"))
+        with _reading(where):
+            features = [where] if where.is_file() else sorted(where.iterdir())
+        named = [self._folder / ANNOTATIONS, self._folder / TEXT, self._folder / CLASSES, *lists]
+        sizes = hashlib.sha256("".join(f"{path.name} {_size(path)}\n" for path in features).encode())
         return {
             "sha256": {path.relative_to(self._folder).as_posix(): file_sha256(path) for path in named},
             "feature_files": len(features),
             "feature_names_and_sizes_sha256": sizes.hexdigest(),
         }
+
+    def numbers(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The folder decides how many videos there are; a trial takes no more of them than it asks for."""
+        if not self._limited:
+            return {"videos": "all"}
+        taught, judged = asked["videos"]["taught"], asked["videos"]["judged"]
+        return {"videos": {"taught, at most or enough for every class": taught, "judged, at most": judged}}
 
     @property
     def enhancement(self) -> dict[str, Any]:
@@ -102,7 +117,7 @@ class FolderData:
             BadDataError: Its file is damaged, or knows none of the videos.
         """
         path = self._folder / EXTERNAL
-        if not path.exists():
+        if not _exists(path):
             return {"source": "simulated", "top1_accuracy": TOP1_ACCURACY}
         judged = self._annotations.subset(self._annotations.default_subset).videos
         accuracy = read_external(path).accuracy({video.id: {i.label for i in video.instances} for video in judged})
@@ -167,7 +182,7 @@ class FolderData:
         if self._limited and len(source) > most:
             indices = sample(source.labelled, most / len(source), seed=0)
         path = self._folder / EXTERNAL
-        external = read_external(path) if path.exists() else simulated_external(exam, self._vocabulary.classes)
+        external = read_external(path) if _exists(path) else simulated_external(exam, self._vocabulary.classes)
         labelled = [source.labelled[index] for index in indices]
         return Pool(PartOf(source, indices), labelled, self._text(source.classes), exam, external)
 
@@ -206,7 +221,7 @@ class FolderData:
 
     def _closed_lists(self) -> _Lists:
         """All classes; in a simulated folder those that its training videos show."""
-        if self._only_lists is not None and (self._folder / WORLD_FILE).exists():
+        if self._only_lists is not None and _exists(self._folder / WORLD_FILE):
             return _Lists(self._only_lists.seen, self._only_lists.seen)
         return _Lists(None, None)
 
@@ -231,7 +246,7 @@ def _lists_in(folder: Path) -> _Lists | None:
         BadDataError: They share a class.
     """
     seen, unseen = folder / SEEN, folder / UNSEEN
-    if not (seen.exists() or unseen.exists()):
+    if not (_exists(seen) or _exists(unseen)):
         return None
     if shared := sorted(set(read_class_list(seen)) & set(read_class_list(unseen))):
         raise BadDataError(unseen, f"shares {shared[0]!r} with {SEEN}", "a class is either taught or unseen")
@@ -245,3 +260,22 @@ def _no_lists(folder: Path, split: Split) -> InputMissingError:
 
 def _folder_name(split: Split) -> str:
     return split.name.replace("/", "-")
+
+
+def _exists(path: Path) -> bool:
+    with _reading(path):
+        return path.exists()
+
+
+def _size(path: Path) -> int:
+    with _reading(path):
+        return path.stat().st_size
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say of what the system refuses which file it is."""
+    try:
+        yield
+    except OSError as error:
+        raise reading_error(path, error) from error

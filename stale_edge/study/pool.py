@@ -61,6 +61,13 @@ class FiniteData(Protocol):
     def enhancement(self) -> Mapping[str, Any]:
         """What the external classifier is, as JSON values."""
 
+    def numbers(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """How many videos it gives where so many are asked for, as JSON values.
+
+        Args:
+            asked: As a study records it.
+        """
+
     def splits(self, wanted: Sequence[Split]) -> tuple[Split, ...]:
         """Those of the splits that it has, one or more.
 

@@ -13,7 +13,7 @@ from stale_edge.study.pool import TOP1_ACCURACY, Pool, Split, simulated_external
 from stale_edge.study.teaching import ANCHORS, KeptVideos, Material, Scale
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stale_edge.simulation import SimulatedVideos
 
@@ -32,6 +32,10 @@ class SimulatedData:
     def description(self) -> dict[str, Any]:
         """All that decides what it gives, as JSON values."""
         return {"simulated world": self.config.to_dict()}
+
+    def numbers(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a scale asks for is what is drawn."""
+        return asked
 
     def endless(self, scale: Scale) -> Material:
         """Videos to teach that never come twice, and videos of both subsets to judge by.
