@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,17 +14,21 @@ from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.option_names import PROVIDER
 from stale_edge.cli.options import RUNS, JsonToStdout, Quiet
 from stale_edge.study.design import StudyName
-from stale_edge_runtime.errors import UsageError, writing_error
+from stale_edge.study.seeds import parse_seeds
+from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.files import make_folder
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from stale_edge.study.design import Study
     from stale_edge.study.runner import Progress
     from stale_edge.study.store import StudyRun
 
 STUDIES = RUNS / "study"
 TIMING = (StudyName.INFERENCE, StudyName.QUANTIZATION)
+MOST_REPEATS = 10_000
 GO_ON = "finished cells are kept; the same command goes on"
-_LARGEST_SEED = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,16 @@ class Choice:
     providers: str | None
     """Where to time."""
     peak_tmacs: float | None
-    """What the GPU can do at most."""
+    """What the GPU can do at most in fp32."""
     threads: int | None
     """Threads inside an operator."""
     checkpoint: Path | None
     """Weights to time."""
+    max_minutes: float | None
+    """Time after which no cell is begun."""
 
     def check(self) -> None:
-        """Refuse options that are not of this study.
+        """Refuse options that are not of this study, and numbers that are none.
 
         Raises:
             UsageError: The message names the option.
@@ -69,6 +76,9 @@ class Choice:
         for option, value in foreign.items():
             if value is not None:
                 raise UsageError(option, f"is no option of the study {self.name}", "leave it out")
+        for option, number in (("--peak-tmacs", self.peak_tmacs), ("--max-minutes", self.max_minutes)):
+            if number is not None and not math.isfinite(number):
+                raise UsageError(option, f"{number} is no number to go by", "give a finite one")
 
 
 def study(
@@ -82,7 +92,10 @@ def study(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="DIR", help=f"Folder for all that is measured; {STUDIES}/NAME by default."
+            "--output",
+            "-o",
+            metavar="DIR",
+            help=f"Folder for all that is measured; {STUDIES}/NAME by default, NAME-quick with --quick.",
         ),
     ] = None,
     quick: Annotated[
@@ -90,7 +103,11 @@ def study(
     ] = False,
     repeats: Annotated[
         int | None,
-        typer.Option(min=1, help="Trainings of each cell; or turns of each contender with each input, 3 by default."),
+        typer.Option(
+            min=1,
+            max=MOST_REPEATS,
+            help="Trainings of each cell; or turns of each contender with each input, 3 by default.",
+        ),
     ] = None,
     seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Seeds of what is random, as in 0,100,200.")] = None,
     lengths: Annotated[
@@ -109,7 +126,7 @@ def study(
         float | None,
         typer.Option(
             min=1e-6,
-            help="What the GPU can do at most, in 10^12 multiply-accumulates a second; what it tells by default.",
+            help="What the GPU can do at most in fp32, in 10^12 multiply-accumulates a second; as it says by default.",
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of what is timed; 1 by default.")] = None,
@@ -128,7 +145,17 @@ def study(
     Whenever it is stopped, the same command goes on with the cells that are missing. Timings want a quiet machine.
     """
     choice = Choice(
-        *(name, quick, repeats, _parse_seeds(seeds), lengths, data, providers, peak_tmacs, threads, checkpoint)
+        name=name,
+        quick=quick,
+        repeats=repeats,
+        seeds=None if seeds is None else parse_seeds(seeds),
+        lengths=lengths,
+        data=data,
+        providers=providers,
+        peak_tmacs=peak_tmacs,
+        threads=threads,
+        checkpoint=checkpoint,
+        max_minutes=max_minutes,
     )
     choice.check()
     from stale_edge.cli.extras import has_report, require_study
@@ -136,8 +163,8 @@ def study(
 
     require_study("stale-edge study")
     report = Reporter(quiet=quiet)
-    folder = output or STUDIES / name
-    run = _run(choice, folder, report, None if max_minutes is None else 60 * max_minutes)
+    folder = output or STUDIES / (f"{name}-quick" if quick else name)
+    run = _run(choice, folder, report)
     if json:
         report.result_json({**run.header(), "summary": summary(run)})
     else:
@@ -155,18 +182,19 @@ def study(
     report.note(f"all measurements are in {folder}")
 
 
-def _run(choice: Choice, folder: Path, report: Reporter, max_s: float | None) -> StudyRun:
+def _run(choice: Choice, folder: Path, report: Reporter) -> StudyRun:
     """Measure what is missing, with progress shown; say how to go on where it is interrupted."""
-    from stale_edge.cli.bench import choose_providers
     from stale_edge.study.runner import run_study
     from stale_edge.study.store import Store
 
-    providers = choose_providers(choice.providers) if choice.name in TIMING else ("cpu",)
+    providers = _providers(choice)
     chosen = _study(choice, providers, folder)
-    _make_folder(folder)
+    make_folder(folder)
     cells, store = chosen.cells(), Store(folder)
+    done = sum(map(store.has, cells))
+    max_s = None if choice.max_minutes is None else 60 * choice.max_minutes
     try:
-        with report.progress(f"study {choice.name}", len(cells), sum(map(store.has, cells))) as step:
+        with report.progress(f"study {choice.name}", len(cells), done, estimate=False) as step:
 
             def on_cell(progress: Progress) -> None:
                 left = f", about {_duration(progress.remaining_s)} left" if progress.done < progress.cells else ""
@@ -178,13 +206,30 @@ def _run(choice: Choice, folder: Path, report: Reporter, max_s: float | None) ->
         raise
 
 
+def _providers(choice: Choice) -> tuple[str, ...]:
+    """Where the study runs: where it was asked to time, or where this machine teaches."""
+    if choice.name in TIMING:
+        from stale_edge.cli.bench import choose_providers
+
+        return choose_providers(choice.providers)
+    from stale_edge.study.teaching import accelerator
+
+    return (accelerator(),)
+
+
 def _study(choice: Choice, providers: tuple[str, ...], folder: Path) -> Study:
     """The study that was asked for; nothing is written yet."""
     if choice.name not in TIMING:
         from stale_edge.study.learning import learning_study
+        from stale_edge.study.workplace import Workplace
 
         return learning_study(
-            choice.name, quick=choice.quick, repeats=choice.repeats, seeds=choice.seeds, data=choice.data
+            choice.name,
+            quick=choice.quick,
+            repeats=choice.repeats,
+            seeds=choice.seeds,
+            data=choice.data,
+            workplace=Workplace(folder, _computing),
         )
     from stale_edge.cli.bench import parse_lengths
     from stale_edge.study.timing import timing_study
@@ -200,29 +245,13 @@ def _study(choice: Choice, providers: tuple[str, ...], folder: Path) -> Study:
         threads=choice.threads or 1,
         checkpoint=choice.checkpoint,
         peak_tmacs=choice.peak_tmacs,
-        computing=lambda: prompt_interrupt(f"interrupted; {GO_ON}"),
+        computing=_computing,
     )
 
 
-def _parse_seeds(text: str | None) -> tuple[int, ...] | None:
-    """Read seeds as in `0,100`.
-
-    Raises:
-        UsageError: It is not of that form.
-    """
-    if text is None:
-        return None
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdigit() and int(word) <= _LARGEST_SEED for word in words):
-        raise UsageError("--seeds", f"{text!r} are no seeds", "write as in 0,100,200")
-    return tuple(dict.fromkeys(map(int, words)))
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise writing_error(folder, error) from error
+def _computing() -> AbstractContextManager[None]:
+    """Ctrl-C is obeyed at once, and says how to go on."""
+    return prompt_interrupt(f"interrupted; {GO_ON}")
 
 
 def _duration(seconds: float) -> str:

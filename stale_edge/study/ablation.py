@@ -14,6 +14,7 @@ from stale_edge.config import OurOptions
 from stale_edge.reference_points import ceiling_predictor, nearest_text_predictor, whole_video_predictor
 from stale_edge.study.design import Cell, Measurement, StudyName
 from stale_edge.study.teaching import ANCHORS, EVERY_OPTION, Material, Scale, first_network, predictor_of, teach
+from stale_edge.study.workplace import ANYWHERE, Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,9 @@ class EndlessData(Protocol):
     def description(self) -> Mapping[str, Any]:
         """All that decides what it gives, as JSON values."""
 
+    def numbers(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """How many videos it gives where so many are asked for, as JSON values."""
+
     def endless(self, scale: Scale) -> Material:
         """Videos to teach and to judge by."""
 
@@ -58,25 +62,35 @@ class AblationStudy:
         scale: How much is taught and judged.
         seeds: One for each repeat.
         quick: Whether the scale is that of a trial; recorded.
+        workplace: Where it computes.
     """
 
     name: Final = StudyName.ABLATION
 
-    def __init__(self, data: EndlessData, scale: Scale, seeds: Sequence[int], *, quick: bool = False) -> None:
+    def __init__(
+        self,
+        data: EndlessData,
+        scale: Scale,
+        seeds: Sequence[int],
+        *,
+        quick: bool = False,
+        workplace: Workplace = ANYWHERE,
+    ) -> None:
         self._data = data
         self._scale = scale
         self._seeds = tuple(seeds)
         self._quick = quick
+        self._workplace = workplace
 
     @property
     def options(self) -> Mapping[str, object]:
         """All that decides what is measured."""
+        videos = {"taught": self._scale.videos, "judged": [self._scale.seen, self._scale.unseen]}
         return {
             "quick": self._quick,
             "seeds": list(self._seeds),
             "data": dict(self._data.description),
-            "videos": {"taught": self._scale.videos, "judged": [self._scale.seen, self._scale.unseen]},
-            "selection": self._scale.selection,
+            **self._data.numbers({"videos": videos, "selection": self._scale.selection}),
             "reference_points": [*UNTRAINED, *TRAINING_FREE],
             "settings": self._scale.settings(0).to_dict(),
         }
@@ -98,32 +112,40 @@ class AblationStudy:
         Raises:
             StaleEdgeError: It cannot be measured.
         """
-        method, material, cost = str(cell.factors["method"]), self._material, {}
-        if (training_free := TRAINING_FREE.get(method)) is not None:
-            predictors = {subset: training_free(exam, material) for subset, exam in material.exams.items()}
-        else:
-            design = {**UNTRAINED, **REPEATED, **SINGLE}[method]
-            network = first_network(material, design, cell.repeat)
-            if method not in UNTRAINED:
-                taught = teach(
-                    network,
-                    material,
-                    self._scale.settings(cell.repeat),
-                    lambda line: note(f"{method}, seed {cell.repeat}: {line}"),
-                )
-                network, cost = taught.network, {"seconds": taught.seconds, "steps": float(taught.steps)}
-            predictors = {subset: predictor_of(network, exam) for subset, exam in material.exams.items()}
+        predictors, cost = self._predictors(cell, note)
         measured = []
         for subset, predictor in predictors.items():
-            exam = material.exams[subset]
-            values = {**exam.accuracy(exam.sit(predictor)), **cost}
+            exam = self._material.exams[subset]
+            with self._workplace.computing():
+                accuracy = exam.accuracy(exam.sit(predictor))
             factors = {**cell.factors, "subset": subset}
-            measured += [Measurement(factors, metric, value, cell.repeat) for metric, value in values.items()]
+            measured += [
+                Measurement(factors, metric, value, cell.repeat) for metric, value in {**accuracy, **cost}.items()
+            ]
         return measured
+
+    def _predictors(self, cell: Cell, note: Callable[[str], None]) -> tuple[dict[str, Predictor], dict[str, float]]:
+        """What a cell judges on each subset, and what its training took."""
+        method, material = str(cell.factors["method"]), self._material
+        if (training_free := TRAINING_FREE.get(method)) is not None:
+            return {subset: training_free(exam, material) for subset, exam in material.exams.items()}, {}
+        network = first_network(material, {**UNTRAINED, **REPEATED, **SINGLE}[method], cell.repeat)
+        cost: dict[str, float] = {}
+        if method not in UNTRAINED:
+            taught = teach(
+                network,
+                material,
+                self._scale.settings(cell.repeat),
+                lambda line: note(f"{method}, seed {cell.repeat}: {line}"),
+                self._workplace,
+            )
+            network, cost = taught.network, {"seconds": taught.seconds, "steps": float(taught.steps)}
+        return {subset: predictor_of(network, exam) for subset, exam in material.exams.items()}, cost
 
     @cached_property
     def _material(self) -> Material:
-        return self._data.endless(self._scale)
+        with self._workplace.computing():
+            return self._data.endless(self._scale)
 
 
 def _cell(method: str, seed: int) -> Cell:

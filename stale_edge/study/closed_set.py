@@ -15,6 +15,7 @@ from stale_edge.study.data_fractions import DataFractionStudy, Plan
 from stale_edge.study.design import StudyName
 from stale_edge.study.pool import CLOSED
 from stale_edge.study.teaching import Scale
+from stale_edge.study.workplace import ANYWHERE, Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,14 @@ QUICK: Final = Scale(videos=100, epochs=1, seen=40, batch_size=16)
 REPEATS: Final = 5
 
 
-def closed_set_study(data: FiniteData, scale: Scale, seeds: Sequence[int], *, quick: bool = False) -> DataFractionStudy:
+def closed_set_study(
+    data: FiniteData,
+    scale: Scale,
+    seeds: Sequence[int],
+    *,
+    quick: bool = False,
+    workplace: Workplace = ANYWHERE,
+) -> DataFractionStudy:
     """The study.
 
     Args:
@@ -35,5 +43,6 @@ def closed_set_study(data: FiniteData, scale: Scale, seeds: Sequence[int], *, qu
         scale: How much is taught and judged.
         seeds: One for each repeat.
         quick: Whether the scale is that of a trial.
+        workplace: Where it computes.
     """
-    return DataFractionStudy(PLAN, data, scale, seeds, quick=quick)
+    return DataFractionStudy(PLAN, data, scale, seeds, quick=quick, workplace=workplace)

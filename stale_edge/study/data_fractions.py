@@ -14,6 +14,7 @@ from stale_edge.config import OurOptions
 from stale_edge.reference_points import nearest_text_predictor
 from stale_edge.study.design import Cell, Measurement, StudyName
 from stale_edge.study.teaching import ANCHORS, first_network, predictor_of, teach
+from stale_edge.study.workplace import ANYWHERE, Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,13 +50,21 @@ class DataFractionStudy:
         scale: How much is taught and judged.
         seeds: One for each repeat: of the first weights, of what is held out and drawn, of the order.
         quick: Whether the scale is that of a trial; recorded.
+        workplace: Where it computes.
 
     Raises:
         StaleEdgeError: The data has none of the splits.
     """
 
     def __init__(
-        self, plan: Plan, data: FiniteData, scale: Scale, seeds: Sequence[int], *, quick: bool = False
+        self,
+        plan: Plan,
+        data: FiniteData,
+        scale: Scale,
+        seeds: Sequence[int],
+        *,
+        quick: bool = False,
+        workplace: Workplace = ANYWHERE,
     ) -> None:
         self._plan = plan
         self._splits = {split.name: split for split in data.splits(plan.splits)}
@@ -63,6 +72,7 @@ class DataFractionStudy:
         self._scale = scale
         self._seeds = tuple(seeds)
         self._quick = quick
+        self._workplace = workplace
         self._pool = lru_cache(maxsize=None)(self._make_pool)
 
     @property
@@ -75,6 +85,7 @@ class DataFractionStudy:
         """All that decides what is measured."""
         settings = self._scale.settings(0).to_dict()
         del settings["loss_weights"]  # those of the split
+        videos = {"taught": self._scale.videos, "judged": [self._scale.seen, self._scale.unseen]}
         return {
             "quick": self._quick,
             "seeds": list(self._seeds),
@@ -82,7 +93,7 @@ class DataFractionStudy:
             "enhancement": dict(self._data.enhancement),
             "splits": list(self._splits),
             "fractions": list(self._plan.fractions),
-            "videos": {"taught": self._scale.videos, "judged": [self._scale.seen, self._scale.unseen]},
+            **self._data.numbers({"videos": videos}),
             "reference_points": [UNTRAINED, NEAREST_TEXT],
             "settings": settings,
         }
@@ -126,12 +137,16 @@ class DataFractionStudy:
         split = next(split for name, split in self._splits.items() if cell.factors.get("split", name) == name)
         pool = self._pool(split)
         predictor, cost = self._predictor(cell, split, pool, note)
-        found = pool.exam.sit(predictor)
+        with self._workplace.computing():
+            found = pool.exam.sit(predictor)
         measured = []
         for enhancement, external in (("without", None), ("with", pool.external)):
-            values = {**pool.exam.accuracy(found, external), **cost}
+            with self._workplace.computing():
+                accuracy = pool.exam.accuracy(found, external)
             factors = {**cell.factors, "enhancement": enhancement}
-            measured += [Measurement(factors, metric, value, cell.repeat) for metric, value in values.items()]
+            measured += [
+                Measurement(factors, metric, value, cell.repeat) for metric, value in {**accuracy, **cost}.items()
+            ]
         return measured
 
     def _predictor(
@@ -139,7 +154,8 @@ class DataFractionStudy:
     ) -> tuple[Predictor, dict[str, float]]:
         """What a cell judges, and the seconds of its training."""
         method, fraction = cell.factors["method"], float(cell.factors["fraction"])
-        material = pool.material(fraction, cell.repeat)
+        with self._workplace.computing():
+            material = pool.material(fraction, cell.repeat)
         if method == NEAREST_TEXT:
             return nearest_text_predictor(pool.exam.text, material.common, snippets=ANCHORS), {}
         network = first_network(material, OurOptions(), cell.repeat)
@@ -147,8 +163,9 @@ class DataFractionStudy:
             return predictor_of(network, pool.exam), {}
         settings = self._scale.settings(cell.repeat, split.name)
         note(f"{cell.key}: {len(material.source)} videos of {len(material.source.classes)} classes")
-        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"))
+        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._workplace)
         return predictor_of(taught.network, pool.exam), {"seconds": taught.seconds}
 
     def _make_pool(self, split: Split) -> Pool:
-        return self._data.finite(split, self._scale)
+        with self._workplace.computing():
+            return self._data.finite(split, self._scale)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from stale_edge.simulation import WorldConfig
 from stale_edge.study.design import StudyName
+from stale_edge.study.seeds import check_seeds
+from stale_edge.study.workplace import ANYWHERE, Workplace
 from stale_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,11 +19,16 @@ if TYPE_CHECKING:
 
 QUICK_WORLD = WorldConfig(classes=40, seen_classes=30, feature_dim=128, semantic_dim=64)
 """The world of a quick study: few classes, narrow features, and so a small network."""
-_LARGEST_SEED = (1 << 32) - 1
 
 
 def learning_study(
-    name: StudyName, *, quick: bool, repeats: int | None, seeds: tuple[int, ...] | None, data: Path | None
+    name: StudyName,
+    *,
+    quick: bool,
+    repeats: int | None,
+    seeds: tuple[int, ...] | None,
+    data: Path | None,
+    workplace: Workplace = ANYWHERE,
 ) -> Study:
     """One of the studies of learning, ready to be run.
 
@@ -31,6 +38,7 @@ def learning_study(
         repeats: Number of repeats; as the thesis has them by default.
         seeds: One for each repeat; 0, 1, … by default.
         data: Folder in the layout that `simulate` writes; the simulated world by default.
+        workplace: Where it computes.
 
     Raises:
         UsageError: Repeats and seeds that cannot be, or another study.
@@ -55,7 +63,8 @@ def learning_study(
         raise UsageError(f"study {name}", "is not a study of learning", f"those are {', '.join(kinds)}")
     make, full, trial, usual = kinds[name]
     source = FolderData(data, limited=quick) if data is not None else SimulatedData(QUICK_WORLD if quick else None)
-    return make(source, trial if quick else full, study_seeds(1 if quick else usual, repeats, seeds), quick=quick)
+    chosen = study_seeds(1 if quick else usual, repeats, seeds)
+    return make(source, trial if quick else full, chosen, quick=quick, workplace=workplace)
 
 
 def study_seeds(usual: int, repeats: int | None, seeds: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -71,9 +80,8 @@ def study_seeds(usual: int, repeats: int | None, seeds: tuple[int, ...] | None) 
     """
     chosen = seeds if seeds is not None else tuple(range(usual if repeats is None else repeats))
     if not chosen:
-        raise UsageError("repeats", "are none", "give 1 or more")
+        raise UsageError("--repeats", "there are none", "give 1 or more")
     if repeats is not None and len(chosen) != repeats:
-        raise UsageError("repeats", f"are {repeats}, and there are {len(chosen)} seeds", "give one of the two")
-    if len(set(chosen)) != len(chosen) or not all(0 <= seed <= _LARGEST_SEED for seed in chosen):
-        raise UsageError("seeds", f"are {', '.join(map(str, chosen))}", "give different ones of 0 to 2^32 - 1")
+        raise UsageError("--repeats", f"asks for {repeats}, and --seeds names {len(chosen)}", "give one of the two")
+    check_seeds(chosen)
     return chosen

@@ -16,6 +16,7 @@ from stale_edge.study.data_fractions import DataFractionStudy, Plan
 from stale_edge.study.design import StudyName
 from stale_edge.study.pool import OPEN_50, OPEN_75
 from stale_edge.study.teaching import Scale
+from stale_edge.study.workplace import ANYWHERE, Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,14 @@ QUICK: Final = Scale(videos=60, epochs=1, unseen=30, batch_size=8)
 REPEATS: Final = 5
 
 
-def open_set_study(data: FiniteData, scale: Scale, seeds: Sequence[int], *, quick: bool = False) -> DataFractionStudy:
+def open_set_study(
+    data: FiniteData,
+    scale: Scale,
+    seeds: Sequence[int],
+    *,
+    quick: bool = False,
+    workplace: Workplace = ANYWHERE,
+) -> DataFractionStudy:
     """The study.
 
     Args:
@@ -36,8 +44,9 @@ def open_set_study(data: FiniteData, scale: Scale, seeds: Sequence[int], *, quic
         scale: How much is taught and judged.
         seeds: One for each repeat.
         quick: Whether the scale is that of a trial.
+        workplace: Where it computes.
 
     Raises:
         StaleEdgeError: The data has neither split.
     """
-    return DataFractionStudy(PLAN, data, scale, seeds, quick=quick)
+    return DataFractionStudy(PLAN, data, scale, seeds, quick=quick, workplace=workplace)

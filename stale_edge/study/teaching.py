@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +15,7 @@ from stale_edge.config import ModelConfig, OurOptions
 from stale_edge.lesson import Lesson, RunOptions
 from stale_edge.model import STALE
 from stale_edge.reference_points import network_predictor
+from stale_edge.study.workplace import ANYWHERE, Workplace
 from stale_edge.training_settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 ANCHORS = ModelConfig().anchors
 """Training length: snippets that every video is resized to."""
-EVERY_OPTION = OurOptions(centring=True, signed_similarity=True, no_gate=True)
+EVERY_OPTION = OurOptions.every()
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,11 @@ def first_network(material: Material, ours: OurOptions, seed: int) -> STALE:
 
 
 def teach(
-    network: STALE, material: Material, settings: TrainingSettings, note: Callable[[str], None] = lambda _: None
+    network: STALE,
+    material: Material,
+    settings: TrainingSettings,
+    note: Callable[[str], None] = lambda _: None,
+    workplace: Workplace = ANYWHERE,
 ) -> Taught:
     """Train a network, on the CPU or on a GPU where there is one, in full precision.
 
@@ -149,6 +152,7 @@ def teach(
         material: What to teach.
         settings: How.
         note: Called with a line after each epoch.
+        workplace: Where.
 
     Raises:
         StaleEdgeError: The training cannot be done.
@@ -161,9 +165,10 @@ def teach(
 
     fabric = _fabric()
     lesson = Lesson(network, torch.from_numpy(material.text), material.source, material.held_out)
-    with tempfile.TemporaryDirectory(prefix="stale-edge-study-") as folder:
-        # No state between epochs: a cell that is killed starts anew.
-        trainer = Trainer(fabric, lesson, settings, Path(folder), RunOptions(save_every_s=np.inf, on_validation=tell))
+    # No state between epochs: a cell that is killed starts anew.
+    options = RunOptions(save_every_s=np.inf, on_validation=tell, computing=workplace.computing)
+    with workplace.training() as folder:
+        trainer = Trainer(fabric, lesson, settings, folder, options)
         start = time.perf_counter()
         result = trainer.fit()
         seconds = time.perf_counter() - start
@@ -177,12 +182,16 @@ def predictor_of(network: STALE, exam: Exam) -> Predictor:
     return network_predictor(network, exam.text)
 
 
+def accelerator() -> str:
+    """Where networks are taught on this machine: `cuda` where PyTorch has it, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _fabric() -> Fabric:
     from lightning_fabric import Fabric
 
     for name in ("lightning_fabric", "lightning.fabric"):  # it says what it starts, and on stderr
         logging.getLogger(name).setLevel(logging.WARNING)
-    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    fabric = Fabric(accelerator=accelerator, devices=1, precision="32-true")
+    fabric = Fabric(accelerator=accelerator(), devices=1, precision="32-true")
     fabric.launch()
     return fabric

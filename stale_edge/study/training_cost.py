@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 from stale_edge.config import OurOptions
 from stale_edge.study.design import Cell, Measurement, StudyName
 from stale_edge.study.pool import CLOSED
-from stale_edge.study.teaching import EVERY_OPTION, Scale, first_network, predictor_of, teach
+from stale_edge.study.teaching import EVERY_OPTION, Scale, accelerator, first_network, predictor_of, teach
+from stale_edge.study.workplace import ANYWHERE, Workplace
 from stale_edge_runtime.bench.memory import peak_rss_mb, reset_peak
 
 if TYPE_CHECKING:
@@ -37,27 +38,44 @@ class TrainingCostStudy:
         scale: How much is taught and judged.
         seeds: One for each repeat.
         quick: Whether the scale is that of a trial; recorded.
+        workplace: Where it computes.
     """
 
     name: Final = StudyName.TRAINING
 
-    def __init__(self, data: FiniteData, scale: Scale, seeds: Sequence[int], *, quick: bool = False) -> None:
+    def __init__(
+        self,
+        data: FiniteData,
+        scale: Scale,
+        seeds: Sequence[int],
+        *,
+        quick: bool = False,
+        workplace: Workplace = ANYWHERE,
+    ) -> None:
         (self._split,) = data.splits((CLOSED,))
         self._data = data
         self._scale = scale
         self._seeds = tuple(seeds)
         self._quick = quick
+        self._workplace = workplace
+        self._remarks: list[str] = []
 
     @property
     def options(self) -> Mapping[str, object]:
         """All that decides what is measured."""
+        videos = {"taught": self._scale.videos, "judged": self._scale.seen}
         return {
             "quick": self._quick,
             "seeds": list(self._seeds),
             "data": dict(self._data.description),
-            "videos": {"taught": self._scale.videos, "judged": self._scale.seen},
+            **self._data.numbers({"videos": videos}),
             "settings": self._scale.settings(0, self._split.name).to_dict(),
         }
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What memory is that of."""
+        return tuple(dict.fromkeys(self._remarks))
 
     def cells(self) -> list[Cell]:
         """Seed by seed."""
@@ -74,18 +92,23 @@ class TrainingCostStudy:
             StaleEdgeError: It cannot be measured.
         """
         pool = self._pool
-        material = pool.material(1.0, cell.repeat)
+        with self._workplace.computing():
+            material = pool.material(1.0, cell.repeat)
         network = first_network(material, METHODS[str(cell.factors["method"])], cell.repeat)
-        reset_peak()
+        was_reset = reset_peak()
         settings = self._scale.settings(cell.repeat, self._split.name)
-        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"))
+        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._workplace)
+        peak_mb = peak_rss_mb() if was_reset else None
+        self._remark_on_memory(peak_mb)
+        with self._workplace.computing():
+            accuracy = pool.exam.accuracy(pool.exam.sit(predictor_of(taught.network, pool.exam)))
         values: dict[str, float | None] = {
             "parameters": sum(parameter.numel() for parameter in taught.network.parameters()),
             "trained_parameters": taught.trained_parameters,
             "seconds": taught.seconds,
             "steps": taught.steps,
-            "peak_rss_mb": peak_rss_mb(),
-            "average_map": pool.exam.accuracy(pool.exam.sit(predictor_of(taught.network, pool.exam)))["average_map"],
+            "peak_rss_mb": peak_mb,
+            "average_map": accuracy["average_map"],
         }
         return [
             Measurement(cell.factors, metric, float(value), cell.repeat)
@@ -93,6 +116,14 @@ class TrainingCostStudy:
             if value is not None
         ]
 
+    def _remark_on_memory(self, peak_mb: float | None) -> None:
+        """A peak that does not begin with the training is that of whatever this process did before."""
+        if peak_mb is None:
+            self._remarks.append("no memory: this system cannot tell the peak of one training from those before it")
+        elif accelerator() == "cuda":
+            self._remarks.append("memory is that of the host: what the GPU held is not in it")
+
     @cached_property
     def _pool(self) -> Pool:
-        return self._data.finite(self._split, self._scale)
+        with self._workplace.computing():
+            return self._data.finite(self._split, self._scale)

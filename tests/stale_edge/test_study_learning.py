@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 import json
 import shutil
@@ -12,24 +14,27 @@ import numpy as np
 import pytest
 import torch
 
+from stale_edge.cli import extras
 from stale_edge.config import ModelConfig
 from stale_edge.feature_store import resize
 from stale_edge.model import STALE
 from stale_edge.simulation import SimulatedWorld, WorldConfig
 from stale_edge.simulation.folder import write_world
-from stale_edge.study import ablation, closed_set, data_fractions
+from stale_edge.study import ablation, closed_set, data_fractions, learning, training_cost
 from stale_edge.study.ablation import AblationStudy
 from stale_edge.study.data_fractions import DataFractionStudy
 from stale_edge.study.design import COLUMNS, StudyName
 from stale_edge.study.folder_data import FolderData
+from stale_edge.study.judging import Exam
 from stale_edge.study.learning import learning_study, study_seeds
 from stale_edge.study.open_set import open_set_study
 from stale_edge.study.pool import CLOSED, OPEN_50, OPEN_75
 from stale_edge.study.runner import run_study
 from stale_edge.study.simulated_data import SimulatedData
 from stale_edge.study.store import Store
-from stale_edge.study.teaching import ANCHORS, Scale, first_network
+from stale_edge.study.teaching import ANCHORS, Scale, accelerator, first_network
 from stale_edge.study.training_cost import TrainingCostStudy
+from stale_edge.study.workplace import IN_PROGRESS, Workplace
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
 
 WORLD = WorldConfig(classes=8, seen_classes=6, feature_dim=32, semantic_dim=16)
@@ -174,9 +179,7 @@ class TestOpenSet:
 
     def test_the_published_weights_of_the_loss_are_those_of_the_split(self, monkeypatch):
         seen = []
-        monkeypatch.setattr(
-            data_fractions, "teach", lambda network, material, settings, note: seen.append(settings) or stop()
-        )
+        monkeypatch.setattr(data_fractions, "teach", lambda _, __, settings, *___: seen.append(settings) or stop())
         for cell in self.study().cells():
             if cell.factors["method"] == "stale":
                 with pytest.raises(StopIteration):
@@ -243,6 +246,115 @@ def test_training_cost_counts_what_is_trained(tmp_path):
         network = STALE(ModelConfig(feature_dim=WORLD.feature_dim, text=None))
         assert found[method, "parameters"] == sum(parameter.numel() for parameter in network.parameters())
         assert 0 < found[method, "trained_parameters"] <= found[method, "parameters"]
+
+
+def test_memory_that_is_not_of_the_training_is_left_out_with_a_note(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_cost, "reset_peak", lambda: False)
+    run = run_study(TrainingCostStudy(SimulatedData(WORLD), FINITE, (0,)), tmp_path)
+    assert {one.metric for one in run.measurements} == set(COLUMNS[StudyName.TRAINING].metrics) - {"peak_rss_mb"}
+    assert run.notes == ("no memory: this system cannot tell the peak of one training from those before it",)
+
+
+class TestWorkplace:
+    def test_a_training_writes_into_the_study_s_folder_and_leaves_nothing(self, tmp_path):
+        place = Workplace(tmp_path)
+        (tmp_path / IN_PROGRESS).mkdir()
+        (tmp_path / IN_PROGRESS / "of a killed one").write_text("")
+        there = []
+
+        def look(_line):
+            there.append({path.name for path in (tmp_path / IN_PROGRESS).iterdir()})
+
+        study = AblationStudy(SimulatedData(WORLD), TINY, (0,), workplace=place)
+        study.measure(next(cell for cell in study.cells() if cell.key == "published-seed0"), look)
+        assert there
+        assert "best.safetensors" in there[0]
+        assert "of a killed one" not in there[0]
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("name", [StudyName.ABLATION, StudyName.OPEN_SET, StudyName.TRAINING])
+    def test_long_work_is_done_where_ctrl_c_is_obeyed(self, tmp_path, monkeypatch, name):
+        depth, entered = [0], []
+
+        @contextlib.contextmanager
+        def computing():
+            depth[0] += 1
+            entered.append(depth[0])
+            yield
+            depth[0] -= 1
+
+        for kind, method in ((Exam, "sit"), (Exam, "accuracy"), (SimulatedData, "finite"), (SimulatedData, "endless")):
+            real = getattr(kind, method)
+
+            def guarded(*words, real=real, method=method):
+                assert depth == [1], method
+                return real(*words)
+
+            monkeypatch.setattr(kind, method, guarded)
+        monkeypatch.setattr(learning, "QUICK_WORLD", WORLD)
+        options = {"quick": True, "repeats": None, "seeds": None, "data": None}
+        study = learning_study(name, **options, workplace=Workplace(tmp_path, computing))
+        study._scale = TINY if name is StudyName.ABLATION else FINITE
+        key = {StudyName.ABLATION: "published", StudyName.OPEN_SET: "stale-75-25-p50", StudyName.TRAINING: "ours"}[name]
+        assert measure(study, key)
+        assert depth == [0]
+        assert set(entered) == {1}
+        assert len(entered) > 6  # the steps of the training too
+
+
+class TestCommand:
+    @pytest.fixture(autouse=True)
+    def tiny(self, monkeypatch):
+        monkeypatch.setattr(learning, "QUICK_WORLD", WORLD)
+        monkeypatch.setattr(ablation, "QUICK", TINY)
+        monkeypatch.setattr(ablation, "SINGLE", {})
+        monkeypatch.setattr(training_cost, "QUICK", FINITE)
+        monkeypatch.setattr(extras, "has_report", lambda: False)
+
+    def test_repeats_and_json(self, command, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        code, out, err = command("study", "training", "--quick", "--repeats", 2, "--json")
+        assert code == 0, err
+        printed = json.loads(out)
+        assert (printed["study"], printed["cells"], printed["finished"]) == ("training", 4, 4)
+        assert (printed["options"]["seeds"], printed["options"]["quick"]) == ([0, 1], True)
+        assert printed["machine"]["providers"] == [accelerator()]
+        assert [row["method"] for row in printed["summary"]] == ["stale", "ours"]
+        assert printed["summary"][0]["steps"] == {"median": 3, "min": 3, "max": 3, "n": 2}
+        folder = tmp_path / "runs" / "study" / "training-quick"
+        assert {path.name for path in (folder / "cells").iterdir()} == {
+            f"{method}-seed{seed}.json" for method in ("stale", "ours") for seed in (0, 1)
+        }
+        assert not (folder / IN_PROGRESS).exists()
+        assert "4/4 ours-seed1" in err
+
+    def test_seeds_and_a_table(self, command, tmp_path):
+        code, out, err = command("study", "ablation", "--quick", "--seeds", "7,3", "-o", tmp_path / "run")
+        assert code == 0, err
+        assert "average_map [%]" in out
+        assert "untrained, all ours" in out
+        options = json.loads((tmp_path / "run" / "study.json").read_text())["options"]
+        assert options["seeds"] == [7, 3]
+        assert options["videos"] == {"taught": TINY.videos, "judged": [TINY.seen, TINY.unseen]}
+        assert (tmp_path / "run" / "cells" / "all-ours-seed3.json").exists()
+
+    def test_data(self, command, folder, tmp_path):
+        words = ("study", "ablation", "--quick", "--data", folder, "-o", tmp_path / "run", "--max-minutes", 0)
+        code, _, err = command(*words)
+        assert code == 0, err
+        assert "0 of 7 cells are measured" in err
+        options = json.loads((tmp_path / "run" / "study.json").read_text())["options"]
+        assert "feature_names_and_sizes_sha256" in options["data"]
+        assert str(TINY.videos) in json.dumps(options["videos"])
+        code, _, err = command(*words[:3], "--data", tmp_path / "nowhere", *words[5:])
+        assert (code, err.count("\n")) == (66, 1)
+        assert "annotations.json: does not exist" in err
+
+    def test_repeats_that_are_not_the_seeds_are_refused_by_name(self, command, tmp_path):
+        code, _, err = command("study", "ablation", "--repeats", 3, "--seeds", "1,2", "-o", tmp_path / "run")
+        assert code == 2
+        assert "--repeats: asks for 3, and --seeds names 2; give one of the two" in err
+        assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")
@@ -322,6 +434,28 @@ class TestFolder:
         check_columns(opened, run.measurements)
         assert {one.factors["split"] for one in run.measurements} == {"75/25"}
         assert str(folder) not in (tmp_path / "study.json").read_text()
+
+    def test_numbers_of_videos_are_the_folder_s(self, folder):
+        for kind, scale in ((AblationStudy, TINY), (TrainingCostStudy, FINITE), (open_set_study, FINITE)):
+            assert kind(FolderData(folder), scale, (0,)).options["videos"] == "all"
+            assert "selection" not in kind(FolderData(folder), scale, (0,)).options
+            limited = kind(FolderData(folder, limited=True), scale, (0,)).options["videos"]
+            assert limited["taught, at most or enough for every class"] == scale.videos
+
+    @pytest.mark.parametrize("name", ["features/v_lost.npy", "splits/lost.list"])
+    def test_a_link_to_nothing_is_named(self, copy, name):
+        (copy / name).symlink_to(copy / "nothing")
+        with pytest.raises(InputMissingError, match=f"{name}: no such file"):
+            FolderData(copy).description  # noqa: B018
+
+    @pytest.mark.parametrize("call", ["exists", "is_file", "iterdir", "rglob"])
+    def test_what_the_system_refuses_is_named(self, copy, monkeypatch, call):
+        def refuse(path, *_, **__):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        monkeypatch.setattr(Path, call, refuse)
+        with pytest.raises(InputMissingError, match=r"copy/.*: cannot be read \(Permission denied\)"):
+            FolderData(copy).description  # noqa: B018
 
     def test_its_options_change_with_its_files(self, copy):
         before = FolderData(copy).description
