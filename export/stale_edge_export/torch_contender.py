@@ -52,6 +52,8 @@ NAMES = {
 }
 ON_CPU = (Precision.FP32, Precision.INT8)
 CUDA = "cuda"
+ANSWERS = 3
+"""Outputs of an exported file: class logits, masks, video logits; the network gives them first."""
 _PRODUCT_ROWS, _PRODUCT_WIDTH, _PRODUCT_RUNS = 128, 512, 5
 
 
@@ -302,32 +304,30 @@ def count_macs(config: ModelConfig, batch: int, snippets: int, classes: int, tok
     return int(counter.get_total_flops()) // 2
 
 
-class CudaForward:
-    """A forward on a GPU, timed by the GPU's own events: from inputs in its memory to outputs there.
+class OnDevice:
+    """A forward on another device, from inputs in host memory to answers there, as onnxruntime runs a file.
+
+    What is copied is what a file of ours takes and gives, in fp32 and as wide: the features, the prompts, and of the
+    answers the three that detections are made of. It returns when all of the network has run.
 
     Args:
-        network: On the GPU.
-        inputs: There too.
+        network: On the device.
+        inputs: Features [B, T, D] and tokenised prompts [C, L], in host memory.
+        device: Where the network is.
+        dtype: Of its weights.
     """
 
-    def __init__(self, network: nn.Module, inputs: Sequence[Tensor]) -> None:
-        self._network, self._inputs = network, inputs
+    def __init__(self, network: nn.Module, inputs: tuple[Tensor, Tensor], device: str, dtype: torch.dtype) -> None:
+        self._network, self._inputs, self._device, self._dtype = network, inputs, device, dtype
 
     def __call__(self) -> Sequence[Any]:
-        """Run once; the outputs are on the host."""
+        """Run once."""
+        features, token_ids = (values.to(self._device) for values in self._inputs)
         with torch.inference_mode():
-            return [output.cpu() for output in self._network(*self._inputs)]
-
-    def time_ms(self) -> float:
-        """Run once, and tell how long the GPU took."""
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            outputs = self._network(features.to(self._dtype), token_ids)
+            answers = [output.float().cpu() for output in outputs[:ANSWERS]]
         torch.cuda.synchronize()
-        with torch.inference_mode():
-            begin.record()
-            self._network(*self._inputs)
-            end.record()
-        end.synchronize()
-        return float(begin.elapsed_time(end))
+        return answers
 
 
 def _dtype(precision: str) -> torch.dtype:
@@ -344,10 +344,10 @@ def _forward(
     provider: str,
 ) -> Callable[[], Sequence[Any]]:
     torch.set_num_threads(threads)
-    inputs = torch.from_numpy(features).to(provider, _dtype(precision)), torch.from_numpy(token_ids).to(provider)
     if provider == CUDA:
         torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, as onnxruntime is told too
-        return CudaForward(network, inputs)
+        return OnDevice(network, (torch.from_numpy(features), torch.from_numpy(token_ids)), CUDA, _dtype(precision))
+    inputs = torch.from_numpy(features).to(_dtype(precision)), torch.from_numpy(token_ids)
 
     def forward() -> Sequence[Any]:
         with torch.inference_mode():

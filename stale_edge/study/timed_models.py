@@ -5,16 +5,17 @@ The files are made once, in the study's folder, so that a study that goes on mea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from stale_edge_runtime.contract import Precision
-from stale_edge_runtime.errors import InputMissingError, UnavailableError
-from stale_edge_runtime.files import read_json, write_json
+from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, reading_error
+from stale_edge_runtime.files import make_folder, read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stale_edge.checkpoint import Checkpoint
     from stale_edge_runtime.bench.measure import Contender
@@ -35,6 +36,8 @@ class Entrant:
 
     contender: Contender
     """How to run it."""
+    name: str
+    """What it is called, as no other is."""
     file_mb: float
     """Size of its file, in 10^6 bytes."""
 
@@ -56,13 +59,18 @@ def identify(checkpoint: Path | None) -> str:
         checkpoint: The user's; none for the untrained network.
 
     Raises:
-        InputMissingError: There is no such file.
+        InputMissingError: There is no such file, or it cannot be read.
+        StorageError: The disk failed.
     """
     if checkpoint is None:
         return f"untrained, seed {SEED}"
     from stale_edge.checkpoint import file_sha256
 
-    if not checkpoint.is_file():
+    try:
+        is_there = checkpoint.is_file()
+    except OSError as error:
+        raise reading_error(checkpoint, error) from error
+    if not is_there:
         raise InputMissingError(checkpoint, "no such file", "make one with `stale-edge convert` or `stale-edge train`")
     return f"sha256 {file_sha256(checkpoint)}"
 
@@ -106,16 +114,17 @@ class TimedModels:
         text = text_embeddings(checkpoint, checkpoint.classes)
         vocabulary = vocabulary_of(checkpoint.network, checkpoint.classes, text)
         entrants += self._onnx(onnx_precisions, vocabulary)
-        return Roster(tuple(entrants), tuple(left_out))
+        return Roster(_named(entrants), tuple(left_out))
 
     def _made(self, note: Callable[[str], None]) -> dict[str, Any]:
         """What is known of the models; they are made unless they were."""
         record, weights = self._folder / MADE, identify(self._given)
-        if record.exists():
-            found = read_json(record)
-            if isinstance(found, dict) and found.get("weights") == weights and self._complete():
-                return found
-        self._folder.mkdir(exist_ok=True)
+        if record.exists() and self._complete():
+            with contextlib.suppress(BadDataError):  # what is damaged is made anew
+                found = read_json(record)
+                if _is_record(found) and found["weights"] == weights:
+                    return found
+        make_folder(self._folder)
         made = {"weights": weights, **self._make(note)}
         write_json(record, made)
         return made
@@ -168,7 +177,7 @@ class TimedModels:
                 )
             chosen = [precision for precision in wanted if not (slow and precision is Precision.FP16)]
             entered = torch_contenders(checkpoint, checkpoint.classes, self._weights, chosen, provider)
-            found += [Entrant(each, made["torch_file_mb"][str(each.precision)]) for each in entered]
+            found += [Entrant(each, each.name, made["torch_file_mb"][str(each.precision)]) for each in entered]
         return found, left_out
 
     def _onnx(self, precisions: dict[str, tuple[Precision, ...]], vocabulary: Vocabulary) -> list[Entrant]:
@@ -180,11 +189,28 @@ class TimedModels:
         return [
             Entrant(
                 OnnxContender(files[precision], FILES[precision], provider, vocabulary),
+                FILES[precision],
                 files[precision].size_bytes / 1e6,
             )
             for provider, wanted in precisions.items()
             for precision in wanted
         ]
+
+
+def _is_record(found: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether a file says of the models all that it must."""
+    if not isinstance(found, dict) or not {"weights", "torch_file_mb", "half_slowdown"} <= found.keys():
+        return False
+    sizes = found["torch_file_mb"]
+    numbers = [found["half_slowdown"], *(sizes.get(str(each)) for each in FILES)] if isinstance(sizes, dict) else [None]
+    return all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
+
+
+def _named(entrants: Sequence[Entrant]) -> tuple[Entrant, ...]:
+    """The same with names that say where they run, if not all run in one place."""
+    if len({entrant.contender.provider for entrant in entrants}) < 2:
+        return tuple(entrants)
+    return tuple(replace(each, name=f"{each.name} ({each.contender.provider})") for each in entrants)
 
 
 def gpu_peak_macs(precision: str) -> float | None:

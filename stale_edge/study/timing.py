@@ -4,6 +4,9 @@ In each cell, one length with one random input, all contenders take turns. Fast 
 they have more samples than PyTorch's whole network, which takes seconds. The first input of a length warms up; what
 does not depend on the input is measured with it, once.
 
+On a GPU too, both engines are timed by the clock on the wall from inputs in host memory to answers in host memory, the
+copies included: what a program that detects waits for.
+
 Source: spec/protocol.md, section 6; spec/edge.md, "Measuring honestly".
 """
 
@@ -90,7 +93,7 @@ class TimingSettings:
     checkpoint: Path | None = None
     """Weights; none for an untrained network of the published size."""
     peak_tmacs: float | None = None
-    """What the GPU can do at most, in 10^12 multiply-accumulates a second; what it says of itself by default."""
+    """What the GPU can do at most in fp32, in 10^12 multiply-accumulates a second; its own word by default."""
     quick: bool = False
     """Whether this is a short look; recorded."""
 
@@ -121,7 +124,7 @@ def timing_study(
         providers: Where to run; they work here.
         threads: Threads inside an operator.
         checkpoint: Weights to measure.
-        peak_tmacs: What the GPU can do at most.
+        peak_tmacs: What the GPU can do at most in fp32, in 10^12 multiply-accumulates a second.
         computing: Surrounds what computes for seconds and writes nothing.
 
     Raises:
@@ -287,37 +290,47 @@ class TimingStudy:
         return rates | {"utilisation": [reached / ceiling]} if ceiling else rates
 
     def _gpu_peak(self, precision: str) -> float | None:
-        """What the GPU can do at most, in 10^9 multiply-accumulates a second."""
-        if self.settings.peak_tmacs:
+        """What the GPU can do at most, in 10^9 multiply-accumulates a second; a peak that was given is that of fp32."""
+        if self.settings.peak_tmacs and precision == Precision.FP32:
             return self.settings.peak_tmacs * 1e3
         peak = gpu_peak_macs(precision)
         if peak is None:
-            self._remarks.append(f"no utilisation of the GPU in {precision}: its peak is not known; give --peak-tmacs")
+            cure = "; give --peak-tmacs" if precision == Precision.FP32 else ""
+            self._remarks.append(f"no utilisation of the GPU in {precision}: its peak is not known{cure}")
         return peak / 1e9 if peak else None
 
     def _once(self, entrant: Entrant, snippets: int, note: Callable[[str], None]) -> Iterator[tuple[str, float]]:
         """What does not depend on the input."""
-        from stale_edge_runtime.bench.memory import ChildError, run_child
-
-        contender = entrant.contender
         if not DESIGNS[self.name].arithmetic:
             yield "file_mb", entrant.file_mb
-        elif macs := contender.macs(1, snippets):
+        elif macs := entrant.contender.macs(1, snippets):
             yield "gmacs", macs / 1e9
-        if contender.provider != CPU and contender.engine != "pytorch":
+        peak = self._peak_mb(entrant, snippets, note)
+        if peak is not None:
+            yield "peak_mb", peak
+
+    def _peak_mb(self, entrant: Entrant, snippets: int, note: Callable[[str], None]) -> float | None:
+        """Memory of a forward with the model loaded; what converting a model takes on the way is not its cost."""
+        from stale_edge_runtime.bench.memory import ChildError, run_child
+
+        contender, subject = entrant.contender, f"{entrant.name} at {snippets} snippets"
+        on_gpu = contender.provider != CPU
+        if on_gpu and contender.engine != "pytorch":
             self._remarks.append("no memory of onnxruntime on the GPU, which does not tell it")
-            return
-        subject = f"{contender.name} at {snippets} snippets"
+            return None
         try:
             cold = run_child(contender.cold_start_words(self.settings.threads, 1, snippets), subject=subject)
         except ChildError as error:
-            self._remarks.append(f"no memory: {error}")
             note(f"no memory: {error}")
-            return
-        # A forward with the model in memory; what converting a model takes on the way is not its cost.
-        peak = cold.peak_rss_mb if cold.run_peak_rss_mb is None else cold.run_peak_rss_mb
-        if peak is not None:
-            yield "peak_mb", peak
+            # What a process said last may name folders of this machine; the report travels.
+            self._remarks.append(f"no memory of {subject}: the process that measures it gave no number")
+            return None
+        if on_gpu:
+            self._remarks.append("memory of PyTorch on the GPU is the most that its tensors held, loading included")
+            return cold.peak_rss_mb
+        if cold.run_peak_rss_mb is None:
+            self._remarks.append("no memory: this system cannot tell the peak of a forward from that of loading")
+        return cold.run_peak_rss_mb
 
 
 def _on(wanted: Mapping[str, tuple[Precision, ...]], providers: Sequence[str]) -> dict[str, tuple[Precision, ...]]:
@@ -330,6 +343,6 @@ def _factors(entrant: Entrant, snippets: int) -> dict[str, Factor]:
         "engine": contender.engine,
         "precision": str(contender.precision),
         "provider": contender.provider,
-        "model": contender.name,
+        "model": entrant.name,
         "snippets": snippets,
     }

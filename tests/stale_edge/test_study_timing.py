@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -23,9 +24,9 @@ from stale_edge.cli import extras
 from stale_edge.study import timing
 from stale_edge.study.design import StudyName
 from stale_edge.study.store import read_run
-from stale_edge.study.timed_models import MADE, TimedModels, gpu_peak_macs
+from stale_edge.study.timed_models import MADE, Entrant, TimedModels, gpu_peak_macs
 from stale_edge.study.timing import TURNS, timing_study
-from stale_edge_export.torch_contender import CudaForward, TorchContender, torch_contenders
+from stale_edge_export.torch_contender import OnDevice, TorchContender, torch_contenders
 from stale_edge_runtime.bench import ceiling, measure, memory
 from stale_edge_runtime.bench.measure import Effort, Timing, time_together
 from stale_edge_runtime.bench.memory import ChildError, ColdStart
@@ -228,7 +229,8 @@ def test_a_killed_study_goes_on_with_the_same_models(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with (tmp_path / "said").open("w") as said:
         child = subprocess.Popen([sys.executable, "-c", DRIVER, *line], stdout=said, stderr=said, env=environment)
-        while child.poll() is None and len(list(cells.glob("*.json"))) < 2:
+        deadline = time.monotonic() + 120
+        while child.poll() is None and len(list(cells.glob("*.json"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         child.send_signal(signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL, (tmp_path / "said").read_text()
@@ -275,6 +277,14 @@ def test_a_folder_is_for_one_choice_of_options(command: Command, words: tuple[An
         ("inference", "--seeds", "1,x"),
         ("inference", "--seeds", "-1"),
         ("inference", "--seeds", "4294967296"),
+        ("inference", "--seeds", "9" * 5000),
+        ("inference", "--seeds", "0,0"),
+        ("closed-set", "--seeds", "7,1,7"),
+        ("inference", "--seeds", ""),
+        ("inference", "--peak-tmacs", "nan"),
+        ("inference", "--peak-tmacs", "inf"),
+        ("inference", "--max-minutes", "nan"),
+        ("open-set", "--repeats", "10000000000"),
         ("inference", "--lengths", "0"),
         ("inference", "--repeats", "0"),
     ],
@@ -317,25 +327,27 @@ def test_the_thesis_s_lengths_and_inputs_by_default(name: str, tmp_path: Path) -
 def test_a_child_that_fails_is_a_note_and_no_number(
     words: tuple[Any, ...], tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    secret = str(tmp_path / "absent.onnx")
+    said: list[str] = []
+
     def failing(*_: Any, subject: str, **__: Any) -> ColdStart:
-        raise ChildError(subject, "was killed")
+        raise ChildError(subject, f"the measuring process ended with 1 ({secret})")
 
     monkeypatch.setattr(memory, "run_child", failing)
     study = timing_study(StudyName.QUANTIZATION, tmp_path / "run", lengths=(5,), checkpoint=tiny_file, repeats=1)
-    found = study.measure(study.cells()[0], lambda _: None)
+    found = study.measure(study.cells()[0], said.append)
     assert {measurement.metric for measurement in found} == {"time_ms", "file_mb"}
-    assert "no memory: stale.int8.onnx at 5 snippets: was killed" in study.notes
+    assert "no memory of stale.int8.onnx at 5 snippets: the process that measures it gave no number" in study.notes
+    assert secret not in "".join(study.notes)
+    assert any(secret in line for line in said)
 
 
 @pytest.fixture
 def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What PyTorch says of an H100, and a clock that says 12.5 ms."""
+    """What PyTorch says of an H100."""
     device = SimpleNamespace(major=9, minor=0, multi_processor_count=132, clock_rate=1_830_000)
-    event = SimpleNamespace(record=lambda: None, synchronize=lambda: None, elapsed_time=lambda _: 12.5)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: device)
-    monkeypatch.setattr(torch.cuda, "Event", lambda **_: event)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     return device
 
 
@@ -363,16 +375,97 @@ def test_without_a_gpu_there_is_no_peak_and_no_contender(
     assert roster.left_out == ("PyTorch on the GPU is left out: the installed PyTorch has no CUDA",)
 
 
-@pytest.mark.usefixtures("pretended_gpu")
-def test_a_forward_on_a_gpu_is_timed_by_its_own_clock(tiny_checkpoint: Checkpoint) -> None:
+def test_a_forward_on_a_device_is_timed_from_host_to_host(
+    tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copies and the wait for the device are inside; the answers are those of an exported file, in fp32."""
+    waits: list[float] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: (time.sleep(0.02), waits.append(time.monotonic())))
     network = tiny_checkpoint.network
     inputs = torch.from_numpy(clip_like_features(1, 7, 32)), torch.tensor([[1, 49406, 49407]])
-    forward = CudaForward(network, inputs)
-    for one, other in zip(forward(), network(*inputs), strict=True):
+    forward = OnDevice(network, inputs, "cpu", torch.float32)
+    answers = forward()
+    assert len(answers) == 3
+    for one, other in zip(answers, network(*inputs), strict=False):
         torch.testing.assert_close(one, other)
-    on_gpu, here = time_together([forward, lambda: None], Effort(seconds=0.01, rounds=2))
-    assert set(on_gpu.samples_ms.ravel()) == {12.5}
-    assert here.samples_ms.max() < 12.5
+    waits.clear()
+    timings = time_together([forward, lambda: None], Effort(seconds=0.01, rounds=2))
+    assert timings[0].samples_ms.min() >= 20
+    assert len(waits) == timings[0].samples_ms.size + timings[0].warmup_runs
+    half = OnDevice(copy.deepcopy(network).half(), inputs, "cpu", torch.float16)()
+    assert {answer.dtype for answer in half} == {torch.float32}
+
+
+def test_a_given_peak_is_that_of_fp32(tmp_path: Path, pretended_gpu: SimpleNamespace) -> None:
+    study = timing_study(StudyName.INFERENCE, tmp_path, providers=("cuda",), peak_tmacs=8.2)
+    assert study._gpu_peak("fp32") == 8200
+    assert study._gpu_peak("fp16") == pytest.approx(989e3 / 2, rel=0.01)
+    del pretended_gpu.clock_rate
+    assert (study._gpu_peak("fp32"), study._gpu_peak("fp16")) == (8200, None)
+    assert timing_study(StudyName.INFERENCE, tmp_path, providers=("cuda",))._gpu_peak("fp32") is None
+    assert study.notes == ("no utilisation of the GPU in fp16: its peak is not known",)
+
+
+def test_contenders_say_where_they_run_if_not_in_one_place(models: Path, tiny_file: Path) -> None:
+    timed, fp32 = TimedModels(models.parent, tiny_file), (Precision.FP32,)
+    alone = timed.roster({"cpu": fp32}, {"cpu": fp32}, lambda _: None)
+    assert [each.name for each in alone.entrants] == ["PyTorch fp32", "stale.onnx"]
+    both = timed.roster({"cpu": fp32}, {"cpu": fp32, "cuda": fp32}, lambda _: None)
+    assert [each.name for each in both.entrants] == ["PyTorch fp32 (cpu)", "stale.onnx (cpu)", "stale.onnx (cuda)"]
+
+
+@pytest.mark.parametrize("damage", ["half_slowdown", "torch_file_mb", "weights", "int8", "{"])
+def test_a_damaged_record_of_the_models_is_made_anew(
+    models: Path, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    shutil.copytree(models, tmp_path / "models")
+    record = tmp_path / "models" / MADE
+    good = json.loads(record.read_text())
+    monkeypatch.setattr(TimedModels, "_make", lambda *_: {key: good[key] for key in good if key != "weights"})
+    bad = {key: value for key, value in good.items() if key != damage}
+    bad["torch_file_mb"] = {key: value for key, value in good["torch_file_mb"].items() if key != damage}
+    if damage == "torch_file_mb":
+        del bad[damage]
+    record.write_text(damage if damage == "{" else json.dumps(bad))
+    TimedModels(tmp_path, tiny_file).roster({}, {}, lambda _: None)
+    assert json.loads(record.read_text()) == good
+
+
+def test_memory_that_cannot_be_told_is_left_out_with_a_note(
+    words: tuple[Any, ...], tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "run_child", lambda *_, **__: ColdStart(1.0, 1.0, 50.0, 90.0, None))
+    study = timing_study(StudyName.QUANTIZATION, tmp_path / "run", lengths=(5,), checkpoint=tiny_file, repeats=1)
+    found = study.measure(study.cells()[0], lambda _: None)
+    assert {measurement.metric for measurement in found} == {"time_ms", "file_mb"}
+    assert "no memory: this system cannot tell the peak of a forward from that of loading" in study.notes
+
+
+def test_memory_on_a_gpu_is_that_of_pytorch_s_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "run_child", lambda *_, **__: ColdStart(1.0, 1.0, 0.0, 90.0, None))
+    study = timing_study(StudyName.QUANTIZATION, tmp_path, providers=("cuda",))
+    for engine, expected in (("pytorch", 90.0), ("onnxruntime", None)):
+        contender: Any = SimpleNamespace(provider="cuda", engine=engine, cold_start_words=lambda *_: ())
+        assert study._peak_mb(Entrant(contender, engine, 1.0), 5, lambda _: None) == expected
+    assert study.notes == (
+        "memory of PyTorch on the GPU is the most that its tensors held, loading included",
+        "no memory of onnxruntime on the GPU, which does not tell it",
+    )
+
+
+@pytest.mark.usefixtures("without_children")
+def test_a_quick_look_does_not_stand_in_the_way_of_the_study(
+    command: Command, models: Path, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("inference", "inference-quick"):
+        shutil.copytree(models, tmp_path / "runs" / "study" / folder / "models")
+    words = ("study", "inference", "--checkpoint", tiny_file, "--lengths", 5, "--providers", "cpu", "--repeats", 1)
+    assert command(*words, "--quick", "--seeds", 0)[0] == 0
+    code, _, err = command(*words, "--seeds", 0)
+    assert code == 0, err
+    assert read_run(tmp_path / "runs" / "study" / "inference-quick").options["quick"] is True
+    assert read_run(tmp_path / "runs" / "study" / "inference").options["quick"] is False
 
 
 def test_half_precision_gives_nearly_the_same_answers(tiny_checkpoint: Checkpoint, tiny_file: Path) -> None:

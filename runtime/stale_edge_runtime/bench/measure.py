@@ -10,7 +10,7 @@ import gc
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -69,14 +69,6 @@ class Contender(Protocol):
 
     def cold_start_words(self, threads: int, batch: int, snippets: int) -> Sequence[str]:
         """Module and arguments of the process that measures its cold start."""
-
-
-@runtime_checkable
-class OwnClock(Protocol):
-    """A forward that knows better than this process how long it took: one on another device."""
-
-    def time_ms(self) -> float:
-        """Run once, and tell how long that took."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +178,6 @@ def _turn_runs(best_s: Sequence[float], effort: Effort) -> list[int]:
 
 
 def _time_ms(forward: Callable[[], object]) -> float:
-    if isinstance(forward, OwnClock):
-        return forward.time_ms()
     begin = time.perf_counter_ns()
     forward()
     return (time.perf_counter_ns() - begin) / 1e6
