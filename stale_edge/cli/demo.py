@@ -13,7 +13,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.options import CHECKPOINT, FP16, INT8, MODELS, ONNX, Quiet
-from stale_edge_runtime.errors import writing_error
+from stale_edge_runtime.files import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ def demo(
 
     report = Reporter(quiet=quiet)
     for folder in (MODELS, output):
-        _make_folder(folder)
+        make_folder(folder)
     start = time.monotonic()
     # The run's folder goes when the demo ends: its weights are in models/ then.
     with tempfile.TemporaryDirectory(prefix="training-", dir=output) as training:
@@ -128,10 +128,3 @@ def _run(words: Sequence[str], place: str, report: Reporter) -> float:
     if code:
         raise typer.Exit(code)
     return time.monotonic() - start
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise writing_error(folder, error) from error
