@@ -158,7 +158,7 @@ def is_cpu(key: tuple[str, ...]) -> bool:
 
 
 def _identity(machine: Mapping[str, Any]) -> str:
-    keys = ("cpu", "architecture", "cpu_flags", "cores", "cores_allowed", "cpu_quota_cores", "memory_mb")
+    keys = ("cpu", "architecture", "cpu_flags", "cores", "cores_allowed", "cpu_quota_cores", "memory_mb", "gpu")
     return repr([machine.get(key) for key in keys])
 
 

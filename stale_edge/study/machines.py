@@ -25,6 +25,7 @@ _PROPERTIES: Final = {
     "cpu_quota_cores": "quota, cores",
     "governor": "governor",
     "memory_mb": "memory, MB",
+    "gpu": "GPU",
     "os": "system",
     "python": "Python",
     "libraries": "libraries",

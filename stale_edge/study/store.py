@@ -214,7 +214,7 @@ class Store:
         if differing or found.cells != run.cells:
             words = ", ".join(differing) or "its cells"
             raise UsageError(self.folder, f"holds a study with other options ({words})", cure)
-        if found.machine.get("cpu") != run.machine.get("cpu"):
+        if any(found.machine.get(part) != run.machine.get(part) for part in ("cpu", "gpu")):
             raise UsageError(self.folder, "holds a study of another machine, and timings do not mix", cure)
 
 
