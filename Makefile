@@ -17,13 +17,14 @@ lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# All but the runtime's own tests, which `test-edge` runs where they matter.
 test-full: $(VENV)/ready
-	$(VENV)/bin/pytest -q -n 2 --dist loadfile
+	$(VENV)/bin/pytest -q -n 2 --dist loadfile --durations 10 tests/stale_edge tests/export
 
 # What a device has: the built wheel with its base dependencies, in an environment that never saw torch.
 test-edge: $(EDGE)/ready
 	$(EDGE)/bin/python -c "import importlib.util as u; assert not any(map(u.find_spec, ('torch', 'onnx', 'safetensors')))"
-	$(EDGE)/bin/python -m pytest -q -o pythonpath= tests/runtime
+	$(EDGE)/bin/python -m pytest -q -n 2 --dist loadfile -o pythonpath= tests/runtime
 
 # What the edge install takes on disk, and from a fresh process to its first detection.
 edge-report: $(VENV)/ready
