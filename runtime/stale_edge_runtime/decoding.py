@@ -84,9 +84,8 @@ def decode(
         times_s, labels, scores = _decode_default(*outputs, duration_s, options or _DEFAULTS)
     named = [classes[index] for index in labels] if classes is not None else [str(index) for index in labels]
     rows = zip(*times_s.T.tolist(), named, scores, strict=True)
-    found: list[Detection] = list(
-        map(_NEW_TUPLE, repeat(Detection), rows)
-    )  # as `_make` does, without a call of its own
+    # As `_make` does, without a call of its own for each.
+    found: list[Detection] = list(map(_NEW_TUPLE, repeat(Detection), rows))
     if not (times_s[:, 0] < times_s[:, 1]).all():
         found = [detection for detection in found if detection.start_s < detection.end_s]
     return found if external is None else enhance(found, *external, unique=compat is None)

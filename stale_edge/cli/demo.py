@@ -48,7 +48,7 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("demo"),
     seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time for each contender at each length.")] = 2.0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A tenth of it, to see that all works; the figures say little.")
+        bool, typer.Option("--quick", help="A small one, to see that all works; the figures say little.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:

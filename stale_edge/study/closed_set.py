@@ -9,40 +9,18 @@ programs run beside it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import Final
 
 from stale_edge.study.data_fractions import DataFractionStudy, Plan
 from stale_edge.study.design import StudyName
 from stale_edge.study.pool import CLOSED
 from stale_edge.study.teaching import Scale
-from stale_edge.study.workplace import ANYWHERE, Workplace
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from stale_edge.study.pool import FiniteData
 
 PLAN: Final = Plan(StudyName.CLOSED_SET, (CLOSED,), (0.1, 0.2, 0.4, 0.6, 0.8, 1.0))
 FULL: Final = Scale(videos=2400, epochs=5, seen=400)
 QUICK: Final = Scale(videos=100, epochs=1, seen=40, batch_size=16)
 REPEATS: Final = 5
 
-
-def closed_set_study(
-    data: FiniteData,
-    scale: Scale,
-    seeds: Sequence[int],
-    *,
-    quick: bool = False,
-    workplace: Workplace = ANYWHERE,
-) -> DataFractionStudy:
-    """The study.
-
-    Args:
-        data: Where videos come from.
-        scale: How much is taught and judged.
-        seeds: One for each repeat.
-        quick: Whether the scale is that of a trial.
-        workplace: Where it computes.
-    """
-    return DataFractionStudy(PLAN, data, scale, seeds, quick=quick, workplace=workplace)
+closed_set_study: Final = partial(DataFractionStudy, PLAN)
+"""The study, of data, a scale and seeds as `DataFractionStudy` takes them."""

@@ -10,43 +10,18 @@ seconds, about an hour and a quarter; two hours where other programs run beside 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import Final
 
 from stale_edge.study.data_fractions import DataFractionStudy, Plan
 from stale_edge.study.design import StudyName
 from stale_edge.study.pool import OPEN_50, OPEN_75
 from stale_edge.study.teaching import Scale
-from stale_edge.study.workplace import ANYWHERE, Workplace
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from stale_edge.study.pool import FiniteData
 
 PLAN: Final = Plan(StudyName.OPEN_SET, (OPEN_75, OPEN_50), (1.0, 0.5))
 FULL: Final = Scale(videos=600, epochs=10, unseen=300)
 QUICK: Final = Scale(videos=60, epochs=1, unseen=30, batch_size=8)
 REPEATS: Final = 5
 
-
-def open_set_study(
-    data: FiniteData,
-    scale: Scale,
-    seeds: Sequence[int],
-    *,
-    quick: bool = False,
-    workplace: Workplace = ANYWHERE,
-) -> DataFractionStudy:
-    """The study.
-
-    Args:
-        data: Where videos come from.
-        scale: How much is taught and judged.
-        seeds: One for each repeat.
-        quick: Whether the scale is that of a trial.
-        workplace: Where it computes.
-
-    Raises:
-        StaleEdgeError: The data has neither split.
-    """
-    return DataFractionStudy(PLAN, data, scale, seeds, quick=quick, workplace=workplace)
+open_set_study: Final = partial(DataFractionStudy, PLAN)
+"""The study, of data, a scale and seeds as `DataFractionStudy` takes them."""
