@@ -5,6 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
 
@@ -12,9 +15,13 @@ from stale_edge.config import ModelConfig
 from stale_edge.model import foreground_gate
 from stale_edge.seeded import seeded_network
 from stale_edge_export.graph import DetectionGraph, GivenText, StoredText
-from stale_edge_export.rewrites import REWRITES
+from stale_edge_export.rewrites import REWRITES, Centre
+from stale_edge_runtime.contract import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from stale_edge.checkpoint import Checkpoint
 
 LENGTHS = (1, 2, 3, 9, 10, 11, 100, 257)
@@ -51,6 +58,32 @@ def test_cross_attention_at_extreme_gates(keep: float, tiny_checkpoint: Checkpoi
             torch.testing.assert_close(
                 folded.cross_attention(gated, text), plain.cross_attention(gated, text), rtol=0, atol=1e-5
             )
+
+
+def test_what_is_quantised_lacks_what_the_rows_of_a_video_share(tiny_export: Callable[..., Path]) -> None:
+    """Left operands of weight products, and keys that are values too: their common row would cost 8-bit steps."""
+    model = onnx.load(tiny_export(Kind.BAKED))
+    products = {node.name: node for node in model.graph.node if node.op_type == "MatMul"}
+    operands = {
+        "neighbours": products["mask_head/MatMul_1"].input[0],
+        "hidden": products["mask_head/MatMul_2"].input[0],
+        "memory": products["cross_attention/MatMul_1"].input[1],
+    }
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in operands.values())
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    features = (rng.standard_normal((2, 1, 32)) + 0.1 * rng.standard_normal((2, 50, 32))).astype(np.float32)
+    for name, value in zip(operands, session.run(list(operands.values()), {"features": features}), strict=True):
+        means, spread = value.mean(axis=1), value.std(axis=1)  # [2, width] each
+        rows_beyond_the_ends = 2 * (name == "neighbours")  # zeros in them are no video's
+        bound = 1e-5 + rows_beyond_the_ends * np.abs(value).max() / 50
+        assert np.abs(means).max() < bound, name
+        assert spread.max() > 1e-3, name
+
+
+def test_the_centre_of_a_long_video_fits_half_precision() -> None:
+    centre, _ = Centre(torch.eye(4)).half()(torch.full((1, 8192, 4), 20.0, dtype=torch.float16))
+    torch.testing.assert_close(centre, torch.full((1, 1, 4), 20.0, dtype=torch.float16))
 
 
 @pytest.mark.slow

@@ -63,9 +63,9 @@ class Products:
         """The products of an fp32 model of the exporter."""
         constants = {item.name for item in model.graph.initializer}
         nodes = [part for node in model.graph.node for part in (node, *inner_nodes(node))]
-        # The products of the centre have one row: nothing to gain, and everything rests on them.
-        products = [node for node in nodes if node.op_type == "MatMul" and ".centre/" not in node.name]
-        attention = [node for node in products if node.name.split("/")[0].split(".")[0] in ATTENTION_STAGES]
+        # The products of a centre have one row: nothing to gain, and everything rests on them.
+        products = [node for node in nodes if node.op_type == "MatMul" and not _stage(node).endswith("centre")]
+        attention = [node for node in products if _stage(node).split(".")[0] in ATTENTION_STAGES]
         return cls(
             tuple(node.name for node in products if node.input[1] in constants),
             tuple(node.name for node in attention if node.input[1] not in constants),
@@ -98,6 +98,10 @@ class Products:
         if not found:
             raise UsageError("--exclude", f"{pattern!r} matches none of {', '.join(self)}")
         return found
+
+
+def _stage(node: onnx.NodeProto) -> str:
+    return str(node.name.split("/")[0])
 
 
 def this_machine() -> str:

@@ -1,8 +1,9 @@
 """Which products of a model to quantise: what each costs in answers, and what it saves in time.
 
 Harm decides, within a budget, and is the same on every run: all products are quantised; while the whole does more harm
-than the budget allows, the product that does most of it alone goes back to fp32. On videos of the user's, harm is what
-happens to detections and mAP; without them it is the error of the outputs on CLIP-like features.
+than the budget allows, one that does much of it goes back to fp32: of those that alone do at least half as much as the
+worst, the one with the least arithmetic. On videos of the user's, harm is what happens to detections and mAP; without
+them it is the error of the outputs on CLIP-like features.
 
 Time depends on the machine and the moment. It is measured only when asked for, and then may only veto: a product whose
 quantisation saves nothing that can be told from noise stays in fp32, since all of them do some harm.
@@ -18,7 +19,7 @@ import numpy as np
 from stale_edge_export.exporter import write_model
 from stale_edge_export.quantization.harm import measure_harm
 from stale_edge_export.quantization.int8 import Products, to_int8
-from stale_edge_runtime.bench.macs import model_feeds
+from stale_edge_runtime.bench.macs import count_macs, model_feeds
 from stale_edge_runtime.bench.measure import Effort, time_together
 from stale_edge_runtime.bench.statistics import ratio_of_medians
 from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 MEASURED_VIDEOS = 32
 """Products are tried one by one on at most so many videos."""
 GAIN_SNIPPETS = 200
+MUCH_HARM = 0.5
+"""Share of the worst product's harm from which on another may go back to fp32 in its stead."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,15 @@ class Laboratory:
             self._harms[products] = self._with_detections(made, errors)
         return self._harms[products]
 
+    def arithmetic(self, products: Products) -> dict[str, float]:
+        """Share of the multiply-accumulates at 200 snippets that each product makes up.
+
+        Args:
+            products: What to count.
+        """
+        alone = ((name, count_macs(self.make(products.only([name])))) for name in products)
+        return {name: count.share("int8", GAIN_SNIPPETS) for name, count in alone}
+
     def _with_detections(self, made: ModelFile, errors: dict[str, float]) -> Harm:
         if self._trial is None:
             return Harm(errors)
@@ -197,12 +209,16 @@ def choose(laboratory: Laboratory, choice: Choice, budget: Budget) -> Choice:
         choice: What may be quantised.
         budget: What they may do together.
     """
-    allowed = choice.products
+    allowed, shares = choice.products, dict[str, float]()
     while list(choice.products) and (spent := budget.spent(laboratory.harm(choice.products))) > 1:
         alone = {name: budget.spent(laboratory.harm(allowed.only([name]))) for name in choice.products}
-        worst = max(alone, key=lambda name: alone[name])
+        shares = shares or laboratory.arithmetic(allowed)
+        harmful = [name for name, harm in alone.items() if harm >= MUCH_HARM * max(alone.values())]
+        name = min(harmful, key=lambda name: shares[name])
         choice = choice.without(
-            worst, f"all together do {spent:.2f} times the harm allowed, this one alone {alone[worst]:.2f}"
+            name,
+            f"all together do {spent:.2f} times the harm allowed, this one alone {alone[name]:.2f} with "
+            f"{100 * shares[name]:.2g} % of the arithmetic",
         )
     return choice
 
