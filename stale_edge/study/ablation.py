@@ -8,16 +8,16 @@ predictions without training, three quarters of an hour in all.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from stale_edge.config import OurOptions
 from stale_edge.reference_points import ceiling_predictor, nearest_text_predictor, whole_video_predictor
 from stale_edge.study.design import Cell, Measurement, StudyName
+from stale_edge.study.taught_study import StudyData, TaughtStudy
 from stale_edge.study.teaching import ANCHORS, EVERY_OPTION, Material, Scale, first_network, predictor_of, teach
-from stale_edge.study.workplace import ANYWHERE, Workplace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from stale_edge.reference_points import Predictor
     from stale_edge.study.judging import Exam
@@ -40,57 +40,24 @@ TRAINING_FREE: Final[Mapping[str, Callable[[Exam, Material], Predictor]]] = {
 """What needs no network, judged once."""
 
 
-class EndlessData(Protocol):
+class EndlessData(StudyData, Protocol):
     """What gives an ablation its videos."""
-
-    @property
-    def description(self) -> Mapping[str, Any]:
-        """All that decides what it gives, as JSON values."""
-
-    def numbers(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        """How many videos it gives where so many are asked for, as JSON values."""
 
     def endless(self, scale: Scale) -> Material:
         """Videos to teach and to judge by."""
 
 
-class AblationStudy:
-    """The ablation; see the module.
-
-    Args:
-        data: Where videos come from.
-        scale: How much is taught and judged.
-        seeds: One for each repeat.
-        quick: Whether the scale is that of a trial; recorded.
-        workplace: Where it computes.
-    """
+class AblationStudy(TaughtStudy[EndlessData]):
+    """The ablation; see the module."""
 
     name: Final = StudyName.ABLATION
-
-    def __init__(
-        self,
-        data: EndlessData,
-        scale: Scale,
-        seeds: Sequence[int],
-        *,
-        quick: bool = False,
-        workplace: Workplace = ANYWHERE,
-    ) -> None:
-        self._data = data
-        self._scale = scale
-        self._seeds = tuple(seeds)
-        self._quick = quick
-        self._workplace = workplace
 
     @property
     def options(self) -> Mapping[str, object]:
         """All that decides what is measured."""
         videos = {"taught": self._scale.videos, "judged": [self._scale.seen, self._scale.unseen]}
         return {
-            "quick": self._quick,
-            "seeds": list(self._seeds),
-            "data": dict(self._data.description),
-            **self._data.numbers({"videos": videos, "selection": self._scale.selection}),
+            **self._described({"videos": videos, "selection": self._scale.selection}),
             "reference_points": [*UNTRAINED, *TRAINING_FREE],
             "settings": self._scale.settings(0).to_dict(),
         }

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 from stale_edge.config import OurOptions
 from stale_edge.reference_points import nearest_text_predictor
 from stale_edge.study.design import Cell, Measurement, StudyName
+from stale_edge.study.pool import FiniteData
+from stale_edge.study.taught_study import TaughtStudy
 from stale_edge.study.teaching import ANCHORS, first_network, predictor_of, teach
 from stale_edge.study.workplace import ANYWHERE, Workplace
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stale_edge.reference_points import Predictor
-    from stale_edge.study.pool import FiniteData, Pool, Split
+    from stale_edge.study.pool import Pool, Split
     from stale_edge.study.teaching import Scale
 
 STALE: Final = "stale"
@@ -41,15 +43,15 @@ class Plan:
     """Of the data."""
 
 
-class DataFractionStudy:
+class DataFractionStudy(TaughtStudy[FiniteData]):
     """A study of what is learned from how much; see the module.
 
     Args:
         plan: What is varied.
-        data: Where videos come from.
+        data: As for every study of learning, and so is the rest.
         scale: How much is taught and judged.
-        seeds: One for each repeat: of the first weights, of what is held out and drawn, of the order.
-        quick: Whether the scale is that of a trial; recorded.
+        seeds: One for each repeat.
+        quick: Whether the scale is that of a trial.
         workplace: Where it computes.
 
     Raises:
@@ -66,13 +68,9 @@ class DataFractionStudy:
         quick: bool = False,
         workplace: Workplace = ANYWHERE,
     ) -> None:
+        super().__init__(data, scale, seeds, quick=quick, workplace=workplace)
         self._plan = plan
         self._splits = {split.name: split for split in data.splits(plan.splits)}
-        self._data = data
-        self._scale = scale
-        self._seeds = tuple(seeds)
-        self._quick = quick
-        self._workplace = workplace
         self._pool = lru_cache(maxsize=None)(self._make_pool)
 
     @property
@@ -87,13 +85,10 @@ class DataFractionStudy:
         del settings["loss_weights"]  # those of the split
         videos = {"taught": self._scale.videos, "judged": [self._scale.seen, self._scale.unseen]}
         return {
-            "quick": self._quick,
-            "seeds": list(self._seeds),
-            "data": dict(self._data.description),
+            **self._described({"videos": videos}),
             "enhancement": dict(self._data.enhancement),
             "splits": list(self._splits),
             "fractions": list(self._plan.fractions),
-            **self._data.numbers({"videos": videos}),
             "reference_points": [UNTRAINED, NEAREST_TEXT],
             "settings": settings,
         }

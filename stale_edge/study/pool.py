@@ -9,6 +9,7 @@ import numpy as np
 
 from stale_edge.reference_points import common_feature
 from stale_edge.splits import hold_out, sample
+from stale_edge.study.taught_study import StudyData
 from stale_edge.study.teaching import Material
 from stale_edge_runtime.enhancement import ExternalScores
 from stale_edge_runtime.errors import BadDataError
@@ -50,23 +51,12 @@ OPEN_50: Final = Split("50/50", 0.5)
 CLOSED: Final = Split("closed", 1.0)
 
 
-class FiniteData(Protocol):
-    """What gives a study its videos."""
-
-    @property
-    def description(self) -> Mapping[str, Any]:
-        """All that decides what it gives, as JSON values."""
+class FiniteData(StudyData, Protocol):
+    """What gives a study a fixed number of videos."""
 
     @property
     def enhancement(self) -> Mapping[str, Any]:
         """What the external classifier is, as JSON values."""
-
-    def numbers(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        """How many videos it gives where so many are asked for, as JSON values.
-
-        Args:
-            asked: As a study records it.
-        """
 
     def splits(self, wanted: Sequence[Split]) -> tuple[Split, ...]:
         """Those of the splits that it has, one or more.

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Final
 
 from stale_edge.config import OurOptions
 from stale_edge.study.design import Cell, Measurement, StudyName
-from stale_edge.study.pool import CLOSED
+from stale_edge.study.pool import CLOSED, FiniteData
+from stale_edge.study.taught_study import TaughtStudy
 from stale_edge.study.teaching import EVERY_OPTION, Scale, accelerator, first_network, predictor_of, teach
-from stale_edge.study.workplace import ANYWHERE, Workplace
 from stale_edge_runtime.bench.memory import peak_rss_mb, reset_peak
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stale_edge.study.pool import FiniteData, Pool
+    from stale_edge.study.pool import Pool
 
 FULL: Final = Scale(videos=1600, epochs=5, seen=400)
 QUICK: Final = Scale(videos=100, epochs=1, seen=40, batch_size=16)
@@ -30,46 +30,18 @@ METHODS: Final[Mapping[str, OurOptions]] = {"stale": OurOptions(), "ours": EVERY
 """The published network, and the same with all that this project offers beside it."""
 
 
-class TrainingCostStudy:
-    """The study; see the module.
-
-    Args:
-        data: Where videos come from.
-        scale: How much is taught and judged.
-        seeds: One for each repeat.
-        quick: Whether the scale is that of a trial; recorded.
-        workplace: Where it computes.
-    """
+class TrainingCostStudy(TaughtStudy[FiniteData]):
+    """The study; see the module."""
 
     name: Final = StudyName.TRAINING
-
-    def __init__(
-        self,
-        data: FiniteData,
-        scale: Scale,
-        seeds: Sequence[int],
-        *,
-        quick: bool = False,
-        workplace: Workplace = ANYWHERE,
-    ) -> None:
-        (self._split,) = data.splits((CLOSED,))
-        self._data = data
-        self._scale = scale
-        self._seeds = tuple(seeds)
-        self._quick = quick
-        self._workplace = workplace
-        self._remarks: list[str] = []
 
     @property
     def options(self) -> Mapping[str, object]:
         """All that decides what is measured."""
         videos = {"taught": self._scale.videos, "judged": self._scale.seen}
         return {
-            "quick": self._quick,
-            "seeds": list(self._seeds),
-            "data": dict(self._data.description),
-            **self._data.numbers({"videos": videos}),
-            "settings": self._scale.settings(0, self._split.name).to_dict(),
+            **self._described({"videos": videos}),
+            "settings": self._scale.settings(0, CLOSED.name).to_dict(),
         }
 
     @property
@@ -96,7 +68,7 @@ class TrainingCostStudy:
             material = pool.material(1.0, cell.repeat)
         network = first_network(material, METHODS[str(cell.factors["method"])], cell.repeat)
         was_reset = reset_peak()
-        settings = self._scale.settings(cell.repeat, self._split.name)
+        settings = self._scale.settings(cell.repeat, CLOSED.name)
         taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._workplace)
         peak_mb = peak_rss_mb() if was_reset else None
         self._remark_on_memory(peak_mb)
@@ -124,6 +96,10 @@ class TrainingCostStudy:
             self._remarks.append("memory is that of the host: what the GPU held is not in it")
 
     @cached_property
+    def _remarks(self) -> list[str]:
+        return []
+
+    @cached_property
     def _pool(self) -> Pool:
         with self._workplace.computing():
-            return self._data.finite(self._split, self._scale)
+            return self._data.finite(CLOSED, self._scale)
