@@ -48,7 +48,7 @@ class DataFractionStudy(TaughtStudy[FiniteData]):
 
     Args:
         plan: What is varied.
-        data: As for every study of learning, and so is the rest.
+        data: Where videos come from.
         scale: How much is taught and judged.
         seeds: One for each repeat.
         quick: Whether the scale is that of a trial.

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 MEASURED_VIDEOS = 32
 """Products are tried one by one on at most so many videos."""
 GAIN_SNIPPETS = 200
+"""Length at which time and arithmetic of products are measured."""
 MUCH_HARM = 0.5
 """Share of the worst product's harm from which on another may go back to fp32 in its stead."""
 
