@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stale_edge.config import ModelConfig
-from stale_edge.model import STALE
-from stale_edge.published import is_unused, published_name, without_parallel_prefix
+from stale_edge.networks.stale.config import ModelConfig
+from stale_edge.networks.stale.model import STALE
+from stale_edge.networks.stale.published_names import is_unused, published_name, without_parallel_prefix
 from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
-from stale_edge_runtime.files import atomic_path
+from stale_edge_runtime.formats.files import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from stale_edge.checkpoint import Checkpoint
-from stale_edge.class_names import activitynet_classes
-from stale_edge.config import ModelConfig
-from stale_edge.model import STALE
-from stale_edge.published import image_tower_shapes, published_name
+from stale_edge.data.class_names import activitynet_classes
+from stale_edge.networks.stale.config import ModelConfig
+from stale_edge.networks.stale.model import STALE
+from stale_edge.networks.stale.published_names import image_tower_shapes, published_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,7 @@ def write_published_checkpoint(path: Path, seed: int, config: ModelConfig | None
         seed: Seed of the rule.
         config: Sizes; the published ones by default.
     """
-    from stale_edge_runtime.files import atomic_path
+    from stale_edge_runtime.formats.files import atomic_path
 
     network = seeded_network(config or ModelConfig(), seed)
     state = {f"module.{published_name(name)}": value for name, value in network.state_dict().items()}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stale_edge.checkpoint import Checkpoint
-    from stale_edge.config import ModelConfig
+    from stale_edge.networks.stale.config import ModelConfig
 
 # Machines are shared: how long an example takes says nothing.
 settings.register_profile("untimed", deadline=None)
@@ -39,7 +39,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def tiny_config() -> ModelConfig:
     """Sizes of a network that exports in seconds."""
-    from stale_edge.config import ModelConfig, TextConfig
+    from stale_edge.networks.stale.config import ModelConfig, TextConfig
 
     text = TextConfig(width=16, layers=2, heads=2, hidden=32)
     return ModelConfig(feature_dim=32, anchors=10, heads=2, mask_channels=16, text=text)

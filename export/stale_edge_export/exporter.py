@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from stale_edge import __version__
-from stale_edge.text import tokenize
-from stale_edge_export.blocked_attention import TRANSLATIONS
-from stale_edge_export.graph import DetectionGraph, GivenText, StoredText, text_embeddings
+from stale_edge.networks.clip_text import tokenize
+from stale_edge_export.graphs.blocked_attention import TRANSLATIONS
+from stale_edge_export.graphs.stale import DetectionGraph, GivenText, StoredText, text_embeddings
+from stale_edge_export.graphs.stale_rewrites import REWRITES
 from stale_edge_export.parity import Arrays, Parity, check_detection, check_text_tower
-from stale_edge_export.rewrites import REWRITES
 from stale_edge_runtime.contract import (
     BATCH,
     CLASSES,
@@ -38,7 +38,7 @@ from stale_edge_runtime.contract import (
     Precision,
 )
 from stale_edge_runtime.errors import BadDataError
-from stale_edge_runtime.files import atomic_path
+from stale_edge_runtime.formats.files import atomic_path
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.session import open_session
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stale_edge.checkpoint import Checkpoint
-    from stale_edge.model import STALE
+    from stale_edge.networks.stale.model import STALE
 
 # Sizes to trace with: none is 0 or 1, and none equals a constant of the network, so none is taken for one.
 TRACE_BATCH, TRACE_SNIPPETS, TRACE_CLASSES, TRACE_TOKENS = 3, 37, 11, 9

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from stale_edge.model import STALE
+    from stale_edge.networks.stale.model import STALE
 
 LENGTHS = (1, 2, 3, 99, 100, 101, 257, 1000)
 BATCHES = (1, 3)

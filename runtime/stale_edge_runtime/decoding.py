@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stale_edge_runtime.errors import BadDataError, UsageError
+from stale_edge_runtime.heads.stale_proposals import DecodeOptions, Float32Array, propose
+from stale_edge_runtime.heads.stale_published import published_proposals
 from stale_edge_runtime.nms import published_soft_nms, soft_nms
-from stale_edge_runtime.proposals import DecodeOptions, Float32Array, propose
-from stale_edge_runtime.published_proposals import published_proposals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

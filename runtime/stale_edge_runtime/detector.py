@@ -20,7 +20,7 @@ from stale_edge_runtime.contract import (
 )
 from stale_edge_runtime.decoding import Detection, decode
 from stale_edge_runtime.errors import BadDataError, UsageError
-from stale_edge_runtime.features import check_features
+from stale_edge_runtime.formats.features import check_features
 from stale_edge_runtime.memory_limit import limited_memory
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.session import ORT_ERRORS, check_snippets, open_session, provider_of, short_reason

@@ -30,8 +30,8 @@ from stale_edge_runtime.contract import (
     ModelInfo,
 )
 from stale_edge_runtime.errors import BadDataError
-from stale_edge_runtime.files import read_bytes
-from stale_edge_runtime.onnx_schema import (
+from stale_edge_runtime.formats.files import read_bytes
+from stale_edge_runtime.formats.onnx_schema import (
     ATTRIBUTE_SCHEMA,
     DATA_FIELDS,
     DIMENSION_SCHEMA,
@@ -47,7 +47,7 @@ from stale_edge_runtime.onnx_schema import (
     TYPE_SCHEMA,
     VALUE_INFO_SCHEMA,
 )
-from stale_edge_runtime.protobuf import Budget, Message, WireError, properties
+from stale_edge_runtime.formats.protobuf import Budget, Message, WireError, properties
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -251,7 +251,7 @@ def check_outputs(outputs: Outputs) -> None:
         UnavailableError: A picture is wanted and matplotlib is not installed.
     """
     from stale_edge.cli.extras import require_plot
-    from stale_edge_runtime.files import check_target
+    from stale_edge_runtime.formats.files import check_target
 
     if outputs.plot:
         if outputs.plot.suffix.lower() not in PICTURES:

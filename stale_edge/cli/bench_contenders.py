@@ -147,7 +147,7 @@ def _openvino(files: Sequence[OnnxContender], folder: Path, report: Reporter) ->
     from stale_edge.cli.extras import require_peers
 
     require_peers("stale-edge bench --compare openvino")
-    from stale_edge_export.openvino_contender import openvino_contenders
+    from stale_edge_export.contenders.openvino import openvino_contenders
 
     distinct = {file.model.path: file for file in files}.values()
     precisions = [file.precision for file in distinct]
@@ -169,9 +169,9 @@ def _pytorch(
 
     purpose = f"--compare {' and '.join(engines)}"
     require_export(f"stale-edge bench {purpose}")
-    from stale_edge_export.compiled_contender import compiled_contenders, require_compiler
-    from stale_edge_export.graph import text_embeddings
-    from stale_edge_export.torch_contender import torch_contenders, vocabulary_of
+    from stale_edge_export.contenders.compiled import compiled_contenders, require_compiler
+    from stale_edge_export.contenders.torch import torch_contenders, vocabulary_of
+    from stale_edge_export.graphs.stale import text_embeddings
 
     if COMPILE in engines:
         require_compiler()
@@ -207,7 +207,7 @@ def _checkpoint(entry: Entry, purpose: str, folder: Path, report: Reporter) -> t
 
 def _seeded(files: Sequence[ModelFile], purpose: str) -> Checkpoint:
     """The untrained network that the files were exported from."""
-    from stale_edge.config import ModelConfig
+    from stale_edge.networks.stale.config import ModelConfig
     from stale_edge.seeded import untrained_checkpoint
 
     seeds = {file.info.weights.get("seed") for file in files}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stale_edge_runtime.bench.windowed import WINDOWS
-from stale_edge_runtime.files import atomic_path
+from stale_edge_runtime.formats.files import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

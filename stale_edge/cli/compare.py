@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stale_edge.cli.detection_run import Outcome
-    from stale_edge_runtime.annotations import Annotations
+    from stale_edge_runtime.formats.annotations import Annotations
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def compare(
     Exits with 65 when a figure is beyond a bound that was given.
     """
     from stale_edge.cli.detection_run import DetectionRun, open_detector, run_all
-    from stale_edge_runtime.annotations import read_annotations
+    from stale_edge_runtime.formats.annotations import read_annotations
     from stale_edge_runtime.windows import WindowPlan
 
     reporter = Reporter(quiet=quiet)
@@ -140,7 +140,7 @@ def compare(
 
 def _figures(first: Outcome, second: Outcome, truth: Annotations | None, a: Path) -> dict[str, Any]:
     """The figures of the comparison, over the videos that both models could use."""
-    from stale_edge_runtime.agreement import Agreement, agreement
+    from stale_edge_runtime.metrics.agreement import Agreement, agreement
 
     both = [video_id for video_id in first.results if video_id in second.results]
     if not both:
@@ -169,7 +169,7 @@ def _average_maps(
     """Average mAP of both on the annotated ones of these videos; None without ground truth."""
     if truth is None:
         return None
-    from stale_edge_runtime.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, evaluate
+    from stale_edge_runtime.metrics.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, evaluate
 
     wanted = frozenset(videos)
     judged = replace(truth, videos=tuple(video for video in truth.videos if video.id in wanted))

@@ -29,9 +29,9 @@ def convert(
 
     require_export("stale-edge convert")
     from stale_edge.checkpoint import read_published, save_checkpoint
-    from stale_edge.class_names import activitynet_classes
-    from stale_edge_runtime.class_list import read_class_list
-    from stale_edge_runtime.files import check_target
+    from stale_edge.data.class_names import activitynet_classes
+    from stale_edge_runtime.formats.class_list import read_class_list
+    from stale_edge_runtime.formats.files import check_target
 
     report = Reporter(quiet=quiet)
     if output != CHECKPOINT or output.parent.is_dir():  # a folder of our own is made when there is something to write

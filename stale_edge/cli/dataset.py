@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from stale_edge.selection import Selection
-    from stale_edge_runtime.annotations import Annotations
+    from stale_edge.data.selection import Selection
+    from stale_edge_runtime.formats.annotations import Annotations
 
 NAMES_SHOWN = 5
 
@@ -60,10 +60,10 @@ def dataset(
     quiet: Quiet = False,
 ) -> None:
     """Say what is in a data set, and what training will leave out and why."""
-    from stale_edge.feature_store import find_feature_files
-    from stale_edge.selection import class_names, select, training_subset
-    from stale_edge_runtime.annotations import read_annotations
-    from stale_edge_runtime.class_list import read_class_list
+    from stale_edge.data.feature_store import find_feature_files
+    from stale_edge.data.selection import class_names, select, training_subset
+    from stale_edge_runtime.formats.annotations import read_annotations
+    from stale_edge_runtime.formats.class_list import read_class_list
 
     reporter = Reporter(quiet=quiet)
     everything = read_annotations(annotations, video_info=video_info)

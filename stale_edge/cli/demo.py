@@ -13,7 +13,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.options import CHECKPOINT, FP16, INT8, MODELS, ONNX, Quiet
-from stale_edge_runtime.files import make_folder
+from stale_edge_runtime.formats.files import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ def demo(
 
     require_train("stale-edge demo")
     require_plot("stale-edge demo")
-    from stale_edge.cli.demo_page import write_page
+    from stale_edge.pages.demo import write_page
 
     report = Reporter(quiet=quiet)
     for folder in (MODELS, output):

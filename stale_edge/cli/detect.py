@@ -34,8 +34,8 @@ from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
     from stale_edge.cli.detection_run import DetectionRun, Outcome
-    from stale_edge_runtime.annotations import Annotations
     from stale_edge_runtime.decoding import Detection
+    from stale_edge_runtime.formats.annotations import Annotations
     from stale_edge_runtime.windows import WindowPlan
 
 FOLLOW_WINDOW = 200
@@ -113,8 +113,8 @@ def detect(
     the end, and the exit code is 65.
     """
     from stale_edge.cli.detection_run import DetectionRun, open_detector, run_all
-    from stale_edge_runtime.annotations import read_annotations
-    from stale_edge_runtime.enhancement import read_external
+    from stale_edge_runtime.formats.annotations import read_annotations
+    from stale_edge_runtime.formats.external_scores import read_external
     from stale_edge_runtime.windows import WindowPlan
 
     reporter = Reporter(quiet=quiet)
@@ -187,7 +187,7 @@ def _format(output: Path | None, wanted: Format | None) -> Format:
 
 def _check_outputs(output: Path | None, picture: Path | None, inputs: list[Path]) -> None:
     """Find out that an output cannot be written before the work, not after it."""
-    from stale_edge_runtime.files import check_target
+    from stale_edge_runtime.formats.files import check_target
 
     if picture is not None:
         from stale_edge.cli.timeline_plot import check_picture
@@ -230,7 +230,7 @@ def _record(
     reporter: Reporter,
 ) -> dict[str, Any]:
     """What goes into the result file's `external_data`: what made the detections."""
-    from stale_edge_runtime.results import MODEL, SCORE_ENHANCEMENT
+    from stale_edge_runtime.formats.results import MODEL, SCORE_ENHANCEMENT
 
     info = run.detector.info
     record: dict[str, Any] = {
@@ -271,7 +271,7 @@ def _write(output: Path | None, kind: Format, outcome: Outcome, record: dict[str
 
 
 def _write_file(target: Path, kind: Format, outcome: Outcome, record: dict[str, Any]) -> None:
-    from stale_edge_runtime.results import write_results, write_results_csv
+    from stale_edge_runtime.formats.results import write_results, write_results_csv
 
     if kind is Format.CSV:
         write_results_csv(target, outcome.results)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stale_edge.cli.video_inputs import Clock, VideoFile
     from stale_edge_runtime.decoding import Detection
     from stale_edge_runtime.detector import Detector
-    from stale_edge_runtime.enhancement import ExternalScores
+    from stale_edge_runtime.formats.external_scores import ExternalScores
     from stale_edge_runtime.segments import FloatArray
     from stale_edge_runtime.windows import WindowPlan
 
@@ -41,9 +41,9 @@ def open_detector(
     Raises:
         UsageError: An open-vocabulary model without embeddings and class names, or a baked one with them.
     """
-    from stale_edge_runtime.class_list import read_class_list
     from stale_edge_runtime.detector import Detector
-    from stale_edge_runtime.features import read_features
+    from stale_edge_runtime.formats.class_list import read_class_list
+    from stale_edge_runtime.formats.features import read_features
     from stale_edge_runtime.model_file import read_model
 
     if (text_embeddings is None) != (classes is None):
@@ -81,8 +81,8 @@ class DetectionRun:
 
     def read(self, video: VideoFile) -> FloatArray:
         """Features `[snippets, width]` of a video, checked."""
-        from stale_edge_runtime.features import read_features
-        from stale_edge_runtime.results import VIDEO_ID
+        from stale_edge_runtime.formats.features import read_features
+        from stale_edge_runtime.formats.results import VIDEO_ID
 
         if not VIDEO_ID.fullmatch(video.video_id):
             raise BadDataError(

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from stale_edge_runtime.annotations import Annotations
-    from stale_edge_runtime.diagnosis import Diagnosis
-    from stale_edge_runtime.evaluation import EvaluationResult
-    from stale_edge_runtime.results import Results
+    from stale_edge_runtime.formats.annotations import Annotations
+    from stale_edge_runtime.formats.results import Results
+    from stale_edge_runtime.metrics.diagnosis import Diagnosis
+    from stale_edge_runtime.metrics.evaluation import EvaluationResult
 
 DIAGNOSIS_TIOU = 0.5
 NAMES_SHOWN = 5
@@ -65,11 +65,11 @@ def evaluate(
 
     Every video of the subset counts, also one without a detection.
     """
-    from stale_edge_runtime import files
-    from stale_edge_runtime.diagnosis import NEAR_TIOU, diagnose
-    from stale_edge_runtime.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, shrunk_to
-    from stale_edge_runtime.evaluation import evaluate as evaluate_results
-    from stale_edge_runtime.results import read_results
+    from stale_edge_runtime.formats import files
+    from stale_edge_runtime.formats.results import read_results
+    from stale_edge_runtime.metrics.diagnosis import NEAR_TIOU, diagnose
+    from stale_edge_runtime.metrics.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, shrunk_to
+    from stale_edge_runtime.metrics.evaluation import evaluate as evaluate_results
 
     report = Reporter(quiet=quiet)
     tious = parse_tious(tiou) if tiou is not None else None
@@ -114,7 +114,7 @@ def parse_tious(text: str) -> tuple[float, ...]:
     Raises:
         UsageError: It is neither, or a threshold is not above 0 and up to 1.
     """
-    from stale_edge_runtime.evaluation import MAX_TIOUS
+    from stale_edge_runtime.metrics.evaluation import MAX_TIOUS
 
     error = UsageError(
         "--tiou", f"{text[:80]!r} is not thresholds above 0 and up to 1", "as in 0.5:0.95:0.05 or 0.5,0.75"
@@ -137,8 +137,8 @@ def parse_tious(text: str) -> tuple[float, ...]:
 
 def _annotations(report: Reporter, path: Path, subset: str | None, classes: Path | None) -> tuple[Annotations, str]:
     """The ground truth that counts, and the name of its subset."""
-    from stale_edge_runtime.annotations import read_annotations
-    from stale_edge_runtime.class_list import read_class_list
+    from stale_edge_runtime.formats.annotations import read_annotations
+    from stale_edge_runtime.formats.class_list import read_class_list
 
     everything = read_annotations(path)
     subset = subset or everything.default_subset
@@ -231,7 +231,7 @@ def _heading(result: EvaluationResult, subset: str, found: Results) -> str:
 def _map_table(result: EvaluationResult) -> Table:
     from rich.table import Table
 
-    from stale_edge_runtime.evaluation import tiou_text
+    from stale_edge_runtime.metrics.evaluation import tiou_text
 
     table = Table()
     table.add_column("tIoU")
@@ -249,7 +249,7 @@ def _class_table(result: EvaluationResult, count: int) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from stale_edge_runtime.evaluation import tiou_text
+    from stale_edge_runtime.metrics.evaluation import tiou_text
 
     average = result.average_precision.mean(axis=1)
     order = np.argsort(average, kind="stable").tolist()
@@ -273,8 +273,8 @@ def _class_table(result: EvaluationResult, count: int) -> Table:
 def _error_table(diagnosis: Diagnosis) -> Table:
     from rich.table import Table
 
-    from stale_edge_runtime.diagnosis import Outcome
-    from stale_edge_runtime.evaluation import tiou_text
+    from stale_edge_runtime.metrics.diagnosis import Outcome
+    from stale_edge_runtime.metrics.evaluation import tiou_text
 
     table = Table(
         title=f"What detections are at tIoU {tiou_text(diagnosis.tiou)}",
@@ -294,8 +294,8 @@ def _error_table(diagnosis: Diagnosis) -> Table:
 
 
 def _missed_line(diagnosis: Diagnosis) -> str:
-    from stale_edge_runtime.diagnosis import Fate
-    from stale_edge_runtime.evaluation import tiou_text
+    from stale_edge_runtime.metrics.diagnosis import Fate
+    from stale_edge_runtime.metrics.evaluation import tiou_text
 
     total = sum(diagnosis.fates.values())
     reasons = [

@@ -75,8 +75,8 @@ def export(
     require_export("stale-edge export")
     from stale_edge_export.exporter import export_checkpoint
     from stale_edge_export.parity import BATCHES, INPUTS, LENGTHS
-    from stale_edge_runtime.class_list import read_class_list
-    from stale_edge_runtime.files import check_target
+    from stale_edge_runtime.formats.class_list import read_class_list
+    from stale_edge_runtime.formats.files import check_target
 
     report = Reporter(quiet=quiet)
     names = read_class_list(classes) if classes else ()

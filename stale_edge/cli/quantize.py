@@ -94,7 +94,7 @@ def quantize(
     if not model.exists():
         raise InputMissingError(model, "no such file", "make one with `stale-edge export`")
     from stale_edge_export.quantization.quantize import Int8Options, quantize_file
-    from stale_edge_runtime.files import check_target
+    from stale_edge_runtime.formats.files import check_target
 
     reporter = Reporter(quiet=quiet)
     options = Int8Options(
@@ -125,9 +125,9 @@ def _trial(
 ) -> Trial:
     """The videos that the options name, with all that they give."""
     from stale_edge_export.quantization.acceptance import Trial, TrialVideo
-    from stale_edge_runtime.annotations import read_annotations
-    from stale_edge_runtime.class_list import read_class_list
-    from stale_edge_runtime.features import read_features
+    from stale_edge_runtime.formats.annotations import read_annotations
+    from stale_edge_runtime.formats.class_list import read_class_list
+    from stale_edge_runtime.formats.features import read_features
     from stale_edge_runtime.model_file import read_model
 
     info = read_model(model).info

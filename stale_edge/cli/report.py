@@ -35,8 +35,8 @@ def report(
 ) -> None:
     """Merge studies into one report: tables, figures, and a page that opens without a network."""
     require_report("report")
-    from stale_edge.study.labels import check_run, label_runs
-    from stale_edge.study.report import write_report
+    from stale_edge.study.report.labels import check_run, label_runs
+    from stale_edge.study.report.report import write_report
 
     say = Reporter(quiet=quiet)
     found = _read(runs)

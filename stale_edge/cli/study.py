@@ -14,9 +14,9 @@ from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.option_names import PROVIDER
 from stale_edge.cli.options import RUNS, JsonToStdout, Quiet
 from stale_edge.study.design import StudyName
-from stale_edge.study.seeds import parse_seeds
+from stale_edge.study.experiments.seeds import parse_seeds
 from stale_edge_runtime.errors import UsageError
-from stale_edge_runtime.files import make_folder
+from stale_edge_runtime.formats.files import make_folder
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -174,7 +174,7 @@ def study(
     if not run.complete:
         report.warn(f"{run.finished} of {run.cells} cells are measured: the time was over; the same command goes on")
     if run.measurements and has_report():
-        from stale_edge.study.report import write_report
+        from stale_edge.study.report.report import write_report
 
         report.note(f"wrote {write_report([run], folder)}")
     elif run.measurements:
@@ -212,7 +212,7 @@ def _providers(choice: Choice) -> tuple[str, ...]:
         from stale_edge.cli.bench import choose_providers
 
         return choose_providers(choice.providers)
-    from stale_edge.study.teaching import accelerator
+    from stale_edge.study.experiments.teaching import accelerator
 
     return (accelerator(),)
 
@@ -220,8 +220,8 @@ def _providers(choice: Choice) -> tuple[str, ...]:
 def _study(choice: Choice, providers: tuple[str, ...], folder: Path) -> Study:
     """The study that was asked for; nothing is written yet."""
     if choice.name not in TIMING:
-        from stale_edge.study.learning import learning_study
-        from stale_edge.study.workplace import Workplace
+        from stale_edge.study.context import Workplace
+        from stale_edge.study.experiments.learning import learning_study
 
         return learning_study(
             choice.name,
@@ -232,7 +232,7 @@ def _study(choice: Choice, providers: tuple[str, ...], folder: Path) -> Study:
             workplace=Workplace(folder, _computing),
         )
     from stale_edge.cli.bench import parse_lengths
-    from stale_edge.study.timing import timing_study
+    from stale_edge.study.experiments.timing import timing_study
 
     return timing_study(
         choice.name,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stale_edge.cli.extras import require_plot
 from stale_edge_runtime.errors import UsageError
-from stale_edge_runtime.files import atomic_path
+from stale_edge_runtime.formats.files import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

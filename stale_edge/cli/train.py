@@ -14,19 +14,19 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect import Compat  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.interrupt import INTERRUPTED, prompt_interrupt
-from stale_edge.cli.lesson_inputs import LessonOptions, make_lesson
 from stale_edge.cli.option_names import GROUND_TRUTH, SNIPPET_SECONDS
 from stale_edge.cli.options import CHECKPOINT, JsonToStdout, Quiet, ready_default
+from stale_edge.training.inputs import LessonOptions, make_lesson
 from stale_edge_runtime.errors import CannotWriteError, InputMissingError, UnavailableError, UsageError, writing_error
-from stale_edge_runtime.files import make_folder
+from stale_edge_runtime.formats.files import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lightning_fabric import Fabric
 
-    from stale_edge.lesson import Lesson, RunOptions, StepReport, TrainingResult, ValidationReport
-    from stale_edge.training_settings import TrainingSettings
+    from stale_edge.training.run import Lesson, RunOptions, StepReport, TrainingResult, ValidationReport
+    from stale_edge.training.settings import TrainingSettings
 
 LOCK = "lock"
 RESUME_HINT = "go on with the same command and --resume"
@@ -174,9 +174,9 @@ def train(
     import torch
 
     from stale_edge.checkpoint import MAX_BYTES
-    from stale_edge.lesson import RunOptions
-    from stale_edge.training_settings import PRESETS
-    from stale_edge_runtime.files import read_bytes, write_bytes
+    from stale_edge.training.run import RunOptions
+    from stale_edge.training.settings import PRESETS
+    from stale_edge_runtime.formats.files import read_bytes, write_bytes
 
     if threads:
         torch.set_num_threads(threads)
@@ -217,7 +217,7 @@ def _parse_ours(text: str, compat: Compat | None) -> tuple[str, ...]:
     Raises:
         UsageError: There is no such option, or the published training is asked for.
     """
-    from stale_edge.config import OurOptions
+    from stale_edge.networks.stale.config import OurOptions
 
     every = OurOptions.every().names
     names = every if text.strip() == "all" else tuple(part.strip() for part in text.split(",") if part.strip())
@@ -239,7 +239,7 @@ def _train(
     resume: bool,
 ) -> TrainingResult:
     """Train with progress shown; say how to go on where it is interrupted."""
-    from stale_edge.training import Trainer
+    from stale_edge.training.trainer import Trainer
 
     progress = _Progress(report)
     run = replace(run, on_step=progress.on_step, on_validation=progress.on_validation)
@@ -337,7 +337,7 @@ def _launch(accelerator: str, devices: int, precision: str) -> Fabric:
 
 def _check_outputs(folder: Path, model: Path, *, resume: bool) -> None:
     """Find out that an output cannot be written before the work, not after it."""
-    from stale_edge.training import STATE_FILE
+    from stale_edge.training.trainer import STATE_FILE
 
     ready_default(model, CHECKPOINT)
     if model.is_dir() or not model.parent.is_dir():
@@ -402,7 +402,7 @@ def _describe(lesson: Lesson, settings: TrainingSettings, report: Reporter) -> N
 
 
 def _tell(result: TrainingResult, folder: Path, model: Path, report: Reporter, *, as_json: bool) -> None:
-    from stale_edge.lesson import End
+    from stale_edge.training.run import End
 
     summary: dict[str, Any] = {
         "run": str(folder),

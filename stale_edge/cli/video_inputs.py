@@ -16,8 +16,8 @@ from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageErro
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from stale_edge_runtime.annotations import Annotations, Video
     from stale_edge_runtime.contract import ModelInfo
+    from stale_edge_runtime.formats.annotations import Annotations, Video
 
 SUFFIXES = (".npy", ".npz")
 SECONDS = "seconds"

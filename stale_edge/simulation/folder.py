@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stale_edge.simulation.config import WorldConfig
-from stale_edge_runtime import files
 from stale_edge_runtime.errors import BadDataError, UsageError, writing_error
+from stale_edge_runtime.formats import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stale_edge.dataset import TrainingVideo
+    from stale_edge.data.dataset import TrainingVideo
     from stale_edge.simulation.world import SimulatedVideos, SimulatedWorld
 
 WORLD_FILE: Final = "world.json"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stale_edge.dataset import TrainingVideo
+from stale_edge.data.dataset import TrainingVideo
 from stale_edge.simulation.appearance import draw_features
 from stale_edge.simulation.config import WorldConfig
 from stale_edge.simulation.measured import TWO_CLASSES_SHARE
 from stale_edge.simulation.semantics import Semantics, make_semantics
 from stale_edge.simulation.timeline import draw_timeline
-from stale_edge_runtime.annotations import Instance
 from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.formats.annotations import Instance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from stale_edge.study.design import ACCURACY, COLUMNS, Measurement, StudyName
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, UsageError, writing_error
-from stale_edge_runtime.files import read_json, write_json, write_text
+from stale_edge_runtime.formats.files import read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stale_edge_export.quantization.acceptance import Acceptance, Trial, TrialVideo
-from stale_edge_runtime.annotations import Annotations, Instance, Video
 from stale_edge_runtime.contract import Kind
 from stale_edge_runtime.detector import Detector
 from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.formats.annotations import Annotations, Instance, Video
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.synthetic import clip_like_features
 

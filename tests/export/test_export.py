@@ -14,18 +14,18 @@ import pytest
 import torch
 
 from stale_edge.checkpoint import Checkpoint, save_checkpoint
+from stale_edge.networks.clip_text import tokenize
 from stale_edge.seeded import seeded_network
-from stale_edge.text import tokenize
 from stale_edge_export import exporter
 from stale_edge_export.exporter import export_checkpoint
-from stale_edge_export.rewrites import REWRITES
+from stale_edge_export.graphs.stale_rewrites import REWRITES
 from stale_edge_runtime.contract import BLOCKWISE, OPERATORS, OUTPUTS, Kind, Precision
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.session import open_session
 
 if TYPE_CHECKING:
-    from stale_edge.config import ModelConfig
+    from stale_edge.networks.stale.config import ModelConfig
 
 TinyExport = Callable[..., Path]
 Command = Callable[..., tuple[int, str, str]]

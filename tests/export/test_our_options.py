@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from stale_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from stale_edge.config import ModelConfig, OurOptions
-from stale_edge.model import STALE
+from stale_edge.networks.stale.config import ModelConfig, OurOptions
+from stale_edge.networks.stale.model import STALE
 from stale_edge_export.exporter import export_checkpoint
-from stale_edge_export.graph import DetectionGraph, GivenText, StoredText
+from stale_edge_export.graphs.stale import DetectionGraph, GivenText, StoredText
+from stale_edge_export.graphs.stale_rewrites import REWRITES
 from stale_edge_export.quantization.quantize import quantize_file
-from stale_edge_export.rewrites import REWRITES
 from stale_edge_runtime.contract import Kind, Precision
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.session import open_session
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stale_edge.model import DetectionTensors
+    from stale_edge.networks.stale.model import DetectionTensors
 
 NAMES = OurOptions.every().names
 SUBSETS = [*((name,) for name in NAMES), ("centring", "signed-similarity"), NAMES]

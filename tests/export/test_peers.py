@@ -15,11 +15,11 @@ import torch
 from onnx import TensorProto, helper
 
 from stale_edge.cli import extras
-from stale_edge_export import compiled_contender
-from stale_edge_export.compiled_contender import CompiledContender, compiled_contenders, load_graph
-from stale_edge_export.graph import text_embeddings
+from stale_edge_export.contenders import compiled as compiled_contender
+from stale_edge_export.contenders.compiled import CompiledContender, compiled_contenders, load_graph
+from stale_edge_export.graphs.stale import text_embeddings
+from stale_edge_export.graphs.whole_attention import OtherBlocksError, with_whole_attention
 from stale_edge_export.quantization.quantize import quantize_file
-from stale_edge_export.whole_attention import OtherBlocksError, with_whole_attention
 from stale_edge_runtime.bench.macs import count_macs
 from stale_edge_runtime.bench.memory import run_child
 from stale_edge_runtime.bench.onnx_contender import vocabulary_for
@@ -153,7 +153,7 @@ def test_compare_with_compiler_and_openvino(
 @pytest.mark.parametrize("kind", [Kind.BAKED, Kind.FULL])
 def test_cold_start_of_openvino(tiny_export: Callable[..., Path], kind: Kind, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs openvino (the peers extra)")
-    from stale_edge_export.openvino_contender import openvino_contenders
+    from stale_edge_export.contenders.openvino import openvino_contenders
 
     model = read_model(tiny_export(kind))
     (fp32, *_), notes = openvino_contenders(model, "", vocabulary_for(model, classes=5), tmp_path)
@@ -168,7 +168,7 @@ def test_what_openvino_cannot_read_is_a_note(
     tiny_export: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openvino", reason="needs openvino (the peers extra)")
-    from stale_edge_export import openvino_contender
+    from stale_edge_export.contenders import openvino as openvino_contender
 
     model = read_model(tiny_export(Kind.BAKED))
     monkeypatch.setattr(openvino_contender, "BLOCKWISE", "none")  # blocks stay, which its reader does not know

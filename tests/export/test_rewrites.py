@@ -11,11 +11,11 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from stale_edge.config import ModelConfig
-from stale_edge.model import foreground_gate
+from stale_edge.networks.stale.config import ModelConfig
+from stale_edge.networks.stale.model import foreground_gate
 from stale_edge.seeded import seeded_network
-from stale_edge_export.graph import DetectionGraph, GivenText, StoredText
-from stale_edge_export.rewrites import REWRITES, Centre
+from stale_edge_export.graphs.stale import DetectionGraph, GivenText, StoredText
+from stale_edge_export.graphs.stale_rewrites import REWRITES, Centre
 from stale_edge_runtime.contract import Kind
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from stale_edge.checkpoint import Checkpoint, save_checkpoint
-from stale_edge.config import ModelConfig, OurOptions
-from stale_edge.model import STALE
+from stale_edge.networks.clip_text import TextTower
+from stale_edge.networks.stale.config import ModelConfig, OurOptions
+from stale_edge.networks.stale.model import STALE
 from stale_edge.seeded import seeded_network
-from stale_edge.text import TextTower
+from stale_edge_export.contenders.torch import TorchContender, count_macs, torch_contenders, vocabulary_of
 from stale_edge_export.exporter import export_checkpoint
-from stale_edge_export.graph import text_embeddings
-from stale_edge_export.torch_contender import TorchContender, count_macs, torch_contenders, vocabulary_of
+from stale_edge_export.graphs.stale import text_embeddings
 from stale_edge_runtime.bench.graph_types import product_type, read_operands
 from stale_edge_runtime.bench.memory import run_child
 from stale_edge_runtime.contract import Kind, Precision

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stale_edge_runtime.agreement import Agreement, agreement
 from stale_edge_runtime.decoding import Detection
+from stale_edge_runtime.metrics.agreement import Agreement, agreement
 
 
 def floats(low, high):

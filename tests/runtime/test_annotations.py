@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from stale_edge_runtime.annotations import Annotations, Dirt, Instance, Video, read_annotations
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
+from stale_edge_runtime.formats.annotations import Annotations, Dirt, Instance, Video, read_annotations
 
 ARCHERY = {"segment": [1, 2.5], "label": "Archery"}
 OFFICIAL = {"subset": "validation", "duration": 10.0, "annotations": [ARCHERY]}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stale_edge_runtime import decode
-from stale_edge_runtime.annotations import Annotations, Instance, Video
-from stale_edge_runtime.evaluation import ACTIVITYNET_TIOUS, evaluate
+from stale_edge_runtime.formats.annotations import Annotations, Instance, Video
+from stale_edge_runtime.metrics.evaluation import ACTIVITYNET_TIOUS, evaluate
 
 CLASSES = tuple(f"class {index}" for index in range(20))
 ANCHORS = 100

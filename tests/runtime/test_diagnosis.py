@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stale_edge_runtime.annotations import Annotations, Instance, Video
 from stale_edge_runtime.decoding import Detection
-from stale_edge_runtime.diagnosis import Fate, Outcome, diagnose
 from stale_edge_runtime.errors import UsageError
-from stale_edge_runtime.evaluation import evaluate
+from stale_edge_runtime.formats.annotations import Annotations, Instance, Video
+from stale_edge_runtime.metrics.diagnosis import Fate, Outcome, diagnose
+from stale_edge_runtime.metrics.evaluation import evaluate
 
 
 def truth_of(videos):

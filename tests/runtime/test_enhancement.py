@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from stale_edge_runtime.enhancement import read_external
 from stale_edge_runtime.errors import BadDataError, InputMissingError
+from stale_edge_runtime.formats.external_scores import read_external
 
 VERDICTS = {"v_abc-1": {"class": "Diving", "score": 0.75}, "v_v_xyz": {"class": "Surfing", "score": 1}}
 CUHK = {"results": {"abc-1": [0.1, 0.8, 0.8], "v_def": [2.0, -1.0, 0]}, "class": ["Surfing", "Diving", "Archery"]}

@@ -12,18 +12,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stale_edge_runtime.annotations import Annotations, Instance, Video, read_annotations
 from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import BadDataError, UsageError
-from stale_edge_runtime.evaluation import (
+from stale_edge_runtime.formats.annotations import Annotations, Instance, Video, read_annotations
+from stale_edge_runtime.formats.results import read_results
+from stale_edge_runtime.metrics.evaluation import (
     ACTIVITYNET_TIOUS,
     THUMOS_TIOUS,
     evaluate,
     interpolated_average_precision,
     tiou_text,
 )
-from stale_edge_runtime.matching import UNMATCHED, Pairs, match
-from stale_edge_runtime.results import read_results
+from stale_edge_runtime.metrics.matching import UNMATCHED, Pairs, match
 
 
 def ground_truth(videos):

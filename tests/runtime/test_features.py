@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stale_edge_runtime import features as features_module
 from stale_edge_runtime.errors import EXIT_BAD_DATA, EXIT_INPUT_MISSING, BadDataError, InputMissingError
-from stale_edge_runtime.features import MAX_BYTES, check_features, read_features
+from stale_edge_runtime.formats import features as features_module
+from stale_edge_runtime.formats.features import MAX_BYTES, check_features, read_features
 
 DIM = 8
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from stale_edge_runtime.contract import IR_VERSION, OPSET, Kind, Precision
 from stale_edge_runtime.detector import Detector
 from stale_edge_runtime.errors import EXIT_BAD_DATA, BadDataError, InputMissingError
+from stale_edge_runtime.formats.protobuf import Budget, Field, Message, Wire, WireError
 from stale_edge_runtime.model_file import MAX_MODEL_BYTES, read_model
-from stale_edge_runtime.protobuf import Budget, Field, Message, Wire, WireError
 
 DATA = Path(__file__).parents[1] / "data"
 BAKED = (DATA / "tiny_baked.onnx").read_bytes()

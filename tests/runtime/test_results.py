@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError
-from stale_edge_runtime.results import (
+from stale_edge_runtime.formats.results import (
     MODEL,
     SCORE_ENHANCEMENT,
     VIDEO_ID,

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from stale_edge.config import ModelConfig, OurOptions, TextConfig
+from stale_edge.networks.stale.config import ModelConfig, OurOptions, TextConfig
 
 
 def test_survives_json() -> None:

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from stale_edge.dataset import AnnotatedFeatures, TrainingVideo, collate
-from stale_edge.feature_store import FeatureFile, FeatureStore
-from stale_edge.selection import Reason, select
-from stale_edge_runtime.annotations import Annotations, Instance, Video, read_annotations
+from stale_edge.data.dataset import AnnotatedFeatures, TrainingVideo, collate
+from stale_edge.data.feature_store import FeatureFile, FeatureStore
+from stale_edge.data.selection import Reason, select
 from stale_edge_runtime.errors import BadDataError, UsageError
+from stale_edge_runtime.formats.annotations import Annotations, Instance, Video, read_annotations
 
 WIDTH = 8
 SEEN = ("Archery", "Long jump", "Tennis")

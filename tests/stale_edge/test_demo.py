@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stale_edge.cli import demo_page
 from stale_edge.cli.demo import QUICK
-from stale_edge.cli.demo_page import write_page
+from stale_edge.pages import demo as demo_page
+from stale_edge.pages.demo import write_page
 
 Command = Callable[..., tuple[int, str, str]]
 PIXEL = bytes.fromhex(

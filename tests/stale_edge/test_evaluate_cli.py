@@ -10,8 +10,8 @@ from stale_edge.cli.app import run
 from stale_edge.cli.evaluate import parse_tious
 from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import UsageError
-from stale_edge_runtime.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS
-from stale_edge_runtime.results import SCORE_ENHANCEMENT, write_results
+from stale_edge_runtime.formats.results import SCORE_ENHANCEMENT, write_results
+from stale_edge_runtime.metrics.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS
 
 
 @pytest.fixture

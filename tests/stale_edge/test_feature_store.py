@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from stale_edge.feature_store import FeatureFile, FeatureStore, find_feature_files, resize
+from stale_edge.data.feature_store import FeatureFile, FeatureStore, find_feature_files, resize
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError
 
 WIDTH = 8

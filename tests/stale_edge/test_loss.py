@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stale_edge.loss import LOSS_WEIGHTS, LossWeights, StaleLoss
-from stale_edge.model import NetworkOutput
-from stale_edge.targets import Targets
+from stale_edge.networks.stale.loss import LOSS_WEIGHTS, LossWeights, StaleLoss
+from stale_edge.networks.stale.model import NetworkOutput
+from stale_edge.networks.stale.targets import Targets
 
 SLICE = Path(__file__).parents[1] / "data" / "loss_split50_seed10.npz"
 GOLDEN_50 = {"classification": 12.840876579284668, "mask": 0.9238945245742798, "foreground": 0.9104097485542297}

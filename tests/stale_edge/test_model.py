@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from stale_edge.checkpoint import Checkpoint, load_checkpoint
-from stale_edge.class_names import activitynet_classes
-from stale_edge.config import ModelConfig, OurOptions
-from stale_edge.model import STALE, foreground_gate, similarity_logits
-from stale_edge.published import image_tower_shapes, is_unused, published_name
+from stale_edge.data.class_names import activitynet_classes
+from stale_edge.networks.clip_text import tokenize
+from stale_edge.networks.stale.config import ModelConfig, OurOptions
+from stale_edge.networks.stale.model import STALE, foreground_gate, similarity_logits
+from stale_edge.networks.stale.published_names import image_tower_shapes, is_unused, published_name
 from stale_edge.seeded import seeded_network, write_published_checkpoint
-from stale_edge.text import tokenize
 
 DATA = Path(__file__).parents[1] / "data"
 LOGITS, MASKS = 2e-4, 1e-5
@@ -97,7 +97,7 @@ def test_every_published_parameter_is_used_or_known_to_be_unused() -> None:
 
 
 def seeded_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    from stale_edge.model import STALE
+    from stale_edge.networks.stale.model import STALE
 
     return {published_name(name): tuple(value.shape) for name, value in STALE(config).state_dict().items()}
 

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stale_edge.config import ModelConfig
-from stale_edge.dataset import TrainingVideo
-from stale_edge.model import STALE
-from stale_edge.reference_points import (
+from stale_edge.data.dataset import TrainingVideo
+from stale_edge.data.reference_points import (
     ceiling_predictor,
     evaluate_predictor,
     lowest_between,
@@ -18,9 +16,11 @@ from stale_edge.reference_points import (
     network_predictor,
     whole_video_predictor,
 )
+from stale_edge.networks.stale.config import ModelConfig
+from stale_edge.networks.stale.model import STALE
 from stale_edge.simulation import SimulatedWorld, WorldConfig
-from stale_edge_runtime.annotations import Instance
 from stale_edge_runtime.decoding import decode
+from stale_edge_runtime.formats.annotations import Instance
 
 
 @pytest.fixture(scope="module")

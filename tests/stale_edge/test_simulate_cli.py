@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from stale_edge.dataset import AnnotatedFeatures
+from stale_edge.data.dataset import AnnotatedFeatures
 from stale_edge.simulation import SimulatedWorld
-from stale_edge_runtime.annotations import read_annotations
-from stale_edge_runtime.class_list import read_class_list
 from stale_edge_runtime.decoding import Detection
-from stale_edge_runtime.features import read_features
-from stale_edge_runtime.results import write_results
+from stale_edge_runtime.formats.annotations import read_annotations
+from stale_edge_runtime.formats.class_list import read_class_list
+from stale_edge_runtime.formats.features import read_features
+from stale_edge_runtime.formats.results import write_results
 
 SMALL = ("--classes", 8, "--videos", 6, "--validation", 8, "--quiet")
 

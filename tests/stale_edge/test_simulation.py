@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from stale_edge.simulation import SimulatedWorld, WorldConfig
 from stale_edge.simulation import measured as real
 from stale_edge.simulation.timeline import draw_timeline, overlap
-from stale_edge_runtime.annotations import read_annotations
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
+from stale_edge_runtime.formats.annotations import read_annotations
 
 VIDEOS = 400
 SMALL = WorldConfig(classes=8, seen_classes=6, feature_dim=32, semantic_dim=8)

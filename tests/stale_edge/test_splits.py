@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stale_edge.selection import LabelledVideo
-from stale_edge.splits import hold_out, sample
-from stale_edge_runtime.annotations import Instance
+from stale_edge.data.selection import LabelledVideo
+from stale_edge.data.splits import hold_out, sample
 from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.formats.annotations import Instance
 
 
 def video(name, *labels):

@@ -15,26 +15,26 @@ import pytest
 import torch
 
 from stale_edge.cli import extras
-from stale_edge.config import ModelConfig
-from stale_edge.feature_store import resize
-from stale_edge.model import STALE
+from stale_edge.data.feature_store import resize
+from stale_edge.networks.stale.config import ModelConfig
+from stale_edge.networks.stale.model import STALE
 from stale_edge.simulation import SimulatedWorld, WorldConfig
 from stale_edge.simulation.folder import write_world
-from stale_edge.study import ablation, closed_set, data_fractions, learning, training_cost
-from stale_edge.study.ablation import AblationStudy
-from stale_edge.study.data_fractions import DataFractionStudy
+from stale_edge.study.context import IN_PROGRESS, Workplace
 from stale_edge.study.design import COLUMNS, StudyName
-from stale_edge.study.folder_data import FolderData
-from stale_edge.study.judging import Exam
-from stale_edge.study.learning import learning_study, study_seeds
-from stale_edge.study.open_set import open_set_study
-from stale_edge.study.pool import CLOSED, OPEN_50, OPEN_75
+from stale_edge.study.experiments import ablation, closed_set, data_fractions, learning, training_cost
+from stale_edge.study.experiments.ablation import AblationStudy
+from stale_edge.study.experiments.data_fractions import DataFractionStudy
+from stale_edge.study.experiments.folder_data import FolderData
+from stale_edge.study.experiments.judging import Exam
+from stale_edge.study.experiments.learning import learning_study, study_seeds
+from stale_edge.study.experiments.open_set import open_set_study
+from stale_edge.study.experiments.pool import CLOSED, OPEN_50, OPEN_75
+from stale_edge.study.experiments.simulated_data import SimulatedData
+from stale_edge.study.experiments.teaching import ANCHORS, Scale, accelerator, first_network
+from stale_edge.study.experiments.training_cost import TrainingCostStudy
 from stale_edge.study.runner import run_study
-from stale_edge.study.simulated_data import SimulatedData
 from stale_edge.study.store import Store
-from stale_edge.study.teaching import ANCHORS, Scale, accelerator, first_network
-from stale_edge.study.training_cost import TrainingCostStudy
-from stale_edge.study.workplace import IN_PROGRESS, Workplace
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
 
 WORLD = WorldConfig(classes=8, seen_classes=6, feature_dim=32, semantic_dim=16)
@@ -507,8 +507,8 @@ class StudyOfNothing:
 
 
 def test_first_weights_are_those_that_train_gives():
-    from stale_edge.cli.lesson_inputs import LessonOptions, make_lesson
-    from stale_edge.training_settings import TrainingSettings
+    from stale_edge.training.inputs import LessonOptions, make_lesson
+    from stale_edge.training.settings import TrainingSettings
 
     nothing = dict.fromkeys(("annotations", "features", "split", "subset", "snippet_s", "text_embeddings", "classes"))
     nothing |= dict.fromkeys(("text_tower", "initial"))

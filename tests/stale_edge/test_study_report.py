@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stale_edge.study import report
-from stale_edge.study.charts import charts_of
 from stale_edge.study.design import ACCURACY, Measurement, StudyName
-from stale_edge.study.headlines import headlines
-from stale_edge.study.labels import label_runs, short_cpu
-from stale_edge.study.report import write_report
-from stale_edge.study.samples import Sample, ratio
+from stale_edge.study.report import report
+from stale_edge.study.report.charts import charts_of
+from stale_edge.study.report.headlines import headlines
+from stale_edge.study.report.labels import label_runs, short_cpu
+from stale_edge.study.report.report import write_report
+from stale_edge.study.report.samples import Sample, ratio
+from stale_edge.study.report.tables import tables_of
 from stale_edge.study.store import Session, read_run, to_csv
-from stale_edge.study.tables import tables_of
 from stale_edge_runtime.bench.statistics import ratio_of_medians
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, UsageError
-from stale_edge_runtime.files import write_json
+from stale_edge_runtime.formats.files import write_json
 from tests.stale_edge.study_examples import CONTENDERS, LENGTHS, PI, XEON, all_runs, run_of
 
 pytest.importorskip("matplotlib")

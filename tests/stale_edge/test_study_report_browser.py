@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from stale_edge.study.design import StudyName
-from stale_edge.study.report import write_report
+from stale_edge.study.report.report import write_report
 from tests.stale_edge.study_examples import PI, run_of
 
 pytestmark = pytest.mark.browser

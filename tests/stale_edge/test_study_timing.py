@@ -21,12 +21,12 @@ import pytest
 import torch
 
 from stale_edge.cli import extras
-from stale_edge.study import timing
 from stale_edge.study.design import StudyName
+from stale_edge.study.experiments import timing
+from stale_edge.study.experiments.timed_models import MADE, Entrant, TimedModels, gpu_peak_macs
+from stale_edge.study.experiments.timing import TURNS, timing_study
 from stale_edge.study.store import read_run
-from stale_edge.study.timed_models import MADE, Entrant, TimedModels, gpu_peak_macs
-from stale_edge.study.timing import TURNS, timing_study
-from stale_edge_export.torch_contender import OnDevice, TorchContender, torch_contenders
+from stale_edge_export.contenders.torch import OnDevice, TorchContender, torch_contenders
 from stale_edge_runtime.bench import ceiling, measure, memory
 from stale_edge_runtime.bench.measure import Effort, Timing, time_together
 from stale_edge_runtime.bench.memory import ChildError, ColdStart
@@ -61,7 +61,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path]]:
         return folder / "report.html"
 
     module = SimpleNamespace(write_report=write_report)
-    monkeypatch.setitem(sys.modules, "stale_edge.study.report", module)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "stale_edge.study.report.report", module)  # type: ignore[arg-type]
     monkeypatch.setattr(extras, "has_report", lambda: True)
     return asked
 

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stale_edge.targets import Targets, snippet_span, video_targets
-from stale_edge_runtime.annotations import Instance
+from stale_edge.networks.stale.targets import Targets, snippet_span, video_targets
+from stale_edge_runtime.formats.annotations import Instance
 
 CLASSES = {"A": 0, "B": 1, "C": 2}
 BACKGROUND = 3

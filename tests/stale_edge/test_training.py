@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stale_edge.checkpoint import METADATA_KEY, load_checkpoint
-from stale_edge.dataset import AnnotatedFeatures
-from stale_edge.lesson import End, RunOptions
-from stale_edge.training_batches import BatchPlan, next_batch, open_batches
-from stale_edge.training_settings import PRESETS, TrainingSettings
-from stale_edge.training_state import random_states, set_random_states
+from stale_edge.data.batches import BatchPlan, next_batch, open_batches
+from stale_edge.data.dataset import AnnotatedFeatures
+from stale_edge.training.run import End, RunOptions
+from stale_edge.training.settings import PRESETS, TrainingSettings
+from stale_edge.training.state import random_states, set_random_states
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
 from tests.stale_edge.training_driver import ANCHORS, CLASSES, SETTINGS, TEXT, WIDTH, Videos, lesson, trainer
 
@@ -60,9 +60,9 @@ class TestLearning:
             assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
     def test_only_what_is_trained_changes(self, tmp_path, tiny_config):
-        from stale_edge.lesson import Lesson
-        from stale_edge.model import STALE
-        from stale_edge.text import tokenize
+        from stale_edge.networks.clip_text import tokenize
+        from stale_edge.networks.stale.model import STALE
+        from stale_edge.training.run import Lesson
 
         token_ids = torch.from_numpy(tokenize(CLASSES))
         for train_text in (False, True):

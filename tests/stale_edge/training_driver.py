@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stale_edge.config import ModelConfig
-from stale_edge.dataset import TrainingVideo
-from stale_edge.lesson import Lesson, RunOptions
-from stale_edge.model import STALE
-from stale_edge.training import Trainer
-from stale_edge.training_settings import TrainingSettings
-from stale_edge_runtime.annotations import Instance
+from stale_edge.data.dataset import TrainingVideo
+from stale_edge.networks.stale.config import ModelConfig
+from stale_edge.networks.stale.model import STALE
+from stale_edge.training.run import Lesson, RunOptions
+from stale_edge.training.settings import TrainingSettings
+from stale_edge.training.trainer import Trainer
+from stale_edge_runtime.formats.annotations import Instance
 
 CLASSES = ("Archery", "Long jump", "Doing kickboxing", "Rock climbing")
 WIDTH = 32

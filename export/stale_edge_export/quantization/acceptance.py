@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from stale_edge_runtime.agreement import Agreement, agreement
 from stale_edge_runtime.contract import Kind
 from stale_edge_runtime.detector import Detector
 from stale_edge_runtime.errors import BadDataError
-from stale_edge_runtime.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, evaluate
+from stale_edge_runtime.metrics.agreement import Agreement, agreement
+from stale_edge_runtime.metrics.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, evaluate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stale_edge_runtime.annotations import Annotations
     from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.decoding import Detection
+    from stale_edge_runtime.formats.annotations import Annotations
 
 Detections = dict[str, list["Detection"]]
 """Detections of each video, by its id."""

@@ -24,7 +24,7 @@ from stale_edge_runtime.bench.macs import count_macs, model_feeds
 from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
 from stale_edge_runtime.contract import ModelInfo, Precision
 from stale_edge_runtime.errors import BadDataError
-from stale_edge_runtime.files import atomic_path
+from stale_edge_runtime.formats.files import atomic_path
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.synthetic import clip_like_features
 

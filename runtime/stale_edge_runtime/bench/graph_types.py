@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from stale_edge_runtime.model_file import tensor_info
-from stale_edge_runtime.onnx_schema import (
+from stale_edge_runtime.formats.onnx_schema import (
     ATTRIBUTE_SCHEMA,
     ELEMENT_TYPES,
     GRAPH_SCHEMA,
@@ -20,7 +19,8 @@ from stale_edge_runtime.onnx_schema import (
     TENSOR_SCHEMA,
     VALUE_INFO_SCHEMA,
 )
-from stale_edge_runtime.protobuf import Budget, Message
+from stale_edge_runtime.formats.protobuf import Budget, Message
+from stale_edge_runtime.model_file import tensor_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

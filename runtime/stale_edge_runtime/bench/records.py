@@ -8,7 +8,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stale_edge_runtime.files import write_json, write_text
+from stale_edge_runtime.formats.files import write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

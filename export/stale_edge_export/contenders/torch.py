@@ -1,0 +1,392 @@
+"""The thesis's contenders: PyTorch, the whole network with the text tower inside, in fp32, fp16 and dynamic int8.
+
+Every forward encodes the class prompts again and computes the representation mask, as the published code does. A
+checkpoint that stores text embeddings has no tower to do it with; there a tower of the published size stands in. Run as
+a module, this measures a contender's cold start in a process of its own.
+
+Source: spec/protocol.md, section 6, Fig. 4c.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from stale_edge.checkpoint import load_checkpoint
+from stale_edge.networks.clip_text import tokenize
+from stale_edge.networks.stale.config import OurOptions, TextConfig
+from stale_edge.networks.stale.model import STALE, NetworkOutput
+from stale_edge.seeded import seeded_network
+from stale_edge_export.graphs.stale import text_embeddings
+from stale_edge_runtime.bench.memory import leave_with_parent, report_cold_start
+from stale_edge_runtime.bench.vocabulary import Vocabulary
+from stale_edge_runtime.contract import Kind, Precision
+from stale_edge_runtime.synthetic import clip_like_features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from stale_edge.checkpoint import Checkpoint
+    from stale_edge.networks.stale.config import ModelConfig
+
+NAMES = {
+    Precision.FP32: "PyTorch fp32",
+    Precision.FP16: "PyTorch fp16",
+    Precision.INT8: "PyTorch dynamic int8",
+}
+ON_CPU = (Precision.FP32, Precision.INT8)
+CUDA = "cuda"
+ANSWERS = 3
+"""Outputs of an exported file: class logits, masks, video logits; the network gives them first."""
+_PRODUCT_ROWS, _PRODUCT_WIDTH, _PRODUCT_RUNS = 128, 512, 5
+
+
+@dataclass
+class TorchContender:
+    """The whole network in PyTorch."""
+
+    network: nn.Module
+    """Ready, where it runs: `forward(features, token_ids)`."""
+    config: ModelConfig
+    """Its sizes."""
+    precision: Precision
+    """fp32, fp16, or int8 for PyTorch's dynamic quantisation of the linear layers."""
+    class_names: tuple[str, ...]
+    """The classes."""
+    token_ids: NDArray[np.int64]
+    """[classes, tokens]: their prompts, encoded again at every forward."""
+    weights: Path
+    """The checkpoint, for processes that load it afresh."""
+    kind: str = str(Kind.FULL)
+    """The text tower is inside."""
+    engine: str = "pytorch"
+    """Library that runs it."""
+    provider: str = "cpu"
+    """Where it runs."""
+    windows: None = None
+    """It takes a video in one piece."""
+    _macs: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Its name in tables."""
+        return NAMES[self.precision]
+
+    @property
+    def feature_dim(self) -> int:
+        """Width of the features it takes."""
+        return self.config.feature_dim
+
+    def prepare(self, features: NDArray[np.float32], threads: int) -> Callable[[], Sequence[Any]]:
+        """A function that runs one forward, in inference mode.
+
+        Args:
+            features: [batch, snippets, D].
+            threads: Threads of PyTorch, for the whole process.
+        """
+        return _forward(self.network, features, self.token_ids, threads, self.precision, self.provider)
+
+    def macs(self, batch: int, snippets: int) -> int:
+        """Multiply-accumulates of one forward, counted by PyTorch on tensors without data."""
+        key = batch, snippets
+        if key not in self._macs:
+            self._macs[key] = count_macs(self.config, batch, snippets, *self.token_ids.shape)
+        return self._macs[key]
+
+    def cold_start_words(self, threads: int, batch: int, snippets: int) -> Sequence[str]:
+        """Module and arguments of the process that measures its cold start."""
+        task = ColdStartTask(
+            path=str(self.weights.resolve()),
+            precision=str(self.precision),
+            provider=self.provider,
+            threads=threads,
+            batch=batch,
+            snippets=snippets,
+            feature_dim=self.feature_dim,
+            class_names=list(self.class_names),
+            token_ids=self.token_ids.tolist(),
+        )
+        return (__spec__.name, json.dumps(asdict(task)))
+
+
+@dataclass(frozen=True)
+class ColdStartTask:
+    """What the measuring process is to start."""
+
+    path: str
+    """The checkpoint."""
+    precision: str
+    """fp32, fp16 or int8."""
+    provider: str
+    """Where it runs."""
+    threads: int
+    """Threads of PyTorch."""
+    batch: int
+    """Videos in one forward."""
+    snippets: int
+    """Length of each."""
+    feature_dim: int
+    """Width of a snippet."""
+    class_names: list[str]
+    """The classes."""
+    token_ids: list[list[int]]
+    """Their tokenised prompts."""
+
+
+class StandInTower(nn.Module):
+    """A network that runs on stored text embeddings, beside a text tower that costs what the published one costs.
+
+    The answers are those of the network and its stored text; the tower, filled from a seed, is run for its time alone.
+
+    Args:
+        network: Without a text tower, in evaluation mode.
+        text: Its text embeddings [C, D].
+    """
+
+    text: Tensor
+
+    def __init__(self, network: STALE, text: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("text", text)
+        self.tower = seeded_network(_with_tower(network.config), seed=0).text_tower
+
+    def forward(self, features: Tensor, token_ids: Tensor) -> NetworkOutput:
+        """The published forward pass of features [B, T, D] and tokenised prompts [C, L]."""
+        assert self.tower is not None  # noqa: S101 (`_with_tower`)
+        self.tower(token_ids)
+        detection = self.network.detect(features, self.text)
+        return NetworkOutput(*detection, self.network.representation_mask(features, detection.embedded))
+
+
+def full_network(checkpoint: Checkpoint, class_names: Sequence[str]) -> nn.Module:
+    """A network that takes features and tokenised prompts: the checkpoint's own, or one with a tower that stands in.
+
+    Args:
+        checkpoint: Its network in evaluation mode.
+        class_names: The classes of the prompts.
+
+    Raises:
+        BadDataError: The checkpoint stores text embeddings, and not of one of the classes.
+    """
+    network = checkpoint.network
+    if network.text_tower is not None:
+        return network
+    return StandInTower(network, text_embeddings(checkpoint, tuple(class_names))).eval()
+
+
+def torch_contenders(
+    checkpoint: Checkpoint,
+    class_names: Sequence[str],
+    weights: Path,
+    precisions: Sequence[Precision] = ON_CPU,
+    provider: str = "cpu",
+) -> list[TorchContender]:
+    """The thesis's contenders for one network.
+
+    Args:
+        checkpoint: Its network in evaluation mode.
+        class_names: Prompts to encode at every forward.
+        weights: The file it came from, for processes that load it afresh.
+        precisions: Those to enter.
+        provider: Where they run: cpu, or cuda where PyTorch has it.
+
+    Raises:
+        BadDataError: The checkpoint stores text embeddings, and not of one of the classes.
+    """
+    network, config = full_network(checkpoint, class_names), _with_tower(checkpoint.network.config)
+    assert config.text is not None  # noqa: S101 (`_with_tower`)
+    token_ids, names = tokenize(class_names, config.text.context), tuple(class_names)
+    return [
+        TorchContender(
+            ready(network, precision, provider), config, precision, names, token_ids, weights, provider=provider
+        )
+        for precision in precisions
+    ]
+
+
+def _with_tower(config: ModelConfig) -> ModelConfig:
+    """Sizes of the full network: with a tower of the published size where there is none, as published otherwise."""
+    return config if config.text is not None else replace(config, text=TextConfig(), ours=OurOptions())
+
+
+def vocabulary_of(network: STALE, class_names: Sequence[str], text_embeddings: Tensor) -> Vocabulary:
+    """The text inputs that make exported files compute what the network computes.
+
+    Args:
+        network: The network.
+        class_names: The classes.
+        text_embeddings: [C, D] of them.
+    """
+    token_ids = tokenize(class_names, network.config.text.context) if network.config.text else tokenize(class_names)
+    return Vocabulary(token_ids, text_embeddings.numpy())
+
+
+def ready(network: nn.Module, precision: Precision, provider: str = "cpu") -> nn.Module:
+    """The network in one precision, where it is to run; a copy unless it is that already.
+
+    Args:
+        network: In evaluation mode, on the CPU, in fp32.
+        precision: fp32, fp16, or on the CPU int8.
+        provider: cpu or cuda.
+    """
+    if precision is not Precision.INT8:
+        as_it_is = provider == "cpu" and precision is Precision.FP32
+        return network if as_it_is else copy.deepcopy(network).to(provider, _dtype(precision))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and it is what the thesis measured
+        from torch.ao.quantization import quantize_dynamic
+
+        quantised: nn.Module = quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
+    return quantised
+
+
+def saved_mb(network: nn.Module) -> float:
+    """Size of a network's file as PyTorch saves it, in 10^6 bytes.
+
+    Args:
+        network: In any precision.
+    """
+    with tempfile.TemporaryFile() as stream:
+        torch.save(network.state_dict(), stream)
+        return stream.tell() / 1e6
+
+
+def half_slowdown() -> float:
+    """How many times longer a product in half precision takes than one in fp32, on a thread of this CPU.
+
+    Without instructions for it PyTorch multiplies half precision number by number, and a forward takes a minute.
+    """
+    torch.set_num_threads(1)
+    best = {}
+    for dtype in (torch.float32, torch.float16):
+        left = torch.ones(_PRODUCT_ROWS, _PRODUCT_WIDTH, dtype=dtype)
+        right = torch.ones(_PRODUCT_WIDTH, _PRODUCT_WIDTH, dtype=dtype)
+        times = []
+        for _ in range(_PRODUCT_RUNS):
+            begin = time.perf_counter()
+            F.linear(left, right)
+            times.append(time.perf_counter() - begin)
+        best[dtype] = min(times)
+    return best[torch.float16] / best[torch.float32]
+
+
+def count_macs(config: ModelConfig, batch: int, snippets: int, classes: int, tokens: int) -> int:
+    """Multiply-accumulates of one published forward.
+
+    Args:
+        config: Sizes of the network.
+        batch: Videos.
+        snippets: Length of each.
+        classes: Prompts.
+        tokens: Length of the longest.
+    """
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network = STALE(config).eval()
+        features = torch.empty(batch, snippets, config.feature_dim)
+        network(features, torch.empty(classes, tokens, dtype=torch.int64))
+    return int(counter.get_total_flops()) // 2
+
+
+class OnDevice:
+    """A forward on another device, from inputs in host memory to answers there, as onnxruntime runs a file.
+
+    What is copied is what a file of ours takes and gives, in fp32 and as wide: the features, the prompts, and of the
+    answers the three that detections are made of. It returns when all of the network has run.
+
+    Args:
+        network: On the device.
+        inputs: Features [B, T, D] and tokenised prompts [C, L], in host memory.
+        device: Where the network is.
+        dtype: Of its weights.
+    """
+
+    def __init__(self, network: nn.Module, inputs: tuple[Tensor, Tensor], device: str, dtype: torch.dtype) -> None:
+        self._network, self._inputs, self._device, self._dtype = network, inputs, device, dtype
+
+    def __call__(self) -> Sequence[Any]:
+        """Run once."""
+        features, token_ids = (values.to(self._device) for values in self._inputs)
+        with torch.inference_mode():
+            outputs = self._network(features.to(self._dtype), token_ids)
+            answers = [output.float().cpu() for output in outputs[:ANSWERS]]
+        torch.cuda.synchronize()
+        return answers
+
+
+def _dtype(precision: str) -> torch.dtype:
+    """What inputs and weights are; dynamic quantisation takes fp32."""
+    return torch.float16 if precision == Precision.FP16 else torch.float32
+
+
+def _forward(
+    network: nn.Module,
+    features: NDArray[np.float32],
+    token_ids: NDArray[np.int64],
+    threads: int,
+    precision: str,
+    provider: str,
+) -> Callable[[], Sequence[Any]]:
+    torch.set_num_threads(threads)
+    if provider == CUDA:
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, as onnxruntime is told too
+        return OnDevice(network, (torch.from_numpy(features), torch.from_numpy(token_ids)), CUDA, _dtype(precision))
+    inputs = torch.from_numpy(features).to(_dtype(precision)), torch.from_numpy(token_ids)
+
+    def forward() -> Sequence[Any]:
+        with torch.inference_mode():
+            outputs: Sequence[Any] = network(*inputs)
+        return outputs
+
+    return forward
+
+
+def main(words: Sequence[str]) -> None:
+    """Measure the cold start that `words` describe and write it to standard output."""
+    leave_with_parent()
+    _import_everything()
+    task = ColdStartTask(**json.loads(words[0]))
+    features = clip_like_features(task.batch, task.snippets, task.feature_dim)
+    token_ids = np.array(task.token_ids, dtype=np.int64)
+
+    def load() -> Callable[[], Sequence[Any]]:
+        network = full_network(load_checkpoint(Path(task.path)), task.class_names)
+        placed = ready(network, Precision(task.precision), task.provider)
+        return _forward(placed, features, token_ids, task.threads, task.precision, task.provider)
+
+    report_cold_start(load, _allocated_mb if task.provider == CUDA else None)
+
+
+def _allocated_mb() -> float:
+    """Most memory that tensors have held on the GPU, in 10^6 bytes."""
+    return torch.cuda.max_memory_allocated() / 1e6
+
+
+def _import_everything() -> None:
+    """Do what PyTorch puts off until it is first asked, so that loading is timed and not importing."""
+    import_module("safetensors.torch")
+    import_module("torch.ao.quantization")
+    with torch.device("meta"):
+        nn.init.uniform_(nn.Linear(1, 1).weight)
+        nn.Embedding(1, 1)
+        nn.Conv1d(1, 1, 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Graphs to export, one module a network, with their exact rewrites."""

@@ -1,0 +1,1 @@
+"""Readers and writers: bytes to checked values and back."""

@@ -1,0 +1,306 @@
+"""Ground truth: which actions a video holds, and from when to when.
+
+Three forms are read (spec/protocol.md §1) and told apart by their content:
+
+* the official ActivityNet JSON, `{"database": {id: {"subset", "duration", "annotations": […]}}}`;
+* the THUMOS14 forms of the same: no duration, or segments written as strings;
+* the published code's `anet_anno_action.json`, whose subsets are in `video_info_new.csv` beside it.
+
+Real annotations are dirty: segments of length zero, exact duplicates, segments that end after their video, videos
+with several classes. All of these are kept as they are, because the published evaluator keeps them, and counted
+by `Annotations.dirt`. What no evaluator could use (a segment that ends before it starts or starts before the
+video, a number that is not finite, a video named twice) is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
+
+from stale_edge_runtime.errors import BadDataError, UsageError
+from stale_edge_runtime.formats import files
+from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
+from stale_edge_runtime.formats.results import VIDEO_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+MAX_ANNOTATION_BYTES: Final = 1 << 28
+VIDEO_INFO_NAME: Final = "video_info_new.csv"
+SUBSETS_BY_PREFERENCE: Final = ("test", "testing", "validation", "val")
+"""What is evaluated when no subset is named: the first of these that has instances."""
+
+_THUMOS_ID: Final = re.compile(r"video_(test|validation)_\d{7}")
+_DATABASE_CURE: Final = 'expected {"database": {id: {"subset", "annotations": [{"segment", "label"}]}}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One action in a video."""
+
+    start_s: float
+    """Where it starts, in seconds."""
+    end_s: float
+    """Where it ends, in seconds; not before the start, perhaps after the video."""
+    label: str
+    """Its class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One annotated video."""
+
+    id: str
+    """Without the `v_` of the published feature files."""
+    subset: str
+    """As the file writes it: training, Test, …"""
+    duration_s: float | None
+    """Length in seconds, where the file tells."""
+    instances: tuple[Instance, ...]
+    """Its actions, in the order of the file."""
+    featured_s: float | None = None
+    """Seconds that the published features cover, where the file tells: a little less than the duration."""
+
+
+@dataclass(frozen=True)
+class Dirt:
+    """Known kinds of dirt in annotations, counted."""
+
+    zero_length: int
+    """Instances that end where they start."""
+    duplicates: int
+    """Instances that repeat one of their video exactly."""
+    past_end: int
+    """Instances that end after their video."""
+    several_classes: int
+    """Videos with instances of more than one class."""
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Annotated videos and where they came from."""
+
+    source: str
+    """File that they were read from, for messages."""
+    videos: tuple[Video, ...]
+    """The videos, in the order of the file; every id once."""
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that have instances, sorted."""
+        return tuple(sorted({instance.label for video in self.videos for instance in video.instances}))
+
+    @property
+    def instance_count(self) -> int:
+        """Number of instances in all videos."""
+        return sum(len(video.instances) for video in self.videos)
+
+    @property
+    def subsets(self) -> Mapping[str, int]:
+        """Number of videos of each subset, by name as the file writes it."""
+        return Counter(video.subset for video in self.videos)
+
+    @property
+    def is_thumos(self) -> bool:
+        """Whether every video is named as THUMOS14 names its own."""
+        return bool(self.videos) and all(_THUMOS_ID.fullmatch(video.id) for video in self.videos)
+
+    @property
+    def dirt(self) -> Dirt:
+        """Known kinds of dirt, counted; the instances themselves are all kept."""
+        pairs = [(video, instance) for video in self.videos for instance in video.instances]
+        return Dirt(
+            zero_length=sum(instance.start_s == instance.end_s for _, instance in pairs),
+            duplicates=sum(len(video.instances) - len(set(video.instances)) for video in self.videos),
+            past_end=sum(v.duration_s is not None and i.end_s > v.duration_s for v, i in pairs),
+            several_classes=sum(len({i.label for i in v.instances}) > 1 for v in self.videos),
+        )
+
+    def subset(self, name: str) -> Annotations:
+        """The videos of one subset.
+
+        Args:
+            name: Name of the subset; capitals do not matter (Test, test).
+
+        Raises:
+            UsageError: No video is in it; the message lists the subsets there are.
+        """
+        videos = tuple(video for video in self.videos if video.subset.lower() == name.lower())
+        if not videos:
+            listing = ", ".join(f"{found} ({count} videos)" for found, count in self.subsets.items())
+            raise UsageError(self.source, f"has no subset {name!r}", f"there are: {listing or 'none'}")
+        return replace(self, videos=videos)
+
+    @property
+    def default_subset(self) -> str:
+        """The subset to evaluate when none is named.
+
+        The only one with instances, or the first of `SUBSETS_BY_PREFERENCE` that has some.
+
+        Raises:
+            BadDataError: No video has an instance.
+            UsageError: There are several, and none of them has such a name.
+        """
+        filled = sorted({video.subset for video in self.videos if video.instances})
+        if not filled:
+            raise BadDataError(self.source, "has no instances in any subset", "check the file")
+        names = {name.lower(): name for name in filled}
+        preferred = [names[name] for name in SUBSETS_BY_PREFERENCE if name in names]
+        if preferred or len(names) == 1:
+            return (preferred or filled)[0]
+        raise UsageError(self.source, f"has several subsets: {', '.join(filled)}", "name one with --subset")
+
+    def restricted_to(self, classes: Iterable[str]) -> Annotations:
+        """The instances of some classes, and the videos that hold one of them (the open-set protocol).
+
+        Args:
+            classes: Names of the classes to keep.
+        """
+        kept = frozenset(classes)
+        videos = (
+            replace(video, instances=tuple(i for i in video.instances if i.label in kept)) for video in self.videos
+        )
+        return replace(self, videos=tuple(video for video in videos if video.instances))
+
+
+def read_annotations(path: Path, *, video_info: Path | None = None) -> Annotations:
+    """Read ground truth in any of the forms above.
+
+    Args:
+        path: The JSON file.
+        video_info: The CSV that names the subsets of `anet_anno_action.json`; beside it when not given.
+
+    Raises:
+        InputMissingError: There is no such file, or no `video_info_new.csv` where one is needed.
+        BadDataError: The content is in none of the forms; the message names the video and the instance.
+    """
+    content = files.read_json(path, limit=MAX_ANNOTATION_BYTES)
+    if not isinstance(content, dict) or not content:
+        raise BadDataError(path, "holds no annotations", _DATABASE_CURE)
+    if "database" not in content and _is_published_form(content):
+        return _read_published(path, content, video_info or path.parent / VIDEO_INFO_NAME)
+    database = content.get("database")
+    if not isinstance(database, dict) or not database:
+        raise BadDataError(path, "has no videos under 'database'", _DATABASE_CURE)
+    videos = tuple(_official_video(_Place(path, video), entry) for video, entry in database.items())
+    return Annotations(str(path), videos)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in which file a value stands; turns what is wrong there into an error."""
+
+    path: Path
+    video: str
+
+    def error(self, problem: str, cure: str = "") -> BadDataError:
+        return BadDataError(self.path, f"video {self.video[:128]} {problem}", cure)
+
+
+def _is_published_form(content: dict[str, Any]) -> bool:
+    first = next(iter(content.values()))
+    return isinstance(first, dict) and "duration_second" in first
+
+
+def _official_video(place: _Place, entry: Any) -> Video:
+    if not isinstance(entry, dict):
+        raise place.error("is not an object", _DATABASE_CURE)
+    subset = entry.get("subset")
+    if not _is_name(subset):
+        raise place.error("has no subset", _DATABASE_CURE)
+    duration = None if entry.get("duration") is None else _duration(place, entry, "duration")
+    return Video(_checked_id(place), subset, duration, _instances(place, entry))
+
+
+def _read_published(path: Path, content: dict[str, Any], video_info: Path) -> Annotations:
+    subsets = _read_subsets(video_info)
+    videos: dict[str, Video] = {}
+    for name, entry in content.items():
+        place = _Place(path, name)
+        if not isinstance(entry, dict):
+            raise place.error("is not an object")
+        if name not in subsets:
+            raise place.error(f"has no line in {video_info}", "the two files belong together")
+        duration = _duration(place, entry, "duration_second")
+        frames = _duration(place, entry, "duration_frame")
+        featured = _duration(place, entry, "feature_frame") / frames * duration
+        bare = _checked_id(place).removeprefix("v_")
+        if bare in videos:
+            raise place.error("is there twice, with and without 'v_'", "keep one of them")
+        videos[bare] = Video(bare, subsets[name], duration, _instances(place, entry), featured)
+    return Annotations(str(path), tuple(videos.values()))
+
+
+def _read_subsets(path: Path) -> dict[str, str]:
+    """Subset of every video, from the columns `video` and `subset` of a CSV."""
+    cure = "expected a CSV with the columns video and subset"
+    try:
+        text = files.read_bytes(path, limit=MAX_ANNOTATION_BYTES).decode("utf-8-sig")
+        rows = [(row["video"], row["subset"]) for row in csv.DictReader(io.StringIO(text), strict=True)]
+    except (UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise BadDataError(path, f"cannot be used ({error})", cure) from error
+    if not all(_is_name(subset) for _, subset in rows):
+        raise BadDataError(path, "has a line without a subset", cure)
+    if len(subsets := dict(rows)) != len(rows):
+        raise BadDataError(path, "names a video twice", "keep one line for each")
+    return subsets
+
+
+def _instances(place: _Place, entry: dict[str, Any]) -> tuple[Instance, ...]:
+    annotations = entry.get("annotations")
+    if not isinstance(annotations, list):
+        raise place.error("has no list 'annotations'", _DATABASE_CURE)
+    return tuple(_instance(place, index, annotation) for index, annotation in enumerate(annotations))
+
+
+def _instance(place: _Place, index: int, annotation: Any) -> Instance:
+    try:
+        label, segment = annotation["label"], annotation["segment"]
+        first, second = segment if isinstance(segment, list) else []
+    except (KeyError, TypeError, ValueError):
+        cure = 'expected {"segment": [start, end], "label": text}'
+        raise place.error(f"has an annotation {index} that is not in the schema", cure) from None
+    if not _is_name(label):
+        raise place.error(f"has an annotation {index} whose label is no name")
+    start, end = _seconds(first), _seconds(second)
+    if start is None or end is None:
+        raise place.error(f"has an annotation {index} whose segment is not two finite numbers")
+    if not 0 <= start <= end:
+        problem = f"has an annotation {index} from {start} to {end} s"
+        raise place.error(problem, "a segment starts at 0 or later and ends no earlier than it starts")
+    return Instance(start, end, label)
+
+
+def _duration(place: _Place, entry: dict[str, Any], key: str) -> float:
+    value = _seconds(entry.get(key))
+    if value is None or value <= 0:
+        raise place.error(f"has a {key} that is no positive number", "correct it")
+    return value
+
+
+def _seconds(value: Any) -> float | None:
+    """A finite number, also one written as a string as THUMOS has them; nothing for anything else."""
+    if type(value) not in {float, int, str} or (isinstance(value, str) and "_" in value):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _is_name(value: Any) -> TypeGuard[str]:
+    return type(value) is str and 0 < len(value) <= MAX_NAME_LENGTH and value.isprintable()
+
+
+def _checked_id(place: _Place) -> str:
+    if not VIDEO_ID.fullmatch(place.video):
+        raise place.error("has an id that is not 1 to 128 letters, digits, '_', '.' or '-'", "rename it")
+    return place.video

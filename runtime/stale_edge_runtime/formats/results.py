@@ -1,0 +1,189 @@
+"""Result files: the official ActivityNet schema, and CSV.
+
+`{"version", "results": {id: [{"label", "score", "segment": [start, end]}]}, "external_data": {}}`, seconds
+throughout (spec/protocol.md §5). What produced the detections is recorded in `external_data`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from stale_edge_runtime.decoding import Detection
+from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.formats import files
+from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+VERSION: Final = "VERSION 1.3"
+VIDEO_ID: Final = re.compile(r"[\w.-]{1,128}")
+MAX_RESULT_BYTES: Final = 1 << 29
+
+SCORE_ENHANCEMENT: Final = "score_enhancement"
+"""Key of `external_data`: which external classifier changed labels, `{"source", "top1_accuracy"}`."""
+MODEL: Final = "model"
+"""Key of `external_data`: which model made the detections."""
+
+CSV_COLUMNS: Final = ("video", "start_s", "end_s", "score", "label")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a result file holds."""
+
+    detections: Mapping[str, tuple[Detection, ...]]
+    """Detections of each video, in the order of the file."""
+    external: Mapping[str, Any] = field(default_factory=dict)
+    """The file's `external_data`, unchecked beyond being an object."""
+
+    @property
+    def score_enhancement(self) -> Mapping[str, Any] | None:
+        """What is recorded of score enhancement; nothing when none was used."""
+        record = self.external.get(SCORE_ENHANCEMENT)
+        if not record:
+            return None
+        return record if isinstance(record, dict) else {"source": str(record)}
+
+
+def write_results(
+    path: Path,
+    results: Mapping[str, Sequence[Detection]],
+    *,
+    external: Mapping[str, Any] | None = None,
+) -> None:
+    """Write detections in the official schema, one video a line; whole or not at all.
+
+    Args:
+        path: Where to.
+        results: Detections of each video; a video without any is written with an empty list.
+        external: What goes into `external_data`: JSON values, under `SCORE_ENHANCEMENT`, `MODEL` or own keys.
+
+    Raises:
+        BadDataError: A video id, label, score or segment that no reader would take back.
+        CannotWriteError: The file cannot be created.
+        StorageError: The disk is full or failed.
+    """
+    head = f'{{"version": {json.dumps(VERSION)},\n"external_data": {_json(path, dict(external or {}))},\n'
+    with files.atomic_write(path) as stream:
+        stream.write(f'{head}"results": {{'.encode())
+        for index, (video, detections) in enumerate(results.items()):
+            _check_id(path, video)
+            rows = [_as_json(path, video, detection) for detection in detections]
+            separator = ",\n" if index else "\n"
+            stream.write(f"{separator}{json.dumps(video)}: {_json(path, rows)}".encode())
+        stream.write(b"\n}}\n")
+
+
+def write_results_csv(path: Path, results: Mapping[str, Sequence[Detection]]) -> None:
+    """Write detections as CSV with the columns `CSV_COLUMNS`; whole or not at all.
+
+    Args:
+        path: Where to.
+        results: Detections of each video; a video without any leaves no line.
+
+    Raises:
+        BadDataError: A video id, label, score or segment that no reader would take back.
+        CannotWriteError: The file cannot be created.
+        StorageError: The disk is full or failed.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for video, detections in results.items():
+        _check_id(path, video)
+        for detection in detections:
+            row = _as_json(path, video, detection)
+            writer.writerow((video, *row["segment"], row["score"], row["label"]))
+    files.write_text(path, text.getvalue())
+
+
+def read_results(path: Path) -> Results:
+    """Read a result file in the official schema.
+
+    Segments of length zero are taken (ground truth has some, and a copy of it is a result file); segments
+    that end before they start are not.
+
+    Args:
+        path: The JSON file.
+
+    Raises:
+        InputMissingError: There is no such file.
+        BadDataError: It is not in the schema; the message names the video and the detection.
+    """
+    content = files.read_json(path, limit=MAX_RESULT_BYTES)
+    if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
+        raise BadDataError(path, "has no object 'results'", 'expected {"results": {id: [detections]}}')
+    external = content.get("external_data") or {}
+    if not isinstance(external, dict):
+        raise BadDataError(path, "'external_data' is not an object", "correct it or leave it out")
+    _json(path, external)
+    detections: dict[str, tuple[Detection, ...]] = {}
+    for video, rows in content["results"].items():
+        _check_id(path, video)
+        if not isinstance(rows, list):
+            raise BadDataError(path, f"video {video}: detections are not a list")
+        detections[video] = tuple(_detections(path, video, rows))
+    return Results(detections, external)
+
+
+def _detections(path: Path, video: str, rows: list[Any]) -> Iterator[Detection]:
+    for index, row in enumerate(rows):
+        try:
+            label, score, (start, end) = row["label"], row["score"], row["segment"]
+        except (KeyError, TypeError, ValueError):
+            raise BadDataError(
+                path,
+                f"video {video}, detection {index} is not in the schema",
+                'expected {"label": text, "score": number, "segment": [start, end]}',
+            ) from None
+        if problem := _problem(label, score, start, end):
+            raise BadDataError(path, f"video {video}, detection {index} {problem}")
+        yield Detection(float(start), float(end), label, float(score))
+
+
+def _problem(label: Any, score: Any, start: Any, end: Any) -> str:
+    """What is wrong with a detection; empty when nothing is."""
+    if type(label) is not str or not 0 < len(label) <= MAX_NAME_LENGTH or not label.isprintable():
+        return f"needs a label of 1 to {MAX_NAME_LENGTH} printable characters"
+    for name, value in (("score", score), ("start", start), ("end", end)):
+        if type(value) not in {float, int}:
+            return f"has a {name} that is not a number"
+        try:
+            if not math.isfinite(value):
+                return f"has a {name} that is not finite"
+        except OverflowError:
+            return f"has a {name} too large for a float"
+    return "" if start <= end else f"ends at {end} before it starts at {start}"
+
+
+def _as_json(path: Path, video: str, detection: Detection) -> dict[str, Any]:
+    """One detection in the schema, its numbers plain floats (numpy's would not be JSON)."""
+    start, end, score = float(detection.start_s), float(detection.end_s), float(detection.score)
+    if problem := _problem(detection.label, score, start, end):
+        raise BadDataError(path, f"not written: a detection of video {video} {problem}")
+    return {"label": detection.label, "score": score, "segment": [start, end]}
+
+
+def _check_id(path: Path, video: str) -> None:
+    if not VIDEO_ID.fullmatch(video):
+        raise BadDataError(
+            path, f"video id {video[:40]!r} is not 1 to 128 letters, digits, '_', '.' or '-'", "rename the video"
+        )
+
+
+def _json(path: Path, value: Any) -> str:
+    """JSON text that UTF-8 can carry."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadDataError(path, f"cannot hold such values ({error})") from error
+    return text

@@ -1,0 +1,1 @@
+"""Heads: what each network's outputs mean, one module a network."""

@@ -1,0 +1,192 @@
+"""What kinds of errors detections make, and why instances were not found.
+
+After Alwassel et al., "Diagnosing Error in Temporal Action Detectors" (ECCV 2018): of every class the k·G
+best-scoring detections are sorted into true positives and five kinds of false positives, G being the number of
+instances of the class. With k = 10 the long tail of low scores counts, with k = 1 what hurts the mAP most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numpy as np
+
+from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.metrics.evaluation import tiou_text
+from stale_edge_runtime.metrics.matching import UNMATCHED, Pairs, Table, match, overlapping, tabulate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from stale_edge_runtime.decoding import Detection
+    from stale_edge_runtime.formats.annotations import Annotations
+    from stale_edge_runtime.segments import FloatArray, IntArray
+
+NEAR_TIOU: Final = 0.1
+"""Below it two segments have nothing to do with each other."""
+MULTIPLES: Final = (1, 10)
+"""How many detections of a class are looked at, in multiples of its instances."""
+
+
+class Outcome(StrEnum):
+    """What a detection is: the first that holds, among the instances of its video."""
+
+    TRUE_POSITIVE = "true positive"
+    """It matches an instance of its class."""
+    DOUBLE = "double"
+    """It overlaps an instance of its class by the threshold or more, but a better-scoring one has it."""
+    WRONG_CLASS = "wrong class"
+    """It overlaps an instance of another class by the threshold or more."""
+    POOR_OVERLAP = "poor overlap"
+    """It overlaps an instance of its class by `NEAR_TIOU` or more, but less than the threshold."""
+    CONFUSION = "wrong class, poor overlap"
+    """It overlaps an instance of another class by `NEAR_TIOU` or more, but less than the threshold."""
+    BACKGROUND = "background"
+    """It overlaps nothing by `NEAR_TIOU` or more."""
+
+
+class Fate(StrEnum):
+    """What became of an instance: the first that holds, among all detections of its video."""
+
+    FOUND = "found"
+    """A detection of its class matches it."""
+    SHARED = "shared"
+    """A detection of its class overlaps it by the threshold or more, and is matched to another instance."""
+    WRONG_CLASS = "only as another class"
+    """A detection of another class overlaps it by the threshold or more."""
+    POOR_OVERLAP = "only with poor overlap"
+    """A detection of its class overlaps it by `NEAR_TIOU` or more, but less than the threshold."""
+    UNSEEN = "not at all"
+    """None of these."""
+
+
+_Kind = TypeVar("_Kind", bound=StrEnum)
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Outcomes of the best-scoring detections."""
+
+    multiple: int
+    """How many detections of each class are counted, in multiples of its instances."""
+    counts: Mapping[Outcome, int]
+    """Number of detections of each outcome, every outcome present."""
+
+    @property
+    def detections(self) -> int:
+        """Number of detections counted."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Errors of detections at one tIoU threshold."""
+
+    tiou: float
+    """The threshold."""
+    breakdowns: tuple[Breakdown, ...]
+    """Outcomes of few detections, then of more."""
+    fates: Mapping[Fate, int]
+    """Number of instances of each fate, over all detections; every fate present."""
+
+    @property
+    def missed(self) -> int:
+        """Number of instances that no detection matches."""
+        return sum(self.fates.values()) - self.fates[Fate.FOUND]
+
+    def to_json(self) -> dict[str, Any]:
+        """The diagnosis as JSON values."""
+        return {
+            "tiou": tiou_text(self.tiou),
+            "top": {str(b.multiple): {kind.value: n for kind, n in b.counts.items()} for b in self.breakdowns},
+            "instances": {fate.value: count for fate, count in self.fates.items()},
+        }
+
+
+def diagnose(
+    ground_truth: Annotations,
+    results: Mapping[str, Sequence[Detection]],
+    tiou: float = 0.5,
+    multiples: Sequence[int] = MULTIPLES,
+) -> Diagnosis:
+    """Sort detections and instances by what went wrong.
+
+    Detections whose label or video is not in the ground truth are left out, as in `evaluate`.
+
+    Args:
+        ground_truth: The videos that count.
+        results: Detections of each video, in any order.
+        tiou: The threshold, at least `NEAR_TIOU` and at most 1.
+        multiples: How many detections of each class to count, in multiples of its instances.
+
+    Raises:
+        UsageError: The threshold is out of range, or a multiple is below 1.
+    """
+    if not NEAR_TIOU <= tiou <= 1 or any(multiple < 1 for multiple in multiples):
+        raise UsageError("diagnosis", f"needs a tIoU from {NEAR_TIOU} to 1 and multiples from 1")
+    table = tabulate(ground_truth, results, keep_unknown_videos=False)
+    pairs = overlapping(table.detections, table.instances, NEAR_TIOU, same_class=False)
+    same_class = table.detections.label[pairs.detection] == table.instances.label[pairs.instance]
+    own, other = _select(pairs, same_class), _select(pairs, ~same_class)
+    matched = match(own, tiou, len(table.detections), len(table.instances))
+    outcomes = _outcomes(own, other, matched, tiou)
+    rank = _rank_in_class(table)
+    counts = np.bincount(table.instances.label, minlength=len(table.classes))[table.detections.label]
+    breakdowns = tuple(
+        Breakdown(multiple, _tally(Outcome, outcomes[rank < multiple * counts])) for multiple in multiples
+    )
+    return Diagnosis(tiou, breakdowns, _tally(Fate, _fates(own, other, matched, len(table.instances), tiou)))
+
+
+def _select(pairs: Pairs, kept: NDArray[np.bool_]) -> Pairs:
+    return Pairs(pairs.detection[kept], pairs.instance[kept], pairs.tiou[kept])
+
+
+def _outcomes(own: Pairs, other: Pairs, matched: IntArray, tiou: float) -> IntArray:
+    """Outcome of every detection, `[N]`: index into `Outcome`."""
+    best_own = _best(own.detection, own.tiou, len(matched))
+    best_other = _best(other.detection, other.tiou, len(matched))
+    conditions = (
+        matched != UNMATCHED,
+        best_own >= tiou,
+        best_other >= tiou,
+        best_own >= NEAR_TIOU,
+        best_other >= NEAR_TIOU,
+    )
+    return _first_that_holds(conditions)
+
+
+def _fates(own: Pairs, other: Pairs, matched: IntArray, instances: int, tiou: float) -> IntArray:
+    """Fate of every instance, `[M]`: index into `Fate`."""
+    found = np.zeros(instances, dtype=np.bool_)
+    found[matched[matched != UNMATCHED]] = True
+    best_own = _best(own.instance, own.tiou, instances)
+    best_other = _best(other.instance, other.tiou, instances)
+    return _first_that_holds((found, best_own >= tiou, best_other >= tiou, best_own >= NEAR_TIOU))
+
+
+def _first_that_holds(conditions: Sequence[NDArray[np.bool_]]) -> IntArray:
+    """Index of the first condition that is true at each place; one past the last where none is."""
+    return np.asarray(np.argmax(np.stack([*conditions, np.ones_like(conditions[0])]), axis=0))
+
+
+def _best(rows: IntArray, tiou: FloatArray, count: int) -> FloatArray:
+    """Highest tIoU of each row, `[count]`; 0 where a row is in no pair."""
+    best = np.zeros(count)
+    np.maximum.at(best, rows, tiou)
+    return best
+
+
+def _rank_in_class(table: Table) -> IntArray:
+    """Position of every detection among those of its class, best score first."""
+    label = table.detections.label
+    return np.arange(len(label)) - np.searchsorted(label, label, side="left")
+
+
+def _tally(kinds: type[_Kind], codes: IntArray) -> dict[_Kind, int]:
+    counts = np.bincount(codes, minlength=len(kinds)).tolist()
+    return dict(zip(kinds, counts, strict=True))

@@ -1,0 +1,231 @@
+"""Videos to train on, from annotations and feature files or from anything else, and batches of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stale_edge.data.feature_store import FeatureStore, find_feature_files, resize
+from stale_edge.data.selection import class_names, select, training_subset
+from stale_edge.data.splits import hold_out
+from stale_edge.networks.stale.targets import Targets, video_targets
+from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.formats.annotations import read_annotations
+from stale_edge_runtime.formats.class_list import read_class_list
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from stale_edge.data.selection import LabelledVideo
+    from stale_edge_runtime.formats.annotations import Instance
+
+
+@dataclass(frozen=True)
+class TrainingVideo:
+    """Features of one video and what happens in it."""
+
+    id: str
+    """Its name."""
+    duration_s: float
+    """Seconds that the features cover."""
+    instances: tuple[Instance, ...]
+    """Its actions; all of classes that may be taught."""
+    features: np.ndarray
+    """float32 [T, D], T free."""
+    hidden: tuple[tuple[float, float], ...] = ()
+    """Seconds in which actions of other classes happen: taught neither as action nor as background."""
+
+
+class VideoSource(Protocol):
+    """Videos to train on: real ones, or a world that draws them."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that are taught; their order is the order of the targets."""
+
+    def __len__(self) -> int:
+        """Videos in an epoch."""
+
+    def video(self, index: int, epoch: int) -> TrainingVideo:
+        """One video.
+
+        Args:
+            index: 0 … len - 1.
+            epoch: An endless source draws other videos for each, always the same for the same; a fixed one ignores it.
+        """
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step takes."""
+
+    features: Tensor
+    """float32 [B, A, D], every video resized to the training length."""
+    targets: Targets
+    """What it teaches."""
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The same on another device."""
+        moved = self.features.to(device, non_blocking=non_blocking)
+        return Batch(moved, self.targets.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same in pinned memory; a DataLoader calls this."""
+        return Batch(self.features.pin_memory(), self.targets.pin_memory())
+
+
+def collate(
+    videos: Sequence[TrainingVideo], classes: tuple[str, ...], anchors: int, *, compat: str | None = None
+) -> Batch:
+    """Make a batch of videos of any lengths.
+
+    Args:
+        videos: At least one, all of one feature width.
+        classes: Names of the classes; their order is the order of the targets.
+        anchors: Training length: snippets of the batch, and anchors.
+        compat: `"stale"` rounds targets as published.
+
+    Raises:
+        KeyError: A video has an instance of another class.
+    """
+    index = {name: position for position, name in enumerate(classes)}
+    features = np.stack([resize(video.features, anchors) for video in videos])
+    targets = [
+        video_targets(video.instances, video.duration_s, index, anchors, hidden=video.hidden, compat=compat)
+        for video in videos
+    ]
+    return Batch(torch.from_numpy(features), Targets.stack(targets))
+
+
+class AnnotatedFeatures:
+    """Annotated videos with a folder of features; a fixed `VideoSource`.
+
+    What is not to be learned never leaves this class: of an instance of a class that is not in `classes` (the unseen
+    classes of the open set) a video keeps only from when to when it lasts, without its label. Snippets there are taught
+    neither as an action nor as background. Teaching them as background would train the network to reject what it is
+    tested on; `compat="stale"` does so, as published.
+
+    Args:
+        videos: Videos, and the index of the features of each in the store.
+        classes: Names of the classes that are taught.
+        store: Features of the videos.
+        left_out: What was left out before, counted by reason.
+        snippet_s: Seconds from one snippet to the next, for videos of unknown duration.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[tuple[LabelledVideo, int]],
+        classes: tuple[str, ...],
+        store: FeatureStore,
+        left_out: Mapping[str, int],
+        *,
+        snippet_s: float | None = None,
+    ) -> None:
+        self.classes = classes
+        self.left_out: Mapping[str, int] = MappingProxyType(dict(left_out))
+        self._videos = tuple(videos)
+        self._store = store
+        self._snippet_s = snippet_s
+
+    @classmethod
+    def open(
+        cls,
+        annotations: Path,
+        features: Path,
+        *,
+        split: Path | None = None,
+        subset: str | None = None,
+        fraction: float = 1.0,
+        seed: int = 0,
+        compat: str | None = None,
+        feature_dim: int = 512,
+        length: int = 100,
+        snippet_s: float | None = None,
+        cache_mb: float = 2048.0,
+        half: bool = False,
+    ) -> AnnotatedFeatures:
+        """Find the videos of a subset that can be trained on.
+
+        Args:
+            annotations: Ground truth in any form that `read_annotations` knows.
+            features: Folder of feature files, or one HDF5 file with a dataset for every video.
+            split: List of the classes to teach; by default all.
+            subset: Subset to take, by its name in the annotations; by default the one that is usual for training.
+            fraction: Share of the videos to sample.
+            seed: Of that sample.
+            compat: `"stale"` chooses instances as published.
+            feature_dim: Width D of the features.
+            length: Training length that features are resized to.
+            snippet_s: Seconds from one snippet to the next, for videos of unknown duration.
+            cache_mb: Memory for features that were read.
+            half: Keep them as float16.
+
+        Raises:
+            InputMissingError: A file or folder is missing.
+            BadDataError: A file is not what it must be, or nothing is left to train on.
+            UsageError: There is no such subset, or the fraction is not in (0, 1].
+        """
+        everything = read_annotations(annotations)
+        classes = read_class_list(split) if split else class_names(everything, annotations)
+        subset = subset or training_subset(everything)
+        selection = select(everything.subset(subset), classes if split else None, compat=compat)
+        files = find_feature_files(features, [video.id for video in selection.videos])
+        selection = selection.with_features(files)
+        if snippet_s is None:
+            selection = selection.with_duration()
+        selection = selection.sampled(fraction, seed)
+        videos, left_out = selection.videos, selection.left_out
+        if not videos:
+            told = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+            raise BadDataError(annotations, f"leaves nothing of subset {subset} to train on", told)
+        found = [files[video.id] for video in videos]
+        store = FeatureStore(found, feature_dim, length=length, cache_mb=cache_mb, half=half)
+        return cls([*zip(videos, range(len(videos)), strict=True)], classes, store, left_out, snippet_s=snippet_s)
+
+    @property
+    def labelled(self) -> tuple[LabelledVideo, ...]:
+        """What of each video is taught."""
+        return tuple(video for video, _ in self._videos)
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def video(self, index: int, epoch: int) -> TrainingVideo:
+        """One video, its features resized to the training length; every epoch has the same.
+
+        Raises:
+            InputMissingError: Its feature file is gone.
+            BadDataError: Its feature file is not what it must be.
+        """
+        del epoch
+        chosen, place = self._videos[index]
+        stored, duration_s = self._store.read(place), chosen.duration_s
+        if duration_s is None:
+            if self._snippet_s is None:
+                raise BadDataError(chosen.id, "has no duration in the annotations", "give the seconds of a snippet")
+            duration_s = stored.snippets * self._snippet_s
+        return TrainingVideo(chosen.id, duration_s, chosen.instances, stored.features, chosen.hidden)
+
+    def hold_out(self, share: float, seed: int) -> tuple[AnnotatedFeatures, AnnotatedFeatures]:
+        """Set a share of the videos aside, to choose the best checkpoint by.
+
+        Args:
+            share: Of the videos, in (0, 1).
+            seed: Of the choice.
+
+        Returns:
+            Videos to train on, with every class that all of them have, and videos held out. Both share one cache.
+        """
+        kept = frozenset(hold_out([video for video, _ in self._videos], share, seed))
+        return self._part(kept), self._part(frozenset(range(len(self))) - kept)
+
+    def _part(self, indices: frozenset[int]) -> AnnotatedFeatures:
+        part = [self._videos[index] for index in sorted(indices)]
+        return AnnotatedFeatures(part, self.classes, self._store, self.left_out, snippet_s=self._snippet_s)

@@ -1,0 +1,112 @@
+"""From class names to text embeddings: the prompt, its tokens, and CLIP's text tower.
+
+Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (2021), section 2.4;
+spec/model.md, part 4.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stale_edge.networks.stale.config import TextConfig
+
+PROMPT = "a video of action "
+MASKED = -10_000.0
+
+
+def tokenize(class_names: Sequence[str], context: int = 77) -> np.ndarray:
+    """Token ids of the prompts of some classes.
+
+    Args:
+        class_names: Names as a person writes them.
+        context: Longest text in tokens, start and end included; a longer one is cut before its end token.
+
+    Returns:
+        int64 [classes, tokens]: start, byte pairs, end; padded with the end token to the longest.
+    """
+    from instant_clip_tokenizer import Tokenizer
+
+    tokenizer = Tokenizer()
+    start, end = tokenizer.encode("<start_of_text>"), tokenizer.encode("<end_of_text>")
+    rows = [[*start, *tokenizer.encode(PROMPT + name)[: context - 2], *end] for name in class_names]
+    ids = np.full((len(rows), max(map(len, rows))), end[0], dtype=np.int64)
+    for row, tokens in zip(ids, rows, strict=True):
+        row[: len(tokens)] = tokens
+    return ids
+
+
+class TextTower(nn.Module):
+    """CLIP's text transformer with its projection.
+
+    Args:
+        config: Sizes.
+        embedding_dim: Width of the projected text embedding.
+    """
+
+    def __init__(self, config: TextConfig, embedding_dim: int) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocabulary, config.width)
+        self.position_embedding = nn.Embedding(config.context, config.width)
+        self.layers = nn.ModuleList(TextLayer(config) for _ in range(config.layers))
+        self.final_norm = nn.LayerNorm(config.width)
+        self.projection = nn.Linear(config.width, embedding_dim, bias=False)
+        self.end_token = config.vocabulary - 1
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """Encode texts.
+
+        Args:
+            token_ids: int64 [C, L], every row with an end token.
+
+        Returns:
+            float32 [C, D], pooled at the first end token, not normalised.
+        """
+        hidden = self.token_embedding(token_ids) + self.position_embedding.weight[: token_ids.shape[1]]  # [C, L, W]
+        # A finite mask: its exponential is zero all the same, and it fits half precision.
+        mask = torch.full((token_ids.shape[1], token_ids.shape[1]), MASKED).triu(1).to(hidden)  # [L, L]
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+        end = (token_ids == self.end_token).int().argmax(dim=1)  # [C]
+        pooled = hidden.gather(1, end[:, None, None].expand(-1, -1, hidden.shape[2])).squeeze(1)  # [C, W]
+        embeddings: Tensor = self.projection(self.final_norm(pooled))
+        return embeddings
+
+
+class TextLayer(nn.Module):
+    """One pre-norm layer of the text tower: causal attention, then a quick-GELU feed-forward part."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.attention_norm = nn.LayerNorm(config.width)
+        self.query = nn.Linear(config.width, config.width)
+        self.key = nn.Linear(config.width, config.width)
+        self.value = nn.Linear(config.width, config.width)
+        self.output = nn.Linear(config.width, config.width)
+        self.feed_forward_norm = nn.LayerNorm(config.width)
+        self.expand = nn.Linear(config.width, config.hidden)
+        self.contract = nn.Linear(config.hidden, config.width)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """One layer: [C, L, W] to [C, L, W], with a mask [L, L] added to the attention scores."""
+        hidden = hidden + self._attend(self.attention_norm(hidden), mask)
+        inner = self.expand(self.feed_forward_norm(hidden))  # [C, L, hidden]
+        contracted: Tensor = self.contract(inner * torch.sigmoid(1.702 * inner))
+        return hidden + contracted
+
+    def _attend(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        query, key, value = (
+            part(hidden).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [C, heads, L, W / heads]
+            for part in (self.query, self.key, self.value)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        output: Tensor = self.output(attended.transpose(1, 2).flatten(2))
+        return output

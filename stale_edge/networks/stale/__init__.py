@@ -1,0 +1,1 @@
+"""STALE: configuration, network, targets, loss and the names of published checkpoints."""

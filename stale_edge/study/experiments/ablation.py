@@ -1,0 +1,130 @@
+"""What holds the network back: the published design and each departure from it, beside what needs no training.
+
+Taught with endless simulated videos of the seen classes; judged by videos of seen and of unseen classes that no
+training draws. In full, on two cores: five minutes for each of nine trainings, half a minute for each of nine
+predictions without training, three quarters of an hour in all.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Protocol
+
+from stale_edge.data.reference_points import ceiling_predictor, nearest_text_predictor, whole_video_predictor
+from stale_edge.networks.stale.config import OurOptions
+from stale_edge.study.design import Cell, Measurement, StudyName
+from stale_edge.study.experiments.taught_study import StudyData, TaughtStudy
+from stale_edge.study.experiments.teaching import (
+    ANCHORS,
+    EVERY_OPTION,
+    Material,
+    Scale,
+    first_network,
+    predictor_of,
+    teach,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stale_edge.data.reference_points import Predictor
+    from stale_edge.study.experiments.judging import Exam
+
+FULL: Final = Scale(videos=1024, epochs=3, selection=150, seen=900, unseen=300)
+QUICK: Final = Scale(videos=16, epochs=2, selection=12, seen=60, unseen=20, batch_size=8)
+REPEATS: Final = 3
+
+REPEATED: Final[Mapping[str, OurOptions]] = {"published": OurOptions(), "all ours": EVERY_OPTION}
+"""Designs that are taught once with every seed."""
+SINGLE: Final[Mapping[str, OurOptions]] = {name: OurOptions.named([name]) for name in EVERY_OPTION.names}
+"""Designs that are taught with the first seed alone."""
+UNTRAINED: Final[Mapping[str, OurOptions]] = {"untrained": OurOptions(), "untrained, all ours": EVERY_OPTION}
+"""Designs that are judged with their first weights, once with every seed."""
+TRAINING_FREE: Final[Mapping[str, Callable[[Exam, Material], Predictor]]] = {
+    "nearest text": lambda exam, material: nearest_text_predictor(exam.text, material.common, snippets=ANCHORS),
+    "whole video": lambda exam, material: whole_video_predictor(exam.text, material.common, snippets=ANCHORS),
+    "ceiling": lambda exam, _: ceiling_predictor(exam.classes, snippets=ANCHORS),
+}
+"""What needs no network, judged once."""
+
+
+class EndlessData(StudyData, Protocol):
+    """What gives an ablation its videos."""
+
+    def endless(self, scale: Scale) -> Material:
+        """Videos to teach and to judge by."""
+
+
+class AblationStudy(TaughtStudy[EndlessData]):
+    """The ablation; see the module."""
+
+    name: Final = StudyName.ABLATION
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """All that decides what is measured."""
+        videos = {"taught": self._scale.videos, "judged": [self._scale.seen, self._scale.unseen]}
+        return {
+            **self._described({"videos": videos, "selection": self._scale.selection}),
+            "reference_points": [*UNTRAINED, *TRAINING_FREE],
+            "settings": self._scale.settings(0).to_dict(),
+        }
+
+    def cells(self) -> list[Cell]:
+        """What costs little first, then the two designs that matter most, single departures, repeats."""
+        first, *others = self._seeds
+        order = [(method, first) for method in (*UNTRAINED, *TRAINING_FREE, *REPEATED, *SINGLE)]
+        order += [(method, seed) for seed in others for method in (*UNTRAINED, *REPEATED)]
+        return [_cell(method, seed) for method, seed in order]
+
+    def measure(self, cell: Cell, note: Callable[[str], None]) -> list[Measurement]:
+        """Measure one cell on all subsets.
+
+        Args:
+            cell: One of `cells`.
+            note: Called with a line on what is going on.
+
+        Raises:
+            StaleEdgeError: It cannot be measured.
+        """
+        predictors, cost = self._predictors(cell, note)
+        measured = []
+        for subset, predictor in predictors.items():
+            exam = self._material.exams[subset]
+            with self._workplace.computing():
+                accuracy = exam.accuracy(exam.sit(predictor))
+            factors = {**cell.factors, "subset": subset}
+            measured += [
+                Measurement(factors, metric, value, cell.repeat) for metric, value in {**accuracy, **cost}.items()
+            ]
+        return measured
+
+    def _predictors(self, cell: Cell, note: Callable[[str], None]) -> tuple[dict[str, Predictor], dict[str, float]]:
+        """What a cell judges on each subset, and what its training took."""
+        method, material = str(cell.factors["method"]), self._material
+        if (training_free := TRAINING_FREE.get(method)) is not None:
+            return {subset: training_free(exam, material) for subset, exam in material.exams.items()}, {}
+        network = first_network(material, {**UNTRAINED, **REPEATED, **SINGLE}[method], cell.repeat)
+        cost: dict[str, float] = {}
+        if method not in UNTRAINED:
+            taught = teach(
+                network,
+                material,
+                self._scale.settings(cell.repeat),
+                lambda line: note(f"{method}, seed {cell.repeat}: {line}"),
+                self._workplace,
+            )
+            network, cost = taught.network, {"seconds": taught.seconds, "steps": float(taught.steps)}
+        return {subset: predictor_of(network, exam) for subset, exam in material.exams.items()}, cost
+
+    @cached_property
+    def _material(self) -> Material:
+        with self._workplace.computing():
+            return self._data.endless(self._scale)
+
+
+def _cell(method: str, seed: int) -> Cell:
+    key = method.replace(",", "").replace(" ", "-")
+    if method in TRAINING_FREE:
+        return Cell(key, {"method": method})
+    return Cell(f"{key}-seed{seed}", {"method": method}, seed)

@@ -1,0 +1,26 @@
+"""Figure 3 of the thesis: how much data training needs where all classes are taught.
+
+A fraction keeps one video or more of every class: the smallest is no smaller than that. The network, its loss and its
+weights are the published ones, the optimiser is this project's.
+
+In full, on two cores: thirty trainings of one (a tenth of the data) to eight minutes, two hours; three where other
+programs run beside it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from stale_edge.study.design import StudyName
+from stale_edge.study.experiments.data_fractions import DataFractionStudy, Plan
+from stale_edge.study.experiments.pool import CLOSED
+from stale_edge.study.experiments.teaching import Scale
+
+PLAN: Final = Plan(StudyName.CLOSED_SET, (CLOSED,), (0.1, 0.2, 0.4, 0.6, 0.8, 1.0))
+FULL: Final = Scale(videos=2400, epochs=5, seen=400)
+QUICK: Final = Scale(videos=100, epochs=1, seen=40, batch_size=16)
+REPEATS: Final = 5
+
+closed_set_study: Final = partial(DataFractionStudy, PLAN)
+"""The study, of data, a scale and seeds as `DataFractionStudy` takes them."""

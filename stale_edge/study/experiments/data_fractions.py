@@ -1,0 +1,166 @@
+"""What a network learns from a fraction of the data: the design that the open set and the closed set share.
+
+One training for each split, fraction and seed; what it finds is judged twice, with and without the labels of an
+external classifier. The untrained network and what needs no training stand beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from stale_edge.data.reference_points import nearest_text_predictor
+from stale_edge.networks.stale.config import OurOptions
+from stale_edge.study.context import ANYWHERE, Workplace
+from stale_edge.study.design import Cell, Measurement, StudyName
+from stale_edge.study.experiments.pool import FiniteData
+from stale_edge.study.experiments.taught_study import TaughtStudy
+from stale_edge.study.experiments.teaching import ANCHORS, first_network, predictor_of, teach
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from stale_edge.data.reference_points import Predictor
+    from stale_edge.study.experiments.pool import Pool, Split
+    from stale_edge.study.experiments.teaching import Scale
+
+STALE: Final = "stale"
+UNTRAINED: Final = "untrained"
+NEAREST_TEXT: Final = "nearest text"
+ALL: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is varied."""
+
+    name: StudyName
+    """Which study it is."""
+    splits: tuple[Split, ...]
+    """Of the classes."""
+    fractions: tuple[float, ...]
+    """Of the data."""
+
+
+class DataFractionStudy(TaughtStudy[FiniteData]):
+    """A study of what is learned from how much; see the module.
+
+    Args:
+        plan: What is varied.
+        data: Where videos come from.
+        scale: How much is taught and judged.
+        seeds: One for each repeat.
+        quick: Whether the scale is that of a trial.
+        workplace: Where it computes.
+
+    Raises:
+        StaleEdgeError: The data has none of the splits.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        data: FiniteData,
+        scale: Scale,
+        seeds: Sequence[int],
+        *,
+        quick: bool = False,
+        workplace: Workplace = ANYWHERE,
+    ) -> None:
+        super().__init__(data, scale, seeds, quick=quick, workplace=workplace)
+        self._plan = plan
+        self._splits = {split.name: split for split in data.splits(plan.splits)}
+        self._pool = lru_cache(maxsize=None)(self._make_pool)
+
+    @property
+    def name(self) -> StudyName:
+        """Which study it is."""
+        return self._plan.name
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """All that decides what is measured."""
+        settings = self._scale.settings(0).to_dict()
+        del settings["loss_weights"]  # those of the split
+        videos = {"taught": self._scale.videos, "judged": [self._scale.seen, self._scale.unseen]}
+        return {
+            **self._described({"videos": videos}),
+            "enhancement": dict(self._data.enhancement),
+            "splits": list(self._splits),
+            "fractions": list(self._plan.fractions),
+            "reference_points": [UNTRAINED, NEAREST_TEXT],
+            "settings": settings,
+        }
+
+    def cells(self) -> list[Cell]:
+        """Seed by seed, so that a study that is cut off has whole repeats; all of the data before parts of it."""
+        return list(self._cells())
+
+    def _cells(self) -> Iterator[Cell]:
+        for seed in self._seeds:
+            for split in self._splits.values():
+                if seed == self._seeds[0]:
+                    yield self._cell(NEAREST_TEXT, split, ALL, None)
+                yield self._cell(UNTRAINED, split, ALL, seed)
+            for fraction in sorted(self._plan.fractions, reverse=True):
+                for split in self._splits.values():
+                    yield self._cell(STALE, split, fraction, seed)
+
+    def _cell(self, method: str, split: Split, fraction: float, seed: int | None) -> Cell:
+        factors: dict[str, str | float] = {"method": method, "fraction": fraction}
+        words = [method.replace(" ", "-")]
+        if split.is_open:
+            factors["split"] = split.name
+            words.append(split.name.replace("/", "-"))
+        if method == STALE:
+            words.append(f"p{100 * fraction:g}")
+        if seed is not None:
+            words.append(f"seed{seed}")
+        return Cell("-".join(words), factors, seed or 0)
+
+    def measure(self, cell: Cell, note: Callable[[str], None]) -> list[Measurement]:
+        """Measure one cell, with and without score enhancement.
+
+        Args:
+            cell: One of `cells`.
+            note: Called with a line on what is going on.
+
+        Raises:
+            StaleEdgeError: It cannot be measured.
+        """
+        split = next(split for name, split in self._splits.items() if cell.factors.get("split", name) == name)
+        pool = self._pool(split)
+        predictor, cost = self._predictor(cell, split, pool, note)
+        with self._workplace.computing():
+            found = pool.exam.sit(predictor)
+        measured = []
+        for enhancement, external in (("without", None), ("with", pool.external)):
+            with self._workplace.computing():
+                accuracy = pool.exam.accuracy(found, external)
+            factors = {**cell.factors, "enhancement": enhancement}
+            measured += [
+                Measurement(factors, metric, value, cell.repeat) for metric, value in {**accuracy, **cost}.items()
+            ]
+        return measured
+
+    def _predictor(
+        self, cell: Cell, split: Split, pool: Pool, note: Callable[[str], None]
+    ) -> tuple[Predictor, dict[str, float]]:
+        """What a cell judges, and the seconds of its training."""
+        method, fraction = cell.factors["method"], float(cell.factors["fraction"])
+        with self._workplace.computing():
+            material = pool.material(fraction, cell.repeat)
+        if method == NEAREST_TEXT:
+            return nearest_text_predictor(pool.exam.text, material.common, snippets=ANCHORS), {}
+        network = first_network(material, OurOptions(), cell.repeat)
+        if method == UNTRAINED:
+            return predictor_of(network, pool.exam), {}
+        settings = self._scale.settings(cell.repeat, split.name)
+        note(f"{cell.key}: {len(material.source)} videos of {len(material.source.classes)} classes")
+        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._workplace)
+        return predictor_of(taught.network, pool.exam), {"seconds": taught.seconds}
+
+    def _make_pool(self, split: Split) -> Pool:
+        with self._workplace.computing():
+            return self._data.finite(split, self._scale)

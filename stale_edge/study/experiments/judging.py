@@ -1,0 +1,90 @@
+"""Judging predictions on videos that were never taught: read once, predicted once, evaluated as often as asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+from stale_edge.data.feature_store import resize
+from stale_edge_runtime.decoding import decode, enhance
+from stale_edge_runtime.formats.annotations import Annotations, Video
+from stale_edge_runtime.metrics.evaluation import evaluate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stale_edge.data.dataset import TrainingVideo
+    from stale_edge.data.reference_points import Predictor
+    from stale_edge_runtime.decoding import Detection
+    from stale_edge_runtime.formats.external_scores import ExternalScores
+
+Found: TypeAlias = "dict[str, list[Detection]]"
+"""Detections by video id."""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Videos to judge a prediction by."""
+
+    videos: tuple[TrainingVideo, ...]
+    """With their true instances; features resized to the training length, to be small enough to keep."""
+    classes: tuple[str, ...]
+    """Names that a prediction may choose from, in the order of `text`."""
+    text: NDArray[np.float32]
+    """Their text embeddings [C, D], not normalised."""
+
+    @classmethod
+    def of(
+        cls, videos: Iterable[TrainingVideo], classes: tuple[str, ...], text: NDArray[np.float32], *, snippets: int
+    ) -> Exam:
+        """Keep videos in memory.
+
+        Args:
+            videos: Of any lengths.
+            classes: Names of the classes.
+            text: Their embeddings [C, D].
+            snippets: Training length.
+        """
+        return cls(tuple(replace(v, features=resize(v.features, snippets)) for v in videos), classes, text)
+
+    @cached_property
+    def truth(self) -> Annotations:
+        """What truly happens in the videos."""
+        return Annotations("videos", tuple(Video(v.id, "validation", v.duration_s, v.instances) for v in self.videos))
+
+    def sit(self, predictor: Predictor) -> Found:
+        """Predict every video, and decode as `detect` does.
+
+        Args:
+            predictor: Looks at the instances only if it is the ceiling.
+        """
+        return {v.id: decode(*predictor(v), v.duration_s, classes=self.classes) for v in self.videos}
+
+    def accuracy(self, found: Found, external: ExternalScores | None = None) -> dict[str, float]:
+        """Mean average precision, in [0, 1], by the names that all studies use.
+
+        Args:
+            found: What `sit` gave.
+            external: Verdicts of an external classifier that replace labels, as `detect --external` has it.
+        """
+        result = evaluate(self.truth, found if external is None else enhanced(found, external))
+        at = dict(zip(result.tious, result.map, strict=True))
+        return {"map_50": at[0.5], "map_75": at[0.75], "map_95": at[0.95], "average_map": result.average_map}
+
+
+def enhanced(found: Mapping[str, list[Detection]], external: ExternalScores) -> Found:
+    """Detections whose labels an external classifier has replaced where it is surer.
+
+    Args:
+        found: Detections by video id.
+        external: Its verdicts.
+    """
+    verdicts = {video_id: external.best(video_id) for video_id in found}
+    return {
+        video_id: detections if (verdict := verdicts[video_id]) is None else enhance(detections, *verdict)
+        for video_id, detections in found.items()
+    }

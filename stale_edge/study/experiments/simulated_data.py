@@ -1,0 +1,84 @@
+"""What the simulated world gives to teach and to judge by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from stale_edge.data.reference_points import common_feature
+from stale_edge.data.selection import LabelledVideo
+from stale_edge.simulation import SimulatedWorld, WorldConfig
+from stale_edge.study.experiments.judging import Exam
+from stale_edge.study.experiments.pool import TOP1_ACCURACY, Pool, Split, simulated_external
+from stale_edge.study.experiments.teaching import ANCHORS, KeptVideos, Material, Scale
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stale_edge.simulation import SimulatedVideos
+
+
+class SimulatedData:
+    """A simulated world as the subject of a study.
+
+    Args:
+        config: What it is like; the default world when not given.
+    """
+
+    def __init__(self, config: WorldConfig | None = None) -> None:
+        self.config = config or WorldConfig()
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """All that decides what it gives, as JSON values."""
+        return {"simulated world": self.config.to_dict()}
+
+    def numbers(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a scale asks for is what is drawn."""
+        return asked
+
+    def endless(self, scale: Scale) -> Material:
+        """Videos to teach that never come twice, and videos of both subsets to judge by.
+
+        Args:
+            scale: Their numbers.
+        """
+        world = SimulatedWorld(self.config)
+        source = world.training(scale.videos)
+        exams = {"seen": _exam(world.evaluation("seen", scale.seen))}
+        if world.unseen:
+            exams["unseen"] = _exam(world.evaluation("unseen", scale.unseen))
+        held_out = _exam(world.evaluation("selection", scale.selection))
+        return Material(
+            source, KeptVideos(held_out.videos, held_out.classes), source.text_embeddings, common_feature(source), exams
+        )
+
+    def splits(self, wanted: Sequence[Split]) -> tuple[Split, ...]:
+        """Every split can be made: the world's classes stay, and which of them are seen changes."""
+        return tuple(wanted)
+
+    def finite(self, split: Split, scale: Scale) -> Pool:
+        """A fixed number of videos of the seen classes, each class as often as any other.
+
+        Args:
+            split: Sets the number of seen classes.
+            scale: Numbers of videos.
+        """
+        seen = round(split.seen_share * self.config.classes)
+        world = SimulatedWorld(replace(self.config, seen_classes=seen))
+        taught = _exam(world.finite(scale.videos))
+        exam = _exam(
+            world.evaluation("unseen", scale.unseen) if split.is_open else world.evaluation("seen", scale.seen)
+        )
+        labelled = [LabelledVideo(video.id, video.duration_s, video.instances) for video in taught.videos]
+        external = simulated_external(exam, world.classes, self.config.seed)
+        return Pool(KeptVideos(taught.videos, taught.classes), labelled, taught.text, exam, external)
+
+    @property
+    def enhancement(self) -> dict[str, Any]:
+        """What the external classifier is, as JSON values."""
+        return {"source": "simulated", "top1_accuracy": TOP1_ACCURACY}
+
+
+def _exam(videos: SimulatedVideos) -> Exam:
+    return Exam.of(videos, videos.classes, videos.text_embeddings, snippets=ANCHORS)

@@ -1,0 +1,70 @@
+"""What all studies of learning share: videos, a scale, seeds, and a place to compute."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from stale_edge.study.context import ANYWHERE, Workplace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stale_edge.study.experiments.teaching import Scale
+
+
+class StudyData(Protocol):
+    """What gives a study its videos."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """All that decides what it gives, as JSON values."""
+
+    def numbers(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """How many videos it gives where so many are asked for, as JSON values.
+
+        Args:
+            asked: As a study records it.
+        """
+
+
+Data = TypeVar("Data", bound=StudyData)
+
+
+class TaughtStudy(Generic[Data]):
+    """The beginning of a study of learning.
+
+    Args:
+        data: Where videos come from.
+        scale: How much is taught and judged.
+        seeds: One for each repeat: of the first weights, of what is held out and drawn, of the order.
+        quick: Whether the scale is that of a trial; recorded.
+        workplace: Where it computes.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        scale: Scale,
+        seeds: Sequence[int],
+        *,
+        quick: bool = False,
+        workplace: Workplace = ANYWHERE,
+    ) -> None:
+        self._data = data
+        self._scale = scale
+        self._seeds = tuple(seeds)
+        self._quick = quick
+        self._workplace = workplace
+
+    def _described(self, asked: Mapping[str, Any]) -> dict[str, object]:
+        """Who learns from what, for the options of a study.
+
+        Args:
+            asked: Numbers of videos.
+        """
+        return {
+            "quick": self._quick,
+            "seeds": list(self._seeds),
+            "data": dict(self._data.description),
+            **self._data.numbers(asked),
+        }

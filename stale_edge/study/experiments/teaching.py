@@ -1,0 +1,197 @@
+"""Teaching one network within a study: its first weights, one training, the best of its weights back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from stale_edge.checkpoint import load_checkpoint
+from stale_edge.data.reference_points import network_predictor
+from stale_edge.networks.stale.config import ModelConfig, OurOptions
+from stale_edge.networks.stale.model import STALE
+from stale_edge.study.context import ANYWHERE, Workplace
+from stale_edge.training.run import Lesson, RunOptions
+from stale_edge.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lightning_fabric import Fabric
+    from numpy.typing import NDArray
+
+    from stale_edge.data.dataset import TrainingVideo, VideoSource
+    from stale_edge.data.reference_points import Predictor
+    from stale_edge.study.experiments.judging import Exam
+    from stale_edge.training.run import ValidationReport
+
+ANCHORS = ModelConfig().anchors
+"""Training length: snippets that every video is resized to."""
+EVERY_OPTION = OurOptions.every()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is taught and judged: what decides both how long a study takes and what it finds."""
+
+    videos: int
+    """Videos to teach: in an epoch of an endless source, or in all."""
+    epochs: int
+    """Times that they are shown."""
+    selection: int = 0
+    """Videos of an endless source to choose the best checkpoint by, one for each class or more; a finite one holds a
+    share of its own out."""
+    seen: int = 0
+    """Videos of taught classes to judge by."""
+    unseen: int = 0
+    """Videos of other classes to judge by."""
+    batch_size: int = 32
+    """Videos in a step."""
+    learning_rate: float = 1e-3
+    """Its highest value: more than training has by default, because the trainings of a study are short."""
+
+    def settings(self, seed: int, loss_weights: str = "closed") -> TrainingSettings:
+        """How a network is taught: all but what is said here is as `train` has it, and none stops early.
+
+        Args:
+            seed: Of the order of the videos and of dropout.
+            loss_weights: A key of `LOSS_WEIGHTS`.
+        """
+        return TrainingSettings(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            loss_weights=loss_weights,
+            seed=seed,
+            patience=None,
+        )
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is taught, and by what it is judged."""
+
+    source: VideoSource
+    """Videos to teach."""
+    held_out: VideoSource
+    """Other videos of the same classes, to choose the best checkpoint by."""
+    text: NDArray[np.float32]
+    """Text embeddings [C, D] of the taught classes."""
+    common: NDArray[np.float32]
+    """What the features of taught videos have in common [D]; no label is looked at."""
+    exams: Mapping[str, Exam]
+    """Videos to judge by, by subset: `seen`, `unseen`."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What came of a training."""
+
+    network: STALE
+    """With the weights that were best on the held-out videos, on the device it was taught on."""
+    seconds: float
+    """Of the whole training, validations included."""
+    steps: int
+    """Of the optimiser."""
+    trained_parameters: int
+    """Numbers that the optimiser changed."""
+
+
+class KeptVideos:
+    """Videos in memory; a fixed `VideoSource`.
+
+    Args:
+        videos: Of any lengths; kept at the training length.
+        classes: Names of the classes that are taught.
+    """
+
+    def __init__(self, videos: tuple[TrainingVideo, ...], classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self._videos = videos
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def video(self, index: int, epoch: int) -> TrainingVideo:
+        """One video; every epoch has the same."""
+        del epoch
+        return self._videos[index]
+
+
+def first_network(material: Material, ours: OurOptions, seed: int) -> STALE:
+    """A network with the first weights that `train` would give it.
+
+    Args:
+        material: What it will be taught.
+        ours: Departures from the published design.
+        seed: Of the weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = STALE(ModelConfig(feature_dim=material.text.shape[1], anchors=ANCHORS, text=None, ours=ours))
+    if network.common is not None:
+        network.common.set(torch.from_numpy(material.common), torch.from_numpy(material.text).mean(dim=0))
+    return network
+
+
+def teach(
+    network: STALE,
+    material: Material,
+    settings: TrainingSettings,
+    note: Callable[[str], None] = lambda _: None,
+    workplace: Workplace = ANYWHERE,
+) -> Taught:
+    """Train a network, on the CPU or on a GPU where there is one, in full precision.
+
+    Args:
+        network: With its first weights.
+        material: What to teach.
+        settings: How.
+        note: Called with a line after each epoch.
+        workplace: Where.
+
+    Raises:
+        StaleEdgeError: The training cannot be done.
+    """
+    from stale_edge.training.trainer import Trainer
+
+    def tell(found: ValidationReport) -> None:
+        share = f"epoch {found.epoch} of {settings.epochs}"
+        note(f"{share}, {found.step} steps: held-out average mAP {100 * found.average_map:.2f}")
+
+    fabric = _fabric()
+    lesson = Lesson(network, torch.from_numpy(material.text), material.source, material.held_out)
+    # No state between epochs: a cell that is killed starts anew.
+    options = RunOptions(save_every_s=np.inf, on_validation=tell, computing=workplace.computing)
+    with workplace.training() as folder:
+        trainer = Trainer(fabric, lesson, settings, folder, options)
+        start = time.perf_counter()
+        result = trainer.fit()
+        seconds = time.perf_counter() - start
+        best = load_checkpoint(result.checkpoint).network.to(fabric.device)
+    trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    return Taught(best, seconds, result.steps, trained)
+
+
+def predictor_of(network: STALE, exam: Exam) -> Predictor:
+    """What a network predicts for the classes of an exam."""
+    return network_predictor(network, exam.text)
+
+
+def accelerator() -> str:
+    """Where networks are taught on this machine: `cuda` where PyTorch has it, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _fabric() -> Fabric:
+    from lightning_fabric import Fabric
+
+    for name in ("lightning_fabric", "lightning.fabric"):  # it says what it starts, and on stderr
+        logging.getLogger(name).setLevel(logging.WARNING)
+    fabric = Fabric(accelerator=accelerator(), devices=1, precision="32-true")
+    fabric.launch()
+    return fabric

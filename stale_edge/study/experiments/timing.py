@@ -1,0 +1,348 @@
+"""The timing studies: inference (the thesis's Fig. 4a-b) and quantization (Fig. 4c).
+
+In each cell, one length with one random input, all contenders take turns. Fast ones run several times in a turn, so
+they have more samples than PyTorch's whole network, which takes seconds. The first input of a length warms up; what
+does not depend on the input is measured with it, once.
+
+On a GPU too, both engines are timed by the clock on the wall from inputs in host memory to answers in host memory, the
+copies included: what a program that detects waits for.
+
+Source: spec/protocol.md, section 6; spec/edge.md, "Measuring honestly".
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from stale_edge.study.design import Cell, Measurement, StudyName
+from stale_edge.study.experiments.timed_models import CPU, CUDA, TimedModels, check_threads, gpu_peak_macs, identify
+from stale_edge_runtime.contract import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from stale_edge.study.design import Factor
+    from stale_edge.study.experiments.timed_models import Entrant, Roster
+    from stale_edge_runtime.bench.measure import Timing
+
+SEEDS: Final = (0, 100, 200, 300, 400)
+TURNS: Final = 3
+QUICK_TURNS: Final = 2
+WARM_SECONDS: Final = 0.5
+"""Longest warm-up of a contender, in seconds; two runs at least."""
+CEILING_SECONDS: Final = 0.2
+_ALL: Final = (Precision.FP32, Precision.FP16, Precision.INT8)
+_HALF: Final = (Precision.FP32, Precision.FP16)
+_THESIS_LENGTHS: Final = tuple(range(200, 3001, 200))
+
+
+@dataclass(frozen=True)
+class Design:
+    """What sets one timing study apart from the other."""
+
+    lengths: tuple[int, ...]
+    """Snippets of a video."""
+    quick_lengths: tuple[int, ...]
+    """Of a short look."""
+    torch: Mapping[str, tuple[Precision, ...]]
+    """What PyTorch runs on each provider."""
+    onnx: Mapping[str, tuple[Precision, ...]]
+    """Which files run on each provider."""
+    arithmetic: bool
+    """Count multiply-accumulates and compare them with what the device reaches; file sizes otherwise."""
+
+
+DESIGNS: Final[Mapping[StudyName, Design]] = {
+    StudyName.INFERENCE: Design(
+        _THESIS_LENGTHS,
+        (200, 400, 800),
+        torch={CPU: (Precision.FP32,), CUDA: (Precision.FP32,)},
+        onnx={CPU: _ALL, CUDA: _ALL},
+        arithmetic=True,
+    ),
+    StudyName.QUANTIZATION: Design(
+        (100, *_THESIS_LENGTHS),
+        (100, 200, 400),
+        torch={CPU: _ALL, CUDA: _HALF},
+        onnx={CPU: _ALL, CUDA: _HALF},
+        arithmetic=False,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TimingSettings:
+    """What is timed, and how thoroughly."""
+
+    lengths: tuple[int, ...]
+    """Snippets of a video."""
+    seeds: tuple[int, ...] = SEEDS
+    """Of the random inputs."""
+    turns: int = TURNS
+    """Turns of each contender with each input: runs of a slow one."""
+    providers: tuple[str, ...] = (CPU,)
+    """Where to run."""
+    threads: int = 1
+    """Threads inside an operator."""
+    checkpoint: Path | None = None
+    """Weights; none for an untrained network of the published size."""
+    peak_tmacs: float | None = None
+    """What the GPU can do at most in fp32, in 10^12 multiply-accumulates a second; its own word by default."""
+    quick: bool = False
+    """Whether this is a short look; recorded."""
+
+
+def timing_study(
+    name: StudyName,
+    folder: Path,
+    *,
+    quick: bool = False,
+    repeats: int | None = None,
+    seeds: tuple[int, ...] | None = None,
+    lengths: tuple[int, ...] | None = None,
+    providers: tuple[str, ...] = (CPU,),
+    threads: int = 1,
+    checkpoint: Path | None = None,
+    peak_tmacs: float | None = None,
+    computing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> TimingStudy:
+    """One of the two, with the thesis's lengths and seeds unless others are given.
+
+    Args:
+        name: Which.
+        folder: Where the models that are measured go and stay; exists.
+        quick: One seed, three lengths, fewer turns.
+        repeats: Turns of each contender with each input.
+        seeds: Of the random inputs.
+        lengths: Snippets of a video.
+        providers: Where to run; they work here.
+        threads: Threads inside an operator.
+        checkpoint: Weights to measure.
+        peak_tmacs: What the GPU can do at most in fp32, in 10^12 multiply-accumulates a second.
+        computing: Surrounds what computes for seconds and writes nothing.
+
+    Raises:
+        UnavailableError: There are not that many threads here.
+        InputMissingError: There is no such checkpoint.
+    """
+    design = DESIGNS[name]
+    check_threads(threads)
+    settings = TimingSettings(
+        lengths=lengths or (design.quick_lengths if quick else design.lengths),
+        seeds=seeds or (SEEDS[:1] if quick else SEEDS),
+        turns=repeats or (QUICK_TURNS if quick else TURNS),
+        providers=providers,
+        threads=threads,
+        checkpoint=checkpoint,
+        peak_tmacs=peak_tmacs,
+        quick=quick,
+    )
+    return TimingStudy(name, settings, folder, computing)
+
+
+@dataclass
+class TimingStudy:
+    """Contenders taking turns, cell after cell."""
+
+    name: StudyName
+    """Inference or quantization."""
+    settings: TimingSettings
+    """What is timed."""
+    folder: Path
+    """Of the study."""
+    computing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    """Surrounds what computes for seconds and writes nothing."""
+    _roster: Roster | None = field(default=None, repr=False)
+    _warm: tuple[int, list[float]] | None = field(default=None, repr=False)
+    _remarks: list[str] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        self._weights = identify(self.settings.checkpoint)
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """All that decides what is measured."""
+        return {
+            "quick": self.settings.quick,
+            "lengths": list(self.settings.lengths),
+            "seeds": list(self.settings.seeds),
+            "repeats": self.settings.turns,
+            "providers": list(self.settings.providers),
+            "threads": self.settings.threads,
+            "weights": self._weights,
+            "peak_tmacs": self.settings.peak_tmacs,
+        }
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Who was left out, and what could not be measured."""
+        return tuple(dict.fromkeys(self._remarks))
+
+    def cells(self) -> Sequence[Cell]:
+        """Every length with every input."""
+        return [
+            Cell(f"{length:05d}-seed-{seed}", {"snippets": length}, seed)
+            for length in self.settings.lengths
+            for seed in self.settings.seeds
+        ]
+
+    def prepare(self, note: Callable[[str], None]) -> None:
+        """Make the models, or find them made.
+
+        Raises:
+            StaleEdgeError: One cannot be made.
+        """
+        self._entrants(note)
+
+    def measure(self, cell: Cell, note: Callable[[str], None]) -> Sequence[Measurement]:
+        """Let all contenders take turns at one length with one input.
+
+        Raises:
+            StaleEdgeError: A model cannot be made, or does not run.
+        """
+        from stale_edge_runtime.bench.machine import within_memory
+
+        entrants = self._entrants(note)
+        snippets = int(cell.factors["snippets"])
+        first = cell.repeat == self.settings.seeds[0]
+        found: list[Measurement] = []
+        with within_memory(self.settings.providers):
+            before = self._ceilings(entrants)
+            timings = self._time(entrants, snippets, cell.repeat)
+            ceilings = {key: max(reached, before[key]) for key, reached in self._ceilings(entrants).items()}
+        for entrant, timing in zip(entrants, timings, strict=True):
+            factors = _factors(entrant, snippets)
+            values = {"time_ms": timing.samples_ms.ravel().tolist()}
+            if DESIGNS[self.name].arithmetic:
+                values |= self._rates(entrant, snippets, float(np.median(timing.samples_ms)), ceilings)
+            found += [
+                Measurement(factors, metric, value, cell.repeat, run)
+                for metric, series in values.items()
+                for run, value in enumerate(series)
+            ]
+            if first:
+                once = self._once(entrant, snippets, note)
+                found += [Measurement(factors, metric, value, 0) for metric, value in once]
+        return found
+
+    def _entrants(self, note: Callable[[str], None]) -> tuple[Entrant, ...]:
+        """Who takes part."""
+        if self._roster is None:
+            design, providers = DESIGNS[self.name], self.settings.providers
+            models = TimedModels(self.folder, self.settings.checkpoint)
+            self._roster = models.roster(_on(design.torch, providers), _on(design.onnx, providers), note)
+            self._remarks += self._roster.left_out
+            for remark in self._roster.left_out:
+                note(remark)
+        return self._roster.entrants
+
+    def _time(self, entrants: Sequence[Entrant], snippets: int, seed: int) -> list[Timing]:
+        """All samples of all contenders, in their order."""
+        from stale_edge_runtime.bench.measure import Effort, time_together
+        from stale_edge_runtime.synthetic import clip_like_features
+
+        features = clip_like_features(1, snippets, entrants[0].contender.feature_dim, seed=seed)
+        forwards = [entrant.contender.prepare(features, self.settings.threads) for entrant in entrants]
+        # Every other input goes the other way round, so that odd numbers of turns balance as well.
+        step = -1 if self.settings.seeds.index(seed) % 2 else 1
+        effort = Effort(seconds=WARM_SECONDS, rounds=self.settings.turns)
+        best_s = self._warm[1] if self._warm and self._warm[0] == snippets else None
+        with self.computing():
+            timings = time_together(forwards[::step], effort, best_s=best_s[::step] if best_s else None)[::step]
+        self._warm = snippets, [float(timing.samples_ms.min()) / 1e3 for timing in timings]
+        return timings
+
+    def _ceilings(self, entrants: Sequence[Entrant]) -> dict[str, float]:
+        """Multiply-accumulates a second that a product reaches on the CPU now, in 10^9, by precision."""
+        if not DESIGNS[self.name].arithmetic:
+            return {}
+        from stale_edge_runtime.bench.ceiling import ceiling_precision, measure_ceiling
+
+        kinds = {ceiling_precision(each.contender.precision) for each in entrants if each.contender.provider == CPU}
+        with self.computing():
+            return {
+                str(kind): measure_ceiling(kind, self.settings.threads, seconds=CEILING_SECONDS).gmacs_per_s
+                for kind in sorted(filter(None, kinds))
+            }
+
+    def _rates(
+        self, entrant: Entrant, snippets: int, median_ms: float, ceilings: Mapping[str, float]
+    ) -> dict[str, list[float]]:
+        """What the multiply-accumulates of one forward tell."""
+        from stale_edge_runtime.bench.ceiling import ceiling_precision
+
+        contender = entrant.contender
+        macs = contender.macs(1, snippets)
+        if macs is None:
+            return {}
+        reached = macs / median_ms / 1e6
+        if contender.provider == CPU:
+            ceiling = ceilings.get(str(ceiling_precision(contender.precision)))
+        else:
+            ceiling = self._gpu_peak(contender.precision)
+        rates = {"gmacs_per_s": [reached]}
+        return rates | {"utilisation": [reached / ceiling]} if ceiling else rates
+
+    def _gpu_peak(self, precision: str) -> float | None:
+        """What the GPU can do at most, in 10^9 multiply-accumulates a second; a peak that was given is that of fp32."""
+        if self.settings.peak_tmacs and precision == Precision.FP32:
+            return self.settings.peak_tmacs * 1e3
+        peak = gpu_peak_macs(precision)
+        if peak is None:
+            cure = "; give --peak-tmacs" if precision == Precision.FP32 else ""
+            self._remarks.append(f"no utilisation of the GPU in {precision}: its peak is not known{cure}")
+        return peak / 1e9 if peak else None
+
+    def _once(self, entrant: Entrant, snippets: int, note: Callable[[str], None]) -> Iterator[tuple[str, float]]:
+        """What does not depend on the input."""
+        if not DESIGNS[self.name].arithmetic:
+            yield "file_mb", entrant.file_mb
+        elif macs := entrant.contender.macs(1, snippets):
+            yield "gmacs", macs / 1e9
+        peak = self._peak_mb(entrant, snippets, note)
+        if peak is not None:
+            yield "peak_mb", peak
+
+    def _peak_mb(self, entrant: Entrant, snippets: int, note: Callable[[str], None]) -> float | None:
+        """Memory of a forward with the model loaded; what converting a model takes on the way is not its cost."""
+        from stale_edge_runtime.bench.memory import ChildError, run_child
+
+        contender, subject = entrant.contender, f"{entrant.name} at {snippets} snippets"
+        on_gpu = contender.provider != CPU
+        if on_gpu and contender.engine != "pytorch":
+            self._remarks.append("no memory of onnxruntime on the GPU, which does not tell it")
+            return None
+        try:
+            cold = run_child(contender.cold_start_words(self.settings.threads, 1, snippets), subject=subject)
+        except ChildError as error:
+            note(f"no memory: {error}")
+            # What a process said last may name folders of this machine; the report travels.
+            self._remarks.append(f"no memory of {subject}: the process that measures it gave no number")
+            return None
+        if on_gpu:
+            self._remarks.append("memory of PyTorch on the GPU is the most that its tensors held, loading included")
+            return cold.peak_rss_mb
+        if cold.run_peak_rss_mb is None:
+            self._remarks.append("no memory: this system cannot tell the peak of a forward from that of loading")
+        return cold.run_peak_rss_mb
+
+
+def _on(wanted: Mapping[str, tuple[Precision, ...]], providers: Sequence[str]) -> dict[str, tuple[Precision, ...]]:
+    return {provider: wanted[provider] for provider in providers if provider in wanted}
+
+
+def _factors(entrant: Entrant, snippets: int) -> dict[str, Factor]:
+    contender = entrant.contender
+    return {
+        "engine": contender.engine,
+        "precision": str(contender.precision),
+        "provider": contender.provider,
+        "model": entrant.name,
+        "snippets": snippets,
+    }

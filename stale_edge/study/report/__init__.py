@@ -1,0 +1,1 @@
+"""Reports of studies: tables, charts and the page; no torch here."""

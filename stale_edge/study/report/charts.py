@@ -1,0 +1,381 @@
+"""What the figures show, before anything is drawn: series of points with their spread, and the thesis's beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from stale_edge.study.design import StudyName
+from stale_edge.study.report import thesis
+from stale_edge.study.report.accuracy_tables import TRAINING_MEMORY, TRAINING_TIME
+from stale_edge.study.report.labels import (
+    REFERENCE_MARK,
+    configurations,
+    is_reference,
+    method,
+    one_line,
+    percent,
+)
+from stale_edge.study.report.samples import Spread, ratio, samples
+from stale_edge.study.report.timing_tables import GMACS, MEMORY, TIME, UTILISATION, baseline, timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import TypeVar
+
+    from stale_edge.study.design import Factor, Measurement
+    from stale_edge.study.report.labels import Labelled
+    from stale_edge.study.report.samples import Sample
+    from stale_edge.study.report.timing_tables import Quantity
+
+    Place = TypeVar("Place", float, str)
+
+THESIS: Final = "thesis"
+SPREAD: Final = "Mean; whiskers and bands: standard deviation over the repeats."
+MEAN: Final = f"{SPREAD} † Not trained: a reference point."
+MEDIAN: Final = "Median; band: quartiles."
+FAR_APART: Final = 20
+"""Factor between times from which on an axis is logarithmic."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place of a series."""
+
+    x: float | str
+    """Where: a number on a line, a category among bars."""
+    middle: float
+    """Mean or median."""
+    low: float
+    """Where the spread begins."""
+    high: float
+    """Where it ends."""
+    count: int
+    """Values behind it; 0 for the thesis's."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that belong together."""
+
+    name: str
+    """Its name in the legend, and no other series' of its chart."""
+    points: tuple[Point, ...]
+    """In the order of x."""
+    colour: int
+    """Number of its colour and marker: of what was measured."""
+    dash: int
+    """Number of its line style: of the machine where there are several."""
+    is_thesis: bool = False
+    """Whether it is the thesis's, drawn apart."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure before it is drawn."""
+
+    key: str
+    """Its name in the report, fit for a file name."""
+    title: str
+    """A few words."""
+    caption: str
+    """What it shows, and what the thesis found."""
+    x_label: str
+    """Of the axis, with its unit."""
+    y_label: str
+    """Of the axis, with its unit."""
+    series: tuple[Series, ...]
+    """In the order of the legend."""
+    is_bars: bool = False
+    """Whether x are categories."""
+    is_thesis_marked: bool = False
+    """Whether the thesis's values are markers on bars rather than hollow bars between them."""
+    log_y: bool = False
+    """Whether y grows by factors."""
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """All categories in order, of bars."""
+        return tuple(dict.fromkeys(str(point.x) for series in self.series for point in series.points))
+
+    def to_csv(self) -> str:
+        """Every point as a line."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["series", self.x_label, self.y_label, "low", "high", "values"])
+        for series in self.series:
+            for point in series.points:
+                writer.writerow([series.name, point.x, point.middle, point.low, point.high, point.count])
+        return text.getvalue()
+
+
+def charts_of(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    """All figures of one study.
+
+    Args:
+        runs: Runs of the same study, labelled by machine; those without measurements are left out.
+    """
+    measured = [item for item in runs if item.run.measurements]
+    found = _MAKERS[measured[0].run.study](measured) if measured else ()
+    return tuple(chart for chart in found if any(not series.is_thesis for series in chart.series))
+
+
+def _closed_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    lines = _Lines(several=len(runs) > 1)
+    for item in runs:
+        for (name, fraction), sample in _trained_first(item, lambda one: 100 * float(one["fraction"])):
+            lines.add(item.machine, name, fraction, sample.mean(100))
+    caption = (
+        f"{MEAN} The thesis's Figure 3, of which it gives no numbers here: flat with score enhancement, rising without."
+    )
+    series = lines.series()
+    return (
+        Chart("fig-3", "mAP against training data (Fig. 3)", caption, "training data, %", "average mAP, %", series),
+    )
+
+
+def _open_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    def place_of(factors: Mapping[str, Factor]) -> str:
+        return f"{one_line(factors['split'])}, {percent(factors['fraction'])}"
+
+    lines = _Lines(several=len(runs) > 1)
+    known: dict[str, dict[str, float]] = {}
+    for item in runs:
+        for (name, place), sample in _trained_first(item, place_of):
+            lines.add(item.machine, name, place, sample.mean(100))
+        for measurement in item.run.measurements:
+            factors = measurement.factors
+            how, fraction = one_line(factors["enhancement"]), float(factors["fraction"])
+            value = thesis.open_set(one_line(factors["split"]), how, fraction)
+            if value is not None:
+                known.setdefault(f"{THESIS}, {how} enhancement", {})[place_of(factors)] = value
+    series = (*lines.series(), *(_thesis(name, values, place) for place, (name, values) in enumerate(known.items())))
+    caption = f"{MEAN} Hollow bars: the thesis's Table 1. Groups: split of the classes, share of the training data."
+    title = "Unseen classes (Table 1)"
+    return (Chart("open-set", title, caption, "split, training data", "average mAP, %", series, is_bars=True),)
+
+
+def _trained_first(
+    item: Labelled, place: Callable[[Mapping[str, Factor]], Place]
+) -> list[tuple[tuple[str, Place], Sample]]:
+    """Average mAP by method with its enhancement and by place, what was not trained at the end."""
+
+    def key(measurement: Measurement) -> tuple[str, Place]:
+        factors = measurement.factors
+        name = f"{method(factors['method'], item.run.options)}, {one_line(factors['enhancement'])} enhancement"
+        return name, place(factors)
+
+    return sorted(samples(item.run, "average_map", key).items(), key=lambda found: REFERENCE_MARK in found[0][0])
+
+
+class _Cost(NamedTuple):
+    """A column of Table 2."""
+
+    key: str
+    """Of its chart."""
+    metric: str
+    """Its name."""
+    scale: float
+    """From its unit to the one that is shown."""
+    title: str
+    """Of its chart."""
+    label: str
+    """Of the axis."""
+    caption: str
+    """What it is, and what the thesis's are of."""
+    thesis: Mapping[str, float]
+    """The thesis's values by method."""
+
+
+_COSTS: Final = (
+    _Cost(
+        "table-2-seconds",
+        "seconds",
+        1,
+        "Time of a training (Table 2)",
+        "seconds",
+        f"{TRAINING_TIME} Diamonds: the thesis's, on a {thesis.TRAINING_DEVICE}.",
+        {row.method: row.seconds for row in thesis.TRAINING},
+    ),
+    _Cost(
+        "table-2-memory",
+        "peak_rss_mb",
+        1,
+        "Memory of a training",
+        "peak memory, MB",
+        f"{TRAINING_MEMORY} The thesis gives none.",
+        {},
+    ),
+    _Cost(
+        "table-2-map",
+        "average_map",
+        100,
+        "What a training reaches (Table 2)",
+        "average mAP, %",
+        "Diamonds: the thesis's, of ActivityNet's features.",
+        {row.method: row.average_map for row in thesis.TRAINING},
+    ),
+)
+
+
+def _training(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    return tuple(_cost(runs, cost) for cost in _COSTS)
+
+
+def _cost(runs: Sequence[Labelled], cost: _Cost) -> Chart:
+    """One cost of a training by method, the thesis's network in the place of ours of the same name."""
+    lines = _Lines(several=len(runs) > 1)
+    places: dict[str, str] = {}
+    for item in runs:
+        for name, sample in samples(item.run, cost.metric, lambda one: one_line(one.factors["method"])).items():
+            places.setdefault(name.lower(), name)
+            lines.add(item.machine, "measured", name, sample.mean(cost.scale))
+    known = {places.get(name.lower(), name): value for name, value in cost.thesis.items()}
+    series = (*lines.series(), *([_thesis(THESIS, known, 0)] if known else []))
+    caption = f"{SPREAD} {cost.caption}"
+    return Chart(cost.key, cost.title, caption, "method", cost.label, series, is_bars=True, is_thesis_marked=True)
+
+
+def _ablation(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    lines = _Lines(several=len(runs) > 1)
+    for item in runs:
+        references: list[tuple[str, str, Spread]] = []
+        found = samples(item.run, "average_map", lambda one: (str(one.factors["method"]), str(one.factors["subset"])))
+        for (which, subset), sample in found.items():
+            place = f"{one_line(subset)} classes"
+            name = method(which, item.run.options)
+            if is_reference(which, item.run.options):
+                references.append((name, place, sample.mean(100)))
+            else:
+                lines.add(item.machine, place, name, sample.mean(100))
+        for name, place, spread in references:
+            lines.add(item.machine, place, name, spread)
+    caption = f"{MEAN} The thesis has no such experiment."
+    title = "Methods and reference points"
+    return (Chart("ablation", title, caption, "method", "average mAP, %", lines.series(), is_bars=True),)
+
+
+def _inference(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    return (
+        _by_length("fig-4a", "Time against length (Fig. 4a)", runs, TIME, thesis.TIME_MS),
+        _by_length("fig-4b-utilisation", "Utilisation against length (Fig. 4b)", runs, UTILISATION, thesis.UTILISATION),
+        _by_length("fig-4b-gmacs", "Arithmetic against length (Fig. 4b)", runs, GMACS, {}),
+        _by_length("fig-4b-memory", "Memory against length (Fig. 4b)", runs, MEMORY, {}),
+    )
+
+
+def _quantization(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    factors = (
+        f" The thesis's int8 is {thesis.INT8_SPEEDUP}× faster than fp32 and takes {thesis.INT8_MEMORY}× less memory; "
+        f"its GPU in fp32 is {thesis.GPU_SPEEDUP}× faster than int8 on the CPU."
+    )
+    return (
+        _by_length("fig-4c-time", "Time by precision and engine (Fig. 4c)", runs, TIME, {}, factors, log_y=True),
+        _speed_up(runs, factors),
+        _by_length("fig-4c-memory", "Memory by precision and engine (Fig. 4c)", runs, MEMORY, {}, factors),
+    )
+
+
+def _speed_up(runs: Sequence[Labelled], factors: str) -> Chart:
+    """How many times faster than PyTorch int8, against length."""
+    lines = _of_configurations(runs)
+    for item in runs:
+        names, base, by_length = configurations(item.run), baseline(item.run, "int8"), timed(item.run, TIME.metric)
+        for (key, snippets), sample in by_length.items():
+            if base is not None and key != base and (base, snippets) in by_length:
+                factor, _ = ratio(by_length[base, snippets], sample)
+                spread = Spread(factor.value, factor.low, factor.high, sample.values().size)
+                lines.add(item.machine, names[key], snippets, spread)
+    caption = (
+        "Ratio of the medians of the same rounds, against PyTorch int8 on the same machine's CPU; band: 95 % interval."
+        + factors
+    )
+    title = "Times faster than PyTorch int8"
+    return Chart("fig-4c-speed-up", title, caption, "snippets, T", "times faster", lines.series(), log_y=True)
+
+
+_MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[Chart, ...]]]] = {
+    StudyName.OPEN_SET: _open_set,
+    StudyName.CLOSED_SET: _closed_set,
+    StudyName.TRAINING: _training,
+    StudyName.INFERENCE: _inference,
+    StudyName.QUANTIZATION: _quantization,
+    StudyName.ABLATION: _ablation,
+}
+
+
+def _by_length(
+    key: str,
+    title: str,
+    runs: Sequence[Labelled],
+    quantity: Quantity,
+    known: Mapping[int, float],
+    more: str = "",
+    *,
+    log_y: bool = False,
+) -> Chart:
+    lines = _of_configurations(runs)
+    for item in runs:
+        names = configurations(item.run)
+        for (configuration, snippets), sample in timed(item.run, quantity.metric).items():
+            lines.add(item.machine, names[configuration], snippets, sample.median(quantity.scale))
+    series = lines.series()
+    caption = f"{MEDIAN} {quantity.meaning}{more}"
+    if known and series:
+        series = (*series, _thesis("thesis (GPU)", known, 0))
+        caption += " The thesis's line by its two ends, on its GPU."
+    y_label = f"{quantity.title.lower()}, {quantity.unit}"
+    return Chart(key, title, caption, "snippets, T", y_label, series, log_y=log_y or _needs_log(quantity, series))
+
+
+def _needs_log(quantity: Quantity, series: Sequence[Series]) -> bool:
+    """Whether times lie so far apart that the small ones would lie on the axis."""
+    values = [point.middle for one in series for point in one.points if point.middle > 0]
+    return quantity is TIME and bool(values) and max(values) > FAR_APART * min(values)
+
+
+class _Lines:
+    """Gathers points into series: one colour for what was measured, one line style for the machine.
+
+    Args:
+        several: Whether there is more than one machine, so that names must say which.
+        names: What may be measured, so that it has its colour in every chart, whatever is left out there.
+    """
+
+    def __init__(self, *, several: bool, names: Iterable[str] = ()) -> None:
+        self._several = several
+        self._names = tuple(names)
+        self._points: dict[tuple[str, str], list[Point]] = {}
+
+    def add(self, machine: str, name: str, x: float | str, spread: Spread) -> None:
+        """Take one point in."""
+        point = Point(x, spread.middle, spread.low, spread.high, spread.count)
+        self._points.setdefault((machine, name), []).append(point)
+
+    def series(self) -> tuple[Series, ...]:
+        """All of them, each with its points in order."""
+        colours = {name: number for number, name in enumerate(dict.fromkeys(self._names))}
+        machines: dict[str, int] = {}
+        found = []
+        for (machine, name), points in self._points.items():
+            colour = colours.setdefault(name, len(colours))
+            dash = machines.setdefault(machine, len(machines)) if self._several else colour
+            label = f"{name} – {machine}" if self._several else name
+            found.append(Series(label, tuple(sorted(points, key=_place)), colour, dash))
+        return tuple(found)
+
+
+def _of_configurations(runs: Sequence[Labelled]) -> _Lines:
+    names = [name for item in runs for name in configurations(item.run).values()]
+    return _Lines(several=len(runs) > 1, names=names)
+
+
+def _place(point: Point) -> float:
+    return 0.0 if isinstance(point.x, str) else point.x
+
+
+def _thesis(name: str, values: Mapping[Any, float], place: int) -> Series:
+    points = tuple(Point(x, value, value, value, 0) for x, value in values.items())
+    return Series(name, points, place, place, is_thesis=True)

@@ -1,0 +1,239 @@
+"""From the options of `train` to what is taught: videos, text, and the network's first weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stale_edge_runtime.contract import FEATURE_DIM
+from stale_edge_runtime.errors import BadDataError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stale_edge.data.dataset import AnnotatedFeatures
+    from stale_edge.data.vocabulary import Vocabulary
+    from stale_edge.networks.stale.model import STALE
+    from stale_edge.simulation import SimulatedVideos, SimulatedWorld
+    from stale_edge.training.run import Lesson
+    from stale_edge.training.settings import TrainingSettings
+
+DEFAULT_WORLD = Path("default")
+_TEXT_CURE = (
+    "give --text-embeddings FILE.npy with --classes FILE, or --text-tower MODEL.safetensors, or --initial "
+    "MODEL.safetensors"
+)
+
+
+@dataclass(frozen=True)
+class LessonOptions:
+    """What the user named."""
+
+    annotations: Path | None
+    """Ground truth in any form."""
+    features: Path | None
+    """Folder of feature files, or one HDF5 file."""
+    simulated: Path | None
+    """A simulated world; `default` for the one that needs no folder."""
+    split: Path | None
+    """Classes to teach."""
+    subset: str | None
+    """Of the annotations."""
+    fraction: float
+    """Share of the videos."""
+    snippet_s: float | None
+    """Seconds of a snippet."""
+    held_out: float
+    """Share of the videos to choose the best checkpoint by."""
+    videos: int
+    """Simulated videos in an epoch."""
+    text_embeddings: Path | None
+    """Text embeddings [C, D] of `classes`."""
+    classes: Path | None
+    """Their names."""
+    text_tower: Path | None
+    """Checkpoint whose text tower to use."""
+    initial: Path | None
+    """Checkpoint to start from."""
+    ours: tuple[str, ...] = ()
+    """Names of `OurOptions` to switch on."""
+
+    def check(self) -> None:
+        """Refuse options that do not go together.
+
+        Raises:
+            UsageError: The message names them.
+        """
+        real = {"--annotations": self.annotations, "--features": self.features}
+        of_real = {"--split": self.split, "--subset": self.subset, "--snippet-seconds": self.snippet_s}
+        texts = {"--text-embeddings": self.text_embeddings, "--text-tower": self.text_tower}
+        if self.simulated is not None:
+            others = {**real, **of_real, **texts, "--fraction": None if self.fraction == 1 else self.fraction}
+            if given := [name for name, value in others.items() if value is not None]:
+                raise UsageError(given[0], "does not go with --simulated, which brings its own", "leave one out")
+        elif absent := [name for name, value in real.items() if value is None]:
+            raise UsageError(absent[0], "is missing", "name annotations and features, or give --simulated default")
+        elif len([value for value in texts.values() if value]) > 1:
+            raise UsageError("--text-embeddings", "does not go with --text-tower", "choose where the text comes from")
+        elif (self.text_embeddings is None) != (self.classes is None):
+            raise UsageError("--text-embeddings and --classes", "belong together", "give both, or neither")
+        elif not any((*texts.values(), self.initial)):
+            raise UsageError("training", "needs text embeddings of the classes", _TEXT_CURE)
+        if self.ours and self.initial:
+            raise UsageError("--ours", "does not go with --initial, which has its own design", "leave one out")
+        if self.text_tower and self.initial:
+            raise UsageError("--text-tower", "does not go with --initial, which has its own", "leave one out")
+
+
+def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_text: bool | None) -> Lesson:
+    """Everything that is taught, and to whom.
+
+    Args:
+        options: What the user named; checked.
+        settings: How it will be taught.
+        train_text: Whether to train the text tower; as the settings say, where there is one, when not given.
+
+    Raises:
+        StaleEdgeError: A file is missing or not what it must be, or the options do not fit what is in them.
+    """
+    import torch
+
+    from stale_edge.data.reference_points import common_feature
+    from stale_edge.simulation import SimulatedWorld
+    from stale_edge.training.run import Lesson
+
+    world = None
+    if options.simulated is not None:
+        world = SimulatedWorld() if options.simulated == DEFAULT_WORLD else SimulatedWorld.from_file(options.simulated)
+    torch.manual_seed(settings.seed)  # the first weights
+    network, stored = _network(options, world.config.feature_dim if world else FEATURE_DIM)
+    given = _given_text(options, world, network.config.feature_dim)
+    if given and network.text_tower is not None:
+        network = _without_tower(network)
+    vocabulary = given or stored
+    if vocabulary is None and network.text_tower is None:
+        raise BadDataError(options.initial, "has neither a text tower nor text embeddings", _TEXT_CURE)
+    source, held_out = _real_videos(options, settings, network) if world is None else _drawn_videos(options, world)
+    names = vocabulary.classes if vocabulary else source.classes
+    embeddings = vocabulary.embeddings if vocabulary else None
+    if vocabulary is not None:
+        if train_text:
+            raise UsageError("--train-text", "needs a text tower, and text embeddings are given", "leave it out")
+        text = vocabulary.rows(source.classes)
+    else:
+        text = _tower_text(network, source.classes, train=settings.train_text if train_text is None else train_text)
+    if network.common is not None and options.initial is None:
+        network.common.set(torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0))
+    data = {
+        "classes": list(source.classes),
+        "videos": len(source),
+        "held-out videos": len(held_out),
+        "fraction": options.fraction,
+        "first weights": _digest(options.initial or options.text_tower),
+        "text embeddings": _digest(options.text_embeddings),
+        "world": world.config.to_dict() if world else None,
+    }
+    return Lesson(network, text, source, held_out, data, names, embeddings)
+
+
+def _given_text(options: LessonOptions, world: SimulatedWorld | None, width: int) -> Vocabulary | None:
+    """Text embeddings from a file or from the simulated world."""
+    import torch
+
+    from stale_edge.data.vocabulary import Vocabulary, read_vocabulary
+    from stale_edge_runtime.formats.features import check_features
+
+    if world is not None:
+        rows = check_features(world.text_embeddings, width, subject="text embeddings of the world", row="text row")
+        return Vocabulary(world.classes, torch.from_numpy(rows))
+    if options.text_embeddings is None or options.classes is None:
+        return None
+    return read_vocabulary(options.classes, options.text_embeddings, width)
+
+
+def _network(options: LessonOptions, width: int) -> tuple[STALE, Vocabulary | None]:
+    """The network with its first weights, and the text embeddings that its checkpoint stores."""
+    from stale_edge.checkpoint import load_checkpoint
+    from stale_edge.data.vocabulary import Vocabulary
+    from stale_edge.networks.stale.config import ModelConfig, OurOptions
+    from stale_edge.networks.stale.model import STALE
+
+    if options.initial is not None:
+        checkpoint = load_checkpoint(options.initial)
+        stored = checkpoint.text_embeddings
+        return checkpoint.network, Vocabulary(checkpoint.classes, stored) if stored is not None else None
+    if options.text_tower is not None:
+        teacher = load_checkpoint(options.text_tower).network
+        if teacher.text_tower is None:
+            raise BadDataError(options.text_tower, "has no text tower", _TEXT_CURE)
+        network = STALE(replace(teacher.config, ours=OurOptions.named(options.ours)))
+        network.text_tower = teacher.text_tower
+        return network, None
+    return STALE(ModelConfig(feature_dim=width, text=None, ours=OurOptions.named(options.ours))), None
+
+
+def _without_tower(network: STALE) -> STALE:
+    """The same network, to run on text embeddings."""
+    from stale_edge.networks.stale.model import STALE
+
+    smaller = STALE(replace(network.config, text=None))
+    state = network.state_dict()
+    smaller.load_state_dict({name: state[name] for name in smaller.state_dict()})
+    return smaller
+
+
+def _real_videos(
+    options: LessonOptions, settings: TrainingSettings, network: STALE
+) -> tuple[AnnotatedFeatures, AnnotatedFeatures]:
+    from stale_edge.data.dataset import AnnotatedFeatures
+
+    assert options.annotations is not None and options.features is not None  # noqa: S101, PT018 (LessonOptions.check)
+    videos = AnnotatedFeatures.open(
+        options.annotations,
+        options.features,
+        split=options.split,
+        subset=options.subset,
+        fraction=options.fraction,
+        seed=settings.seed,
+        compat=settings.compat,
+        feature_dim=network.config.feature_dim,
+        length=network.config.anchors,
+        snippet_s=options.snippet_s,
+    )
+    return videos.hold_out(options.held_out, settings.seed)
+
+
+def _drawn_videos(options: LessonOptions, world: SimulatedWorld) -> tuple[SimulatedVideos, SimulatedVideos]:
+    """Endless videos, and others of the same classes: one of each class at least."""
+    held_out = max(round(options.held_out * options.videos), len(world.seen))
+    return world.training(options.videos), world.evaluation("selection", held_out)
+
+
+def _tower_text(network: STALE, classes: tuple[str, ...], *, train: bool) -> Tensor:
+    """Token ids of the classes for a tower that is trained; else their embeddings, computed once."""
+    import torch
+
+    from stale_edge.networks.clip_text import tokenize
+
+    config = network.config.text
+    token_ids = torch.from_numpy(tokenize(classes, config.context if config else 77))
+    return token_ids if train else _embeddings(network, token_ids)
+
+
+def _embeddings(network: STALE, text: Tensor) -> Tensor:
+    """Embeddings [C, D] of what a lesson holds: those, or token ids."""
+    import torch
+
+    if text.is_floating_point():
+        return text
+    with torch.inference_mode():
+        return network.eval().encode_text(text).clone()
+
+
+def _digest(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    from stale_edge.checkpoint import file_sha256
+
+    return file_sha256(path)

@@ -1,0 +1,109 @@
+"""What goes into a training and what comes out of it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from stale_edge.data.dataset import VideoSource
+    from stale_edge.networks.stale.model import STALE
+
+
+class End(StrEnum):
+    """Why a training ended."""
+
+    FINISHED = "all epochs are done"
+    NO_GAIN = "the held-out mAP has not risen for too long"
+    TIME = "the time is up"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is taught to whom."""
+
+    network: STALE
+    """Its first weights."""
+    text: Tensor
+    """Of the classes of the source, in their order: embeddings [C, D], or token ids int64 [C, L] for the text tower."""
+    source: VideoSource
+    """Videos to train on."""
+    held_out: VideoSource
+    """Other videos of the same classes, to choose the best checkpoint by."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """In short, as JSON: a training goes on only with the same."""
+    classes: tuple[str, ...] = ()
+    """Names to store with the weights; those of the source by default."""
+    stored_text: Tensor | None = None
+    """Text embeddings of these names, to store where the network has no text tower."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What came of one step."""
+
+    step: int
+    """Steps done."""
+    epoch: int
+    """Its epoch, from 1."""
+    learning_rate: float
+    """At this step."""
+    gradient_norm: float
+    """Before clipping."""
+    loss: Mapping[str, float]
+    """The total and its terms."""
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """What came of one validation."""
+
+    step: int
+    """Steps done."""
+    epoch: int
+    """Epochs done."""
+    average_map: float
+    """On the held-out videos, in [0, 1]."""
+    best: bool
+    """Whether none was better before."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What does not change the result of a training that runs to its end."""
+
+    workers: int = 0
+    """Processes that fetch videos beside each training process."""
+    save_every_s: float = 300.0
+    """Seconds between two states, besides the one after every epoch."""
+    max_minutes: float | None = None
+    """Time after which training stops where it is."""
+    on_step: Callable[[StepReport], None] = lambda _: None
+    """Called after each step."""
+    on_validation: Callable[[ValidationReport], None] = lambda _: None
+    """Called after each validation."""
+    computing: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Entered around work that writes no file."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training gave."""
+
+    end: End
+    """Why it ended."""
+    steps: int
+    """Steps done, earlier runs counted."""
+    best_step: int
+    """Step of the best weights."""
+    average_map: float
+    """Of the best weights on the held-out videos, in [0, 1]."""
+    checkpoint: Path
+    """The best weights."""

@@ -1,0 +1,365 @@
+"""Training: the same loop on one CPU, one GPU, and several GPUs or nodes, on Lightning Fabric.
+
+Several processes share each batch. Most terms of the published loss are functions of means over the whole batch, so the
+outputs of all processes are gathered and every process computes the loss of the whole batch: its gradient is that of
+one process, not an average of other losses.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stale_edge.checkpoint import Checkpoint, save_checkpoint
+from stale_edge.data.batches import BatchPlan, next_batch, open_batches
+from stale_edge.data.reference_points import evaluate_predictor, network_predictor
+from stale_edge.networks.stale.loss import LOSS_WEIGHTS, LossTerms, StaleLoss
+from stale_edge.networks.stale.model import NetworkOutput
+from stale_edge.networks.stale.targets import Targets
+from stale_edge.training.log import TrainingLog
+from stale_edge.training.run import End, Lesson, RunOptions, StepReport, TrainingResult, ValidationReport
+from stale_edge.training.state import (
+    Progress,
+    TrainingIdentity,
+    load_state,
+    random_states,
+    save_state,
+    set_random_states,
+)
+from stale_edge_runtime.errors import BadDataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from lightning_fabric import Fabric
+
+    from stale_edge.data.dataset import Batch, TrainingVideo, VideoSource
+    from stale_edge.networks.stale.model import STALE
+    from stale_edge.training.settings import TrainingSettings
+    from stale_edge_runtime.metrics.evaluation import EvaluationResult
+
+STATE_FILE: Final = "state.safetensors"
+BEST_FILE: Final = "best.safetensors"
+STOPPED_FILE: Final = "stopped.safetensors"
+
+
+class TrainingPass(nn.Module):
+    """The network's forward pass as training wants it, text given either way."""
+
+    def __init__(self, network: STALE) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: Tensor, text: Tensor) -> NetworkOutput:
+        """All that the loss looks at.
+
+        Args:
+            features: [B, T, D].
+            text: Embeddings [C, D] or token ids [C, L].
+        """
+        detection = self.network.detect(features, _embeddings(self.network, text))
+        return NetworkOutput(*detection, self.network.representation_mask(features, detection.embedded))
+
+
+class Trainer:
+    """Trains a network and keeps all that is needed to go on after a kill.
+
+    The folder gets `state.safetensors` (everything, to resume from), `best.safetensors` (a checkpoint), CSV files and
+    TensorBoard events. On a CPU, with the same number of threads, a resumed training gives the bytes of an unbroken
+    one.
+
+    Args:
+        fabric: Launched.
+        lesson: What is taught to whom. The network is trained in place.
+        settings: How.
+        folder: Of the run; exists.
+        options: What does not change the result.
+
+    Raises:
+        UsageError: The lesson cannot be taught with these settings.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        lesson: Lesson,
+        settings: TrainingSettings,
+        folder: Path,
+        options: RunOptions | None = None,
+    ) -> None:
+        self._fabric = fabric
+        self._lesson = lesson
+        self._settings = settings
+        self._folder = folder
+        self._options = options or RunOptions()
+        self._plan = BatchPlan(
+            len(lesson.source), settings.batch_size, settings.epochs, settings.seed, fabric.world_size
+        )
+        self._check()
+        self._loss = StaleLoss(LOSS_WEIGHTS[settings.loss_weights], settings.compat)
+        network = lesson.network.requires_grad_(requires_grad=True)
+        if network.text_tower is not None:
+            network.text_tower.requires_grad_(settings.train_text)
+        self._optimizer = make_optimizer(network, settings)
+        self._module, self._stepper = fabric.setup(TrainingPass(network), self._optimizer)
+        self._text = lesson.text.to(fabric.device)
+        identity = TrainingIdentity(network.config.to_dict(), settings.to_dict(), lesson.data, fabric.world_size)
+        self._identity = replace(identity, data=json.loads(json.dumps(dict(lesson.data))))
+        self._progress = Progress()
+        self._random_rows: Mapping[str, Tensor] | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps in all epochs together."""
+        return self._plan.steps
+
+    @property
+    def steps_done(self) -> int:
+        """Steps done so far."""
+        return self._progress.step
+
+    def resume(self) -> None:
+        """Go back to where the state in the folder stands.
+
+        Raises:
+            InputMissingError: There is none.
+            BadDataError: It is damaged.
+            UsageError: It is of another training.
+        """
+        path = self._folder / STATE_FILE
+        self._progress, rows = load_state(path, self._lesson.network, self._optimizer, self._identity)
+        if self._progress.step > self.steps:
+            raise BadDataError(path, f"says step {self._progress.step} of {self.steps}", "start again")
+        self._random_rows = rows
+
+    def fit(self) -> TrainingResult:
+        """Train to the end, or until the time is up.
+
+        Raises:
+            BadDataError: A feature file is not what it must be, or the loss is not finite.
+            CannotWriteError: The folder cannot be written.
+            StorageError: The disk is full or failed.
+        """
+        self._seed()
+        if self._random_rows is None:
+            self._save_state()  # a training killed before its first state can be resumed too
+        log = TrainingLog(self._folder, self._progress.step) if self._fabric.is_global_zero else None
+        with log or nullcontext():
+            end = self._train(log)
+            if end is End.TIME and self._progress.step > self._progress.validated_step:
+                score = self._score().average_map
+                if self._progress.best_score is None or score > self._progress.best_score:
+                    self._save_checkpoint(STOPPED_FILE, self._progress.step, score)
+                    step = self._progress.step
+                    return TrainingResult(end, step, step, score, self._folder / STOPPED_FILE)
+        progress = self._progress
+        assert progress.best_score is not None  # noqa: S101 (every epoch ends with a validation)
+        return TrainingResult(end, progress.step, progress.best_step, progress.best_score, self._folder / BEST_FILE)
+
+    def _train(self, log: TrainingLog | None) -> End:
+        options, started, saved = self._options, time.monotonic(), time.monotonic()
+        for batch in self._batches():
+            with options.computing():
+                report = self._step(batch)
+            self._progress = replace(self._progress, step=report.step)
+            if log:
+                values = {"step": report.step, "epoch": report.epoch, **report.loss}
+                log.step({**values, "learning_rate": report.learning_rate, "gradient_norm": report.gradient_norm})
+            options.on_step(report)
+            epoch_done = report.step % self._plan.steps_per_epoch == 0
+            if epoch_done:
+                self._validate(log)
+            now = time.monotonic()
+            time_up = self._agree(options.max_minutes is not None and now - started > 60 * options.max_minutes)
+            if epoch_done or time_up or self._agree(now - saved >= options.save_every_s):
+                self._save_state()
+                saved = now
+            if self._progress.stopped_early:
+                return End.NO_GAIN
+            if time_up and report.step < self.steps:
+                return End.TIME
+        return End.NO_GAIN if self._progress.stopped_early else End.FINISHED
+
+    def _batches(self) -> Iterator[Batch]:
+        """Every batch that remains; none where patience ran out before."""
+        if self._progress.stopped_early:
+            return
+        fabric, lesson = self._fabric, self._lesson
+        loader = open_batches(
+            lesson.source,
+            self._plan,
+            lesson.network.config.anchors,
+            first_step=self._progress.step,
+            process=fabric.global_rank,
+            workers=self._options.workers,
+            compat=self._settings.compat,
+            pin_memory=fabric.device.type == "cuda",
+        )
+        fetched = iter(loader)
+        while True:
+            with self._options.computing():
+                batch = next_batch(fetched)
+            if batch is None:
+                return
+            yield batch
+
+    def _step(self, batch: Batch) -> StepReport:
+        """One step of the optimiser."""
+        step = self._progress.step
+        rate = self._settings.learning_rate_at(step, self.steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._module.train()
+        batch = batch.to(self._fabric.device, non_blocking=True)
+        output, targets = self._gather(self._module(batch.features, self._text), batch.targets)
+        terms = self._loss(output, targets)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._fabric.backward(terms.total)
+        norm = self._fabric.clip_gradients(
+            self._module, self._stepper, max_norm=self._settings.clip_norm or math.inf, error_if_nonfinite=False
+        )
+        values = {name: float(value.detach()) for name, value in zip(LossTerms._fields, terms, strict=True)}
+        length = float(norm) if norm is not None else 0.0
+        if not math.isfinite(values["total"]) or not math.isfinite(length):
+            problem = f"loss {values['total']:g} and gradient {length:g} at step {step + 1} are not finite"
+            raise BadDataError(self._folder, problem, "try a lower --lr; the last state is unchanged")
+        self._stepper.step()
+        return StepReport(step + 1, step // self._plan.steps_per_epoch + 1, rate, length, values)
+
+    def _gather(self, output: NetworkOutput, targets: Targets) -> tuple[NetworkOutput, Targets]:
+        """The whole batch from the parts of all processes."""
+        if self._fabric.world_size == 1:
+            return output, targets
+
+        return (
+            NetworkOutput(*(self._joined(part, sync_grads=True) for part in output)),
+            Targets(*(self._joined(part.long()).to(part.dtype) for part in targets.tensors())),
+        )
+
+    def _joined(self, part: Tensor, *, sync_grads: bool = False) -> Tensor:
+        """The parts [B, …] of all processes as one [processes · B, …]."""
+        gathered = self._fabric.all_gather(part.contiguous(), sync_grads=sync_grads)
+        assert isinstance(gathered, Tensor)  # noqa: S101 (Fabric gives what it got)
+        return gathered if self._fabric.world_size == 1 else gathered.flatten(0, 1)
+
+    def _score(self) -> EvaluationResult:
+        """Held-out mAP, computed by the first process for all."""
+        result: EvaluationResult | None = None
+        if self._fabric.is_global_zero:
+            lesson = self._lesson
+            with torch.inference_mode():
+                text = _embeddings(lesson.network, self._text)
+            predictor = network_predictor(lesson.network, text)
+            with self._options.computing():
+                result = evaluate_predictor(predictor, _every(lesson.held_out), lesson.held_out.classes)
+        broadcast: EvaluationResult = self._fabric.broadcast(result)  # type: ignore[assignment]
+        return broadcast
+
+    def _validate(self, log: TrainingLog | None) -> None:
+        result = self._score()
+        score, progress = result.average_map, self._progress
+        best = progress.best_score is None or score > progress.best_score
+        if best:
+            self._save_checkpoint(BEST_FILE, progress.step, score)
+        since = 0 if best else progress.epochs_since_best + 1
+        self._progress = replace(
+            progress,
+            validated_step=progress.step,
+            best_score=score if best else progress.best_score,
+            best_step=progress.step if best else progress.best_step,
+            epochs_since_best=since,
+            stopped_early=self._settings.patience is not None and since >= self._settings.patience,
+        )
+        epoch = progress.step // self._plan.steps_per_epoch
+        if log:
+            at = dict(zip(result.tious, result.map, strict=True))
+            columns = {"map_50": at[0.5], "map_75": at[0.75], "map_95": at[0.95]}
+            log.validation({"step": progress.step, "epoch": epoch, "average_map": score, **columns})
+        self._options.on_validation(ValidationReport(progress.step, epoch, score, best))
+
+    def _save_checkpoint(self, name: str, step: int, score: float) -> None:
+        """Write the weights as a checkpoint for export."""
+        if not self._fabric.is_global_zero:
+            return
+        lesson = self._lesson
+        origin = {
+            "source": "trained",
+            "step": step,
+            "held_out_average_map": round(score, 6),
+            "taught_classes": list(lesson.source.classes),
+            "settings": self._settings.to_dict(),
+        }
+        classes = lesson.classes or lesson.source.classes
+        save_checkpoint(self._folder / name, Checkpoint(lesson.network, classes, origin, lesson.stored_text))
+
+    def _save_state(self) -> None:
+        rows = {
+            name: self._joined(state[None]).cpu()  # [processes, N]
+            for name, state in random_states().items()
+        }
+        if self._fabric.is_global_zero:
+            path, network = self._folder / STATE_FILE, self._lesson.network
+            save_state(path, network, self._optimizer, rows, self._progress, self._identity)
+
+    def _seed(self) -> None:
+        """Set all random generators: anew, or as they were."""
+        rank = self._fabric.global_rank
+        if self._random_rows is None:
+            seed = int(np.random.SeedSequence([self._settings.seed, rank]).generate_state(1)[0])
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002 (libraries may use the global one)
+            torch.manual_seed(seed)
+            return
+        try:
+            set_random_states({name: rows[rank].clone() for name, rows in self._random_rows.items()})
+        except (ValueError, RuntimeError, TypeError, OverflowError) as error:
+            path = self._folder / STATE_FILE
+            raise BadDataError(path, f"holds random states that cannot be ({error})", "start again") from error
+
+    def _agree(self, decision: bool) -> bool:
+        """The first process's decision, for all."""
+        return decision if self._fabric.world_size == 1 else bool(self._fabric.broadcast(decision))
+
+    def _check(self) -> None:
+        settings, lesson, processes = self._settings, self._lesson, self._fabric.world_size
+        if settings.batch_size % processes:
+            problem = f"of {settings.batch_size} cannot be shared equally by {processes} processes"
+            raise UsageError("batch", problem, f"give a multiple of {processes}")
+        if not self._plan.steps_per_epoch:
+            raise UsageError("training", f"has {self._plan.videos} videos for {processes} processes", "give more")
+        if not len(lesson.held_out):
+            raise UsageError("held-out videos", "are none", "hold a larger share out")
+        if lesson.text.is_floating_point() == settings.train_text:
+            raise UsageError("text", "must be token ids to train the text tower, and embeddings otherwise")
+
+
+def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimiser of the settings over the parameters that are trained.
+
+    AdamW decays matrices alone; Adam, as published, everything.
+    """
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    matrices = [parameter for parameter in trained if parameter.ndim >= 2]
+    others = [parameter for parameter in trained if parameter.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+
+def _embeddings(network: STALE, text: Tensor) -> Tensor:
+    return text if text.is_floating_point() else network.encode_text(text)
+
+
+def _every(source: VideoSource) -> Iterator[TrainingVideo]:
+    return (source.video(index, 0) for index in range(len(source)))
