@@ -5,8 +5,13 @@ Names are imported when they are first used, so that a program that needs one of
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# onnxruntime 1.32 writes a device id and a database of events under the home folder, and looks up its vendor's host,
+# when it is imported; inherited by children. Whoever wants telemetry sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from stale_edge_runtime.decoding import Detection, decode

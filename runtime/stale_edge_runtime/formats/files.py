@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import stat
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -31,9 +33,10 @@ MAX_JSON_BYTES = 1 << 30
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` that replaces it when the block ends without an error.
+    """Give a temporary path beside `target` that replaces it when the block ends without an error.
 
-    For writers that want a path. The temporary file exists, empty, when the block begins.
+    For writers that want a path. The temporary file exists, empty, when the block begins. A symbolic link is followed:
+    the file that it names is replaced. A device or FIFO is never replaced: it gets the bytes when the block ends.
 
     Args:
         target: Where the result goes; its folder must exist.
@@ -42,32 +45,63 @@ def atomic_path(target: Path) -> Iterator[Path]:
         The path to write to.
 
     Raises:
-        CannotWriteError: The folder is missing or not writable, or the target is a folder.
+        CannotWriteError: The folder is missing or not writable, or the target is a folder, a disk or a socket.
         StorageError: The disk is full or failed.
     """
     target = Path(target)
-    if target.is_dir():
-        raise CannotWriteError(target, "is a folder", "name a file")
-    if not target.parent.is_dir():
-        raise CannotWriteError(target, f"folder {target.parent} does not exist", "make the folder first")
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
+        special = _is_special(target)
+        replaced = target if special else Path(os.path.realpath(target))
+        if not special and not replaced.parent.is_dir():
+            raise CannotWriteError(target, f"folder {replaced.parent} does not exist", "make the folder first")
+        folder = None if special else replaced.parent
+        descriptor, name = tempfile.mkstemp(prefix=_temporary_prefix(target), suffix=".tmp", dir=folder)
         os.close(descriptor)
     except OSError as error:
+        if isinstance(error, StaleEdgeError):
+            raise
         raise writing_error(target, error) from error
     temporary = Path(name)
     try:
         yield temporary
-        _flush_to_disk(temporary)
-        temporary.chmod(_default_mode(target))
-        temporary.replace(target)
-        _flush_folder(target.parent)
+        if special:
+            with temporary.open("rb") as content, target.open("wb") as sink:
+                shutil.copyfileobj(content, sink)
+        else:
+            _flush_to_disk(temporary)
+            temporary.chmod(_default_mode(replaced))
+            temporary.replace(replaced)
+            _flush_folder(replaced.parent)
     except OSError as error:
         if isinstance(error, StaleEdgeError):
             raise
         raise writing_error(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # After a rename nothing is left to remove; a disk that fails here does not undo what was written.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _is_special(target: Path) -> bool:
+    """Tell whether `target` is a device or FIFO, which takes bytes and must never be replaced.
+
+    Raises:
+        CannotWriteError: It is a folder, a disk or a socket, which take none.
+        OSError: It cannot be looked at.
+    """
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return False
+    for is_kind, kind in ((stat.S_ISDIR, "folder"), (stat.S_ISBLK, "disk"), (stat.S_ISSOCK, "socket")):
+        if is_kind(mode):
+            raise CannotWriteError(target, f"is a {kind}", "name a file")
+    return not stat.S_ISREG(mode)
+
+
+def _temporary_prefix(target: Path) -> str:
+    """Hidden name that begins like the target's and is never longer, in bytes, than a file system allows."""
+    return f".{os.fsencode(target.name)[:80].decode(errors='ignore')}."
 
 
 def make_folder(path: Path) -> None:
