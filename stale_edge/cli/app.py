@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +24,7 @@ from stale_edge.cli.interrupt import INTERRUPTED
 from stale_edge.cli.quantize import quantize
 from stale_edge.cli.report import report
 from stale_edge.cli.simulate import simulate
+from stale_edge.cli.streams import drop_stream, prepare_streams
 from stale_edge.cli.study import study
 from stale_edge.cli.train import train
 from stale_edge_runtime.errors import EXIT_INTERRUPTED, EXIT_USAGE, StaleEdgeError
@@ -100,7 +100,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         outcome = EXIT_INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stream(sys.stdout.fileno())
         return 0
     except StaleEdgeError as error:
         if debug:
@@ -118,9 +118,31 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)  # noqa: T201 (the border of the command line)
+    with contextlib.suppress(OSError):  # whoever closed or filled stderr still gets the exit code
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 (the border of the command line)
 
 
-def main() -> None:
-    """Entry point of the `stale-edge` program."""
-    sys.exit(run(sys.argv[1:]))
+def run_process(arguments: Sequence[str]) -> int:
+    """Run one command in a process of its own: `run`, with standard streams that lose nothing in silence.
+
+    Args:
+        arguments: The words after the program's name.
+
+    Returns:
+        The exit code; that of a full disk where results could not be written to standard output.
+    """
+    prepare_streams()
+    code = run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stream(sys.stdout.fileno())
+    except StaleEdgeError as error:
+        drop_stream(sys.stdout.fileno())
+        _say(f"error: {error}")
+        return code or error.exit_code
+    try:
+        sys.stderr.flush()
+    except OSError:
+        drop_stream(sys.stderr.fileno())
+    return code

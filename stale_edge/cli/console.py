@@ -50,8 +50,9 @@ class Reporter:
         console.print(item)
 
     def result_json(self, value: Any) -> None:
-        """Print a result as JSON."""
-        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        """Print a result as JSON, in escapes where the locale lacks its characters."""
+        ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=ascii_only, allow_nan=False) + "\n")
 
     @contextlib.contextmanager
     def progress(

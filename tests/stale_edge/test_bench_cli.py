@@ -316,7 +316,7 @@ def test_labels_move_apart_and_keep_their_order(positions: list[float], gap: flo
 
 
 def in_new_process(*words: object) -> list[str]:
-    return [sys.executable, "-c", "import sys; from stale_edge.cli.app import main; main()", *map(str, words)]
+    return [sys.executable, "-c", "import sys; from stale_edge.__main__ import main; main()", *map(str, words)]
 
 
 def test_neither_torch_nor_matplotlib_is_imported_unasked() -> None:

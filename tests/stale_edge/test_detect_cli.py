@@ -22,7 +22,7 @@ DATA = Path(__file__).parents[1] / "data"
 BAKED = str(DATA / "tiny_baked.onnx")
 OPEN = str(DATA / "tiny_open.onnx")
 WIDTH = 8
-PROGRAM = (sys.executable, "-c", "from stale_edge.cli.app import main; main()")
+PROGRAM = (sys.executable, "-c", "from stale_edge.__main__ import main; main()")
 
 
 def features(seed, snippets=60):

@@ -130,6 +130,6 @@ def test_no_file_is_a_usage_error(capsys):
 
 
 def test_the_program_itself_answers():
-    program = [sys.executable, "-c", "from stale_edge.cli.app import main; main()"]
+    program = [sys.executable, "-c", "from stale_edge.__main__ import main; main()"]
     done = subprocess.run([*program, "inspect", BAKED, "--json"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["kind"] == "baked"

@@ -46,7 +46,7 @@ DRIVER = """
 import sys
 from stale_edge_runtime.bench import memory
 memory.run_child = lambda *words, **named: memory.ColdStart(1.0, 1.0, 50.0, 90.0, 80.0)
-from stale_edge.cli.app import main
+from stale_edge.__main__ import main
 main()
 """
 

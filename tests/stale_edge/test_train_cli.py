@@ -16,7 +16,7 @@ import torch
 from stale_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tests.stale_edge.training_driver import CLASSES, TEXT, WIDTH, lesson, video
 
-PROGRAM = (sys.executable, "-c", "from stale_edge.cli.app import main; main()")
+PROGRAM = (sys.executable, "-c", "from stale_edge.__main__ import main; main()")
 EXTRA = ("Playing chess", "Kite flying")
 
 
