@@ -10,7 +10,7 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect import Compat  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.option_names import SNIPPET_SECONDS
-from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.options import JsonToStdout, Quiet, Strict  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge_runtime.errors import BadDataError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def dataset(
     compat: Annotated[
         Compat | None, typer.Option(help="Choose videos and instances as the published code does, defects included.")
     ] = None,
+    strict: Strict = False,
     json: JsonToStdout = False,
     quiet: Quiet = False,
 ) -> None:
@@ -64,9 +65,14 @@ def dataset(
     from stale_edge.data.selection import class_names, select, training_subset
     from stale_edge_runtime.formats.annotations import read_annotations
     from stale_edge_runtime.formats.class_list import read_class_list
+    from stale_edge_runtime.formats.left_out import left_out_lines
 
     reporter = Reporter(quiet=quiet)
-    everything = read_annotations(annotations, video_info=video_info)
+    everything = read_annotations(annotations, video_info=video_info, strict=strict)
+    for line in left_out_lines(everything.left_out):
+        reporter.warn(line)
+    if warning := everything.wrong_unit_warning:
+        reporter.warn(warning)
     classes = class_names(everything, annotations, action_names)
     if split:
         known, classes = set(classes), read_class_list(split)

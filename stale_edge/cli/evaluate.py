@@ -10,7 +10,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.option_names import GROUND_TRUTH
-from stale_edge.cli.options import STDOUT, JsonToFile, Quiet
+from stale_edge.cli.options import STDOUT, JsonToFile, Quiet, Strict
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def evaluate(
         typer.Option(metavar="stale", help="As the published evaluator: only videos that have detections count."),
     ] = None,
     json: JsonToFile = None,
+    strict: Strict = False,
     worst: Annotated[int, typer.Option(min=0, metavar="N", help="How many worst and best classes to show.")] = 5,
     quiet: Quiet = False,
 ) -> None:
@@ -66,6 +67,7 @@ def evaluate(
     Every video of the subset counts, also one without a detection.
     """
     from stale_edge_runtime.formats import files
+    from stale_edge_runtime.formats.left_out import left_out_lines
     from stale_edge_runtime.formats.results import read_results
     from stale_edge_runtime.metrics.diagnosis import NEAR_TIOU, diagnose
     from stale_edge_runtime.metrics.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, shrunk_to
@@ -75,10 +77,13 @@ def evaluate(
     tious = parse_tious(tiou) if tiou is not None else None
     if json and json != STDOUT:
         files.check_target(json, (results, ground_truth))
-    annotations, subset = _annotations(report, ground_truth, subset, classes)
+    annotations, subset = _annotations(report, ground_truth, subset, classes, strict=strict)
     tious = tious or (THUMOS_TIOUS if annotations.is_thumos else ACTIVITYNET_TIOUS)
-    found = read_results(results)
+    found = read_results(results, strict=strict)
+    for line in left_out_lines(found.left_out):
+        report.warn(line)
     _check_ids(results, found, annotations)
+    _check_labels(results, found, annotations)
     result = evaluate_results(annotations, found.detections, tious, compat=compat)
     _warn(report, result, found)
     judged = shrunk_to(annotations, found.detections) if compat else annotations
@@ -135,12 +140,19 @@ def parse_tious(text: str) -> tuple[float, ...]:
     return tious
 
 
-def _annotations(report: Reporter, path: Path, subset: str | None, classes: Path | None) -> tuple[Annotations, str]:
+def _annotations(
+    report: Reporter, path: Path, subset: str | None, classes: Path | None, *, strict: bool
+) -> tuple[Annotations, str]:
     """The ground truth that counts, and the name of its subset."""
     from stale_edge_runtime.formats.annotations import read_annotations
     from stale_edge_runtime.formats.class_list import read_class_list
+    from stale_edge_runtime.formats.left_out import left_out_lines
 
-    everything = read_annotations(path)
+    everything = read_annotations(path, strict=strict)
+    for line in left_out_lines(everything.left_out):
+        report.warn(line)
+    if warning := everything.wrong_unit_warning:
+        report.warn(warning)
     subset = subset or everything.default_subset
     annotations = everything.subset(subset)
     if classes:
@@ -172,6 +184,18 @@ def _check_ids(path: Path, found: Results, annotations: Annotations) -> None:
             f"none of its {len(found.detections)} videos (as {next(iter(found.detections))}) is in the ground truth "
             f"(as {min(known)})",
             "check the subset and how ids are written",
+        )
+
+
+def _check_labels(path: Path, found: Results, annotations: Annotations) -> None:
+    """Refuse results none of whose labels count: they are spelled differently, or it is another data set."""
+    labels = {detection.label for rows in found.detections.values() for detection in rows}
+    if labels and annotations.classes and labels.isdisjoint(annotations.classes):
+        raise BadDataError(
+            path,
+            f"none of its {len(labels)} labels (as {min(labels)!r}) is in the ground truth "
+            f"(as {annotations.classes[0]!r})",
+            "write the labels as the annotations do",
         )
 
 

@@ -8,6 +8,10 @@ from typing import Annotated
 
 import typer
 
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Refuse a file that holds an entry nobody can use, instead of leaving it out."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
 JsonToStdout = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 JsonToFile = Annotated[

@@ -135,7 +135,10 @@ def entry_with(annotation):
             '{"database": {"abc": {"subset": "x", "annotations": [{"segment": [0, 1e999], "label": "x"}]}}}',
             "not two finite numbers",
         ),
-        ('{"database": {"abc": {"subset": "x", "duration": Infinity, "annotations": []}}}', "holds Infinity"),
+        (
+            '{"database": {"abc": {"subset": "x", "duration": Infinity, "annotations": []}}}',
+            "duration that is no positive number",
+        ),
         ('{"database": {"abc": {}, "abc": {}}}', "'abc' twice"),
         ('{"v_a": {"duration_second": 1, "annotations": []}, "v_b": 3}', "video"),
     ],
@@ -144,7 +147,7 @@ def test_hostile_files_are_refused_by_name(tmp_path, content, word):
     path = written(tmp_path, content, "hostile.json")
     written(tmp_path, "video,subset\nv_a,x\nv_b,x\n", "video_info_new.csv")
     with pytest.raises(BadDataError) as caught:
-        read_annotations(path)
+        read_annotations(path, strict=True)
     assert "hostile.json" in str(caught.value)
     assert word in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -214,3 +217,33 @@ def test_real_files(shared, name, subset, videos, instances, dirt):
     assert instances in {None, annotations.instance_count}
     assert dirt in {None, annotations.dirt}
     assert annotations.is_thumos == ("thumos" in name)
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        ({"segment": [2, 1]}, "segments that end before they start"),
+        ({"segment": [-0.04, 1]}, "segments that start before the video"),
+        ({"segment": [0, float("nan")]}, "segments that are not two finite numbers"),
+        ({"label": 4}, "annotations whose label is no name"),
+    ],
+)
+def test_an_unusable_annotation_leaves_the_others(tmp_path, bad, kind):
+    path = written(tmp_path, entry_with(bad), "gt.json")
+    found = read_annotations(path)
+    assert len(found.videos[0].instances) == 1
+    assert {name: item.count for name, item in found.left_out.items()} == {kind: 1}
+    assert str(path) in found.left_out[kind].first
+    assert "annotation 1" in found.left_out[kind].first
+
+
+def test_a_duration_of_zero_is_unknown(tmp_path):
+    found = read_annotations(written(tmp_path, {"database": {"abc": OFFICIAL | {"duration": 0}}}, "gt.json"))
+    assert found.videos[0].duration_s is None
+    assert list(found.left_out) == ["videos whose duration is no positive number"]
+
+
+def test_a_file_of_unusable_annotations_alone_is_refused(tmp_path):
+    content = {"database": {"abc": OFFICIAL | {"annotations": [ARCHERY | {"segment": [2, 1]}]}}}
+    with pytest.raises(BadDataError, match=r"annotation 0 from 2.0 to 1.0"):
+        read_annotations(written(tmp_path, content, "gt.json"))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError
+from stale_edge_runtime.formats.left_out import left_out_lines
 from stale_edge_runtime.formats.results import (
     MODEL,
     SCORE_ENHANCEMENT,
@@ -84,7 +85,7 @@ def test_score_enhancement_is_remembered(tmp_path, external, expected):
     ("results", "external", "word"),
     [
         ({"a": [Detection(2.0, 1.0, "x", 0.5)]}, {}, "ends at 1.0 before it starts at 2.0"),
-        ({"a": [Detection(1.0, 2.0, "x", float("nan"))]}, {}, "score that is not finite"),
+        ({"a": [Detection(1.0, 2.0, "x", float("nan"))]}, {}, "score that is not a finite"),
         ({"a": [Detection(1.0, 2.0, "", 0.5)]}, {}, "label"),
         ({"a": [Detection(1.0, 2.0, "\ud800", 0.5)]}, {}, "label"),
         ({"../a": []}, {}, "'../a'"),
@@ -131,23 +132,26 @@ def test_missing_folder_is_named(tmp_path):
         ('{"results": {"a": [{"label": "x", "score": 1}]}}', "detection 0 is not in the schema"),
         (GOOD | {"segment": [1, 2, 3]}, "detection 1 is not in the schema"),
         (GOOD | {"segment": 7}, "detection 1 is not in the schema"),
-        (GOOD | {"segment": ["1", "2"]}, "start that is not a number"),
-        (GOOD | {"segment": [True, 2]}, "start that is not a number"),
-        (GOOD | {"segment": [0, 10**400]}, "end too large"),
-        (GOOD | {"segment": [2, 1]}, "ends at 1 before it starts at 2"),
-        (GOOD | {"score": None}, "score that is not a number"),
+        (GOOD | {"segment": ["1_0", "2"]}, "start that is not a finite number"),
+        (GOOD | {"segment": [True, 2]}, "start that is not a finite number"),
+        (GOOD | {"segment": [0, 10**400]}, "end that is not a finite number"),
+        (GOOD | {"segment": [2, 1]}, "ends at 1.0 before it starts at 2.0"),
+        (GOOD | {"score": None}, "score that is not a finite"),
         (GOOD | {"label": 3}, "label"),
         (GOOD | {"label": "x" * 501}, "label"),
         (GOOD | {"label": "a\nb"}, "label"),
-        ('{"results": {"a": [{"label": "x", "score": 1e999, "segment": [0, 1]}]}}', "score that is not finite"),
-        ('{"results": {"a": [{"label": "x", "score": NaN, "segment": [0, 1]}]}}', "holds NaN"),
+        (
+            '{"results": {"a": [{"label": "x", "score": 1e999, "segment": [0, 1]}]}}',
+            "score that is not a finite number",
+        ),
+        ('{"results": {"a": [{"label": "x", "score": NaN, "segment": [0, 1]}]}}', "score that is not a finite"),
     ],
 )
 def test_hostile_files_are_refused_by_name(tmp_path, content, word):
     path = tmp_path / "hostile.json"
     path.write_text(content if isinstance(content, str) else json.dumps({"results": {"a": [GOOD, content]}}))
     with pytest.raises(BadDataError) as caught:
-        read_results(path)
+        read_results(path, strict=True)
     assert "hostile.json" in str(caught.value)
     assert word in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -156,3 +160,35 @@ def test_hostile_files_are_refused_by_name(tmp_path, content, word):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(InputMissingError, match=r"none\.json"):
         read_results(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        (GOOD | {"segment": [2, 1]}, "detections that end before they start"),
+        (GOOD | {"score": float("nan")}, "detections whose score is not a finite number"),
+        (GOOD | {"label": 3}, "detections without a proper label"),
+    ],
+)
+def test_an_unusable_detection_leaves_the_others(tmp_path, bad, kind):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"results": {"a": [GOOD, bad, bad], "b": [GOOD]}}))
+    found = read_results(path)
+    assert [len(found.detections[video]) for video in "ab"] == [1, 1]
+    assert {name: item.count for name, item in found.left_out.items()} == {kind: 2}
+    (line,) = left_out_lines(found.left_out)
+    assert line.startswith(f"left out 2 {kind}; the first: {path}: video a, detection 1 ")
+
+
+def test_numbers_may_be_strings(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"results": {"a": [GOOD | {"score": "0.9", "segment": ["1.5", "2"]}]}}))
+    (detection,) = read_results(path).detections["a"]
+    assert (detection.score, detection.start_s, detection.end_s) == (0.9, 1.5, 2.0)
+
+
+def test_a_file_of_unusable_detections_alone_is_refused(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"results": {"a": [GOOD | {"segment": [2, 1]}]}}))
+    with pytest.raises(BadDataError, match="detection 0 ends at"):
+        read_results(path)

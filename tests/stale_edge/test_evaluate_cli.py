@@ -203,3 +203,38 @@ def test_golden_numbers_through_the_command(capsys, shared):
     assert code == 0
     assert content["average_map"] == pytest.approx(expected["average"], abs=1e-9)
     assert list(content["map"].values()) == pytest.approx(list(expected["map"].values()), abs=1e-9)
+
+
+GOOD_TRUTH = {"segment": [1, 5], "label": "run"}
+
+
+def judged(tmp_path, truth, found):
+    database = {"a": {"subset": "validation", "duration": 10.0, "annotations": truth}}
+    (tmp_path / "gt.json").write_text(json.dumps({"database": database}))
+    (tmp_path / "r.json").write_text(json.dumps({"results": {"a": found}}))
+    return str(tmp_path / "r.json"), str(tmp_path / "gt.json")
+
+
+def test_an_unusable_entry_is_left_out_and_said(tmp_path, command):
+    truth = [GOOD_TRUTH, GOOD_TRUTH | {"segment": [5, 1]}]
+    results, gt = judged(tmp_path, truth, [GOOD_TRUTH | {"score": 0.9}, GOOD_TRUTH | {"score": float("nan")}])
+    code, _, err = command("evaluate", results, "-g", gt)
+    assert code == 0
+    assert "left out 1 segments that end before they start" in err
+    assert "left out 1 detections whose score is not a finite number" in err
+    assert command("evaluate", results, "-g", gt, "--strict")[0] == 65
+
+
+def test_labels_that_the_truth_lacks_are_refused(tmp_path, command):
+    results, gt = judged(tmp_path, [GOOD_TRUTH], [GOOD_TRUTH | {"label": "Run", "score": 0.9}])
+    code, _, err = command("evaluate", results, "-g", gt)
+    assert code == 65
+    assert "none of its 1 labels (as 'Run')" in err
+
+
+def test_times_beyond_the_video_are_said(tmp_path, command):
+    frames = GOOD_TRUTH | {"segment": [250, 500]}
+    results, gt = judged(tmp_path, [frames], [frames | {"score": 0.9}])
+    code, _, err = command("evaluate", results, "-g", gt)
+    assert code == 0
+    assert "1 of 1 instances start after the end of their video; are their times in seconds?" in err

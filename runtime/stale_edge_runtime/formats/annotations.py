@@ -9,7 +9,8 @@ Three forms are read (spec/protocol.md §1) and told apart by their content:
 Real annotations are dirty: segments of length zero, exact duplicates, segments that end after their video, videos
 with several classes. All of these are kept as they are, because the published evaluator keeps them, and counted
 by `Annotations.dirt`. What no evaluator could use (a segment that ends before it starts or starts before the
-video, a number that is not finite, a video named twice) is refused.
+video, a number that is not finite) is left out and counted by `Annotations.left_out`; a file that holds nothing else,
+or names a video twice, is refused.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import io
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats import files
 from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
+from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError
 from stale_edge_runtime.formats.results import VIDEO_ID
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ class Annotations:
     """File that they were read from, for messages."""
     videos: tuple[Video, ...]
     """The videos, in the order of the file; every id once."""
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    """Entries that no evaluator can use, by kind."""
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -121,6 +125,22 @@ class Annotations:
             duplicates=sum(len(video.instances) - len(set(video.instances)) for video in self.videos),
             past_end=sum(v.duration_s is not None and i.end_s > v.duration_s for v, i in pairs),
             several_classes=sum(len({i.label for i in v.instances}) > 1 for v in self.videos),
+        )
+
+    @property
+    def wrong_unit_warning(self) -> str:
+        """Warning that times are probably not in seconds, or ''.
+
+        Real annotations let a segment end a little after its video; most instances starting after it means another
+        unit, as frames or milliseconds.
+        """
+        timed = [(v.duration_s, i) for v in self.videos if v.duration_s is not None for i in v.instances]
+        beyond = sum(instance.start_s >= duration for duration, instance in timed)
+        if 2 * beyond <= len(timed):
+            return ""
+        return (
+            f"{self.source}: {beyond:,} of {len(timed):,} instances start after the end of their video; "
+            "are their times in seconds?"
         )
 
     def subset(self, name: str) -> Annotations:
@@ -170,27 +190,29 @@ class Annotations:
         return replace(self, videos=tuple(video for video in videos if video.instances))
 
 
-def read_annotations(path: Path, *, video_info: Path | None = None) -> Annotations:
+def read_annotations(path: Path, *, video_info: Path | None = None, strict: bool = False) -> Annotations:
     """Read ground truth in any of the forms above.
 
     Args:
         path: The JSON file.
         video_info: The CSV that names the subsets of `anet_anno_action.json`; beside it when not given.
+        strict: Refuse the file at the first entry that no evaluator can use, instead of leaving it out.
 
     Raises:
         InputMissingError: There is no such file, or no `video_info_new.csv` where one is needed.
         BadDataError: The content is in none of the forms; the message names the video and the instance.
     """
-    content = files.read_json(path, limit=MAX_ANNOTATION_BYTES)
+    content = files.read_json(path, limit=MAX_ANNOTATION_BYTES, finite=False)
+    check = EntryCheck(strict=strict)
     if not isinstance(content, dict) or not content:
         raise BadDataError(path, "holds no annotations", _DATABASE_CURE)
     if "database" not in content and _is_published_form(content):
-        return _read_published(path, content, video_info or path.parent / VIDEO_INFO_NAME)
+        return _read_published(path, content, video_info or path.parent / VIDEO_INFO_NAME, check)
     database = content.get("database")
     if not isinstance(database, dict) or not database:
         raise BadDataError(path, "has no videos under 'database'", _DATABASE_CURE)
-    videos = tuple(_official_video(_Place(path, video), entry) for video, entry in database.items())
-    return Annotations(str(path), videos)
+    videos = tuple(_official_video(_Place(path, video), entry, check) for video, entry in database.items())
+    return Annotations(str(path), videos, check.finish())
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,23 +225,31 @@ class _Place:
     def error(self, problem: str, cure: str = "") -> BadDataError:
         return BadDataError(self.path, f"video {self.video[:128]} {problem}", cure)
 
+    def unusable(self, kind: str, problem: str, cure: str = "") -> UnusableEntryError:
+        return UnusableEntryError(kind, self.path, f"video {self.video[:128]} {problem}", cure)
+
 
 def _is_published_form(content: dict[str, Any]) -> bool:
     first = next(iter(content.values()))
     return isinstance(first, dict) and "duration_second" in first
 
 
-def _official_video(place: _Place, entry: Any) -> Video:
+def _official_video(place: _Place, entry: Any, check: EntryCheck) -> Video:
     if not isinstance(entry, dict):
         raise place.error("is not an object", _DATABASE_CURE)
     subset = entry.get("subset")
     if not _is_name(subset):
         raise place.error("has no subset", _DATABASE_CURE)
-    duration = None if entry.get("duration") is None else _duration(place, entry, "duration")
-    return Video(_checked_id(place), subset, duration, _instances(place, entry))
+    duration = None
+    if entry.get("duration") is not None:
+        try:
+            duration = _duration(place, entry, "duration")
+        except UnusableEntryError as error:
+            check.leave_out(error)
+    return Video(_checked_id(place), subset, duration, _instances(place, entry, check))
 
 
-def _read_published(path: Path, content: dict[str, Any], video_info: Path) -> Annotations:
+def _read_published(path: Path, content: dict[str, Any], video_info: Path, check: EntryCheck) -> Annotations:
     subsets = _read_subsets(video_info)
     videos: dict[str, Video] = {}
     for name, entry in content.items():
@@ -228,14 +258,18 @@ def _read_published(path: Path, content: dict[str, Any], video_info: Path) -> An
             raise place.error("is not an object")
         if name not in subsets:
             raise place.error(f"has no line in {video_info}", "the two files belong together")
-        duration = _duration(place, entry, "duration_second")
-        frames = _duration(place, entry, "duration_frame")
-        featured = _duration(place, entry, "feature_frame") / frames * duration
+        duration = featured = None
+        try:
+            duration = _duration(place, entry, "duration_second")
+            frames = _duration(place, entry, "duration_frame")
+            featured = _duration(place, entry, "feature_frame") / frames * duration
+        except UnusableEntryError as error:
+            check.leave_out(error)
         bare = _checked_id(place).removeprefix("v_")
         if bare in videos:
             raise place.error("is there twice, with and without 'v_'", "keep one of them")
-        videos[bare] = Video(bare, subsets[name], duration, _instances(place, entry), featured)
-    return Annotations(str(path), tuple(videos.values()))
+        videos[bare] = Video(bare, subsets[name], duration, _instances(place, entry, check), featured)
+    return Annotations(str(path), tuple(videos.values()), check.finish())
 
 
 def _read_subsets(path: Path) -> dict[str, str]:
@@ -253,11 +287,19 @@ def _read_subsets(path: Path) -> dict[str, str]:
     return subsets
 
 
-def _instances(place: _Place, entry: dict[str, Any]) -> tuple[Instance, ...]:
+def _instances(place: _Place, entry: dict[str, Any], check: EntryCheck) -> tuple[Instance, ...]:
     annotations = entry.get("annotations")
     if not isinstance(annotations, list):
         raise place.error("has no list 'annotations'", _DATABASE_CURE)
-    return tuple(_instance(place, index, annotation) for index, annotation in enumerate(annotations))
+    found = []
+    for index, annotation in enumerate(annotations):
+        try:
+            found.append(_instance(place, index, annotation))
+        except UnusableEntryError as error:
+            check.leave_out(error)
+        else:
+            check.use()
+    return tuple(found)
 
 
 def _instance(place: _Place, index: int, annotation: Any) -> Instance:
@@ -268,20 +310,23 @@ def _instance(place: _Place, index: int, annotation: Any) -> Instance:
         cure = 'expected {"segment": [start, end], "label": text}'
         raise place.error(f"has an annotation {index} that is not in the schema", cure) from None
     if not _is_name(label):
-        raise place.error(f"has an annotation {index} whose label is no name")
+        raise place.unusable("annotations whose label is no name", f"has an annotation {index} whose label is no name")
     start, end = _seconds(first), _seconds(second)
     if start is None or end is None:
-        raise place.error(f"has an annotation {index} whose segment is not two finite numbers")
+        problem = f"has an annotation {index} whose segment is not two finite numbers"
+        raise place.unusable("segments that are not two finite numbers", problem)
     if not 0 <= start <= end:
+        kind = "segments that start before the video" if start < 0 else "segments that end before they start"
         problem = f"has an annotation {index} from {start} to {end} s"
-        raise place.error(problem, "a segment starts at 0 or later and ends no earlier than it starts")
+        raise place.unusable(kind, problem, "a segment starts at 0 or later and ends no earlier than it starts")
     return Instance(start, end, label)
 
 
 def _duration(place: _Place, entry: dict[str, Any], key: str) -> float:
     value = _seconds(entry.get(key))
     if value is None or value <= 0:
-        raise place.error(f"has a {key} that is no positive number", "correct it")
+        kind = f"videos whose {key} is no positive number"
+        raise place.unusable(kind, f"has a {key} that is no positive number", "correct it")
     return value
 
 

@@ -195,8 +195,13 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
         raise reading_error(path, error) from error
 
 
-def read_json(path: Path, *, limit: int = MAX_JSON_BYTES) -> Any:
-    """Read a JSON file of finite numbers.
+def read_json(path: Path, *, limit: int = MAX_JSON_BYTES, finite: bool = True) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+        limit: Most bytes that it may have.
+        finite: Refuse NaN and infinity; without this the caller checks every number.
 
     Raises:
         InputMissingError: There is no such file.
@@ -216,7 +221,7 @@ def read_json(path: Path, *, limit: int = MAX_JSON_BYTES) -> Any:
         return found
 
     try:
-        return json.loads(content, parse_constant=refuse, object_pairs_hook=unique)
+        return json.loads(content, parse_constant=refuse if finite else float, object_pairs_hook=unique)
     except BadDataError:
         raise
     except (ValueError, RecursionError) as error:

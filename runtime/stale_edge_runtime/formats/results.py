@@ -18,6 +18,7 @@ from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats import files
 from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
+from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ class Results:
     """Detections of each video, in the order of the file."""
     external: Mapping[str, Any] = field(default_factory=dict)
     """The file's `external_data`, unchecked beyond being an object."""
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    """Detections that no evaluator can use, by kind."""
 
     @property
     def score_enhancement(self) -> Mapping[str, Any] | None:
@@ -105,20 +108,23 @@ def write_results_csv(path: Path, results: Mapping[str, Sequence[Detection]]) ->
     files.write_text(path, text.getvalue())
 
 
-def read_results(path: Path) -> Results:
+def read_results(path: Path, *, strict: bool = False) -> Results:
     """Read a result file in the official schema.
 
     Segments of length zero are taken (ground truth has some, and a copy of it is a result file); segments
-    that end before they start are not.
+    that end before they start, and numbers that are not finite, are left out and counted. Numbers may be written as
+    strings.
 
     Args:
         path: The JSON file.
+        strict: Refuse the file at the first detection that no evaluator can use, instead of leaving it out.
 
     Raises:
         InputMissingError: There is no such file.
         BadDataError: It is not in the schema; the message names the video and the detection.
     """
-    content = files.read_json(path, limit=MAX_RESULT_BYTES)
+    content = files.read_json(path, limit=MAX_RESULT_BYTES, finite=False)
+    check = EntryCheck(strict=strict)
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise BadDataError(path, "has no object 'results'", 'expected {"results": {id: [detections]}}')
     external = content.get("external_data") or {}
@@ -130,11 +136,11 @@ def read_results(path: Path) -> Results:
         _check_id(path, video)
         if not isinstance(rows, list):
             raise BadDataError(path, f"video {video}: detections are not a list")
-        detections[video] = tuple(_detections(path, video, rows))
-    return Results(detections, external)
+        detections[video] = tuple(_detections(path, video, rows, check))
+    return Results(detections, external, check.finish())
 
 
-def _detections(path: Path, video: str, rows: list[Any]) -> Iterator[Detection]:
+def _detections(path: Path, video: str, rows: list[Any], check: EntryCheck) -> Iterator[Detection]:
     for index, row in enumerate(rows):
         try:
             label, score, (start, end) = row["label"], row["score"], row["segment"]
@@ -144,31 +150,43 @@ def _detections(path: Path, video: str, rows: list[Any]) -> Iterator[Detection]:
                 f"video {video}, detection {index} is not in the schema",
                 'expected {"label": text, "score": number, "segment": [start, end]}',
             ) from None
-        if problem := _problem(label, score, start, end):
-            raise BadDataError(path, f"video {video}, detection {index} {problem}")
-        yield Detection(float(start), float(end), label, float(score))
+        values = [_number(value) for value in (score, start, end)]
+        if fault := _fault(label, *values):
+            kind, problem = fault
+            error = UnusableEntryError(f"detections {kind}", path, f"video {video}, detection {index} {problem}")
+            check.leave_out(error)
+            continue
+        check.use()
+        yield Detection(values[1], values[2], label, values[0])
 
 
-def _problem(label: Any, score: Any, start: Any, end: Any) -> str:
-    """What is wrong with a detection; empty when nothing is."""
+def _number(value: Any) -> float:
+    """Number of a field, also one written as a string; NaN for what is none."""
+    if type(value) not in {float, int, str} or (isinstance(value, str) and "_" in value):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _fault(label: Any, score: float, start: float, end: float) -> tuple[str, str] | None:
+    """Kind of a detection's fault and the message about it; None for a good one."""
     if type(label) is not str or not 0 < len(label) <= MAX_NAME_LENGTH or not label.isprintable():
-        return f"needs a label of 1 to {MAX_NAME_LENGTH} printable characters"
+        return "without a proper label", f"needs a label of 1 to {MAX_NAME_LENGTH} printable characters"
     for name, value in (("score", score), ("start", start), ("end", end)):
-        if type(value) not in {float, int}:
-            return f"has a {name} that is not a number"
-        try:
-            if not math.isfinite(value):
-                return f"has a {name} that is not finite"
-        except OverflowError:
-            return f"has a {name} too large for a float"
-    return "" if start <= end else f"ends at {end} before it starts at {start}"
+        if not math.isfinite(value):
+            return f"whose {name} is not a finite number", f"has a {name} that is not a finite number"
+    if start > end:
+        return "that end before they start", f"ends at {end} before it starts at {start}"
+    return None
 
 
 def _as_json(path: Path, video: str, detection: Detection) -> dict[str, Any]:
     """One detection in the schema, its numbers plain floats (numpy's would not be JSON)."""
     start, end, score = float(detection.start_s), float(detection.end_s), float(detection.score)
-    if problem := _problem(detection.label, score, start, end):
-        raise BadDataError(path, f"not written: a detection of video {video} {problem}")
+    if fault := _fault(detection.label, score, start, end):
+        raise BadDataError(path, f"not written: a detection of video {video} {fault[1]}")
     return {"label": detection.label, "score": score, "segment": [start, end]}
 
 
