@@ -170,6 +170,11 @@ def _annotations(
         "exact duplicates": dirt.duplicates,
         "past the end of their video": dirt.past_end,
     }
+    if annotations.ambiguous_count:
+        report.note(
+            f"{annotations.ambiguous_count} ambiguous segments: no class, and detections over them are no false "
+            "positives (the rule of THUMOS14)"
+        )
     if kinds := [f"{kind} {count}" for kind, count in counts.items() if count]:
         report.note(f"instances kept as they are: {', '.join(kinds)}")
     return annotations, subset

@@ -304,3 +304,29 @@ def test_a_whole_validation_set_takes_seconds():
     began = time.process_time()
     evaluate(truth, results)
     assert time.process_time() - began < 20
+
+
+def thumos(tmp_path, annotations):
+    path = tmp_path / "gt.json"
+    path.write_text(json.dumps({"database": {"video_test_0000001": {"subset": "test", "annotations": annotations}}}))
+    return read_annotations(path)
+
+
+def test_detections_over_ambiguous_segments_are_no_false_positives(tmp_path):
+    jump = {"segment": [10, 20], "label": "jump"}
+    truth = thumos(tmp_path, [jump, {"segment": [0, 3], "label": "Ambiguous"}])
+    assert truth.classes == ("jump",)
+    assert truth.ambiguous_count == 1
+    right, touching = Detection(10.0, 20.0, "jump", 0.5), Detection(2.9, 8.0, "jump", 0.9)
+    beside = touching._replace(start_s=3.1)
+    assert evaluate(truth, {"video_test_0000001": [right, touching]}).average_map == 1.0
+    assert evaluate(truth, {"video_test_0000001": [right, beside]}).average_map == 0.5
+    plain = thumos(tmp_path, [jump])
+    assert evaluate(plain, {"video_test_0000001": [right, touching]}).average_map == 0.5
+
+
+def test_ambiguous_is_a_class_like_others_outside_thumos(tmp_path):
+    path = tmp_path / "gt.json"
+    entry = {"subset": "test", "annotations": [{"segment": [0, 3], "label": "Ambiguous"}]}
+    path.write_text(json.dumps({"database": {"home": entry}}))
+    assert read_annotations(path).classes == ("Ambiguous",)

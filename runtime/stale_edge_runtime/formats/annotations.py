@@ -39,6 +39,9 @@ VIDEO_INFO_NAME: Final = "video_info_new.csv"
 SUBSETS_BY_PREFERENCE: Final = ("test", "testing", "validation", "val")
 """What is evaluated when no subset is named: the first of these that has instances."""
 
+AMBIGUOUS: Final = "Ambiguous"
+"""Label of THUMOS14 for segments that may or may not hold an action: no class, and no false positive lies there."""
+
 _THUMOS_ID: Final = re.compile(r"video_(test|validation)_\d{7}")
 _DATABASE_CURE: Final = 'expected {"database": {id: {"subset", "annotations": [{"segment", "label"}]}}}'
 
@@ -69,6 +72,8 @@ class Video:
     """Its actions, in the order of the file."""
     featured_s: float | None = None
     """Seconds that the published features cover, where the file tells: a little less than the duration."""
+    ambiguous: tuple[Instance, ...] = ()
+    """THUMOS14's ambiguous segments, which belong to no class."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,11 @@ class Annotations:
     def instance_count(self) -> int:
         """Number of instances in all videos."""
         return sum(len(video.instances) for video in self.videos)
+
+    @property
+    def ambiguous_count(self) -> int:
+        """Number of ambiguous segments in all videos."""
+        return sum(len(video.ambiguous) for video in self.videos)
 
     @property
     def subsets(self) -> Mapping[str, int]:
@@ -212,7 +222,14 @@ def read_annotations(path: Path, *, video_info: Path | None = None, strict: bool
     if not isinstance(database, dict) or not database:
         raise BadDataError(path, "has no videos under 'database'", _DATABASE_CURE)
     videos = tuple(_official_video(_Place(path, video), entry, check) for video, entry in database.items())
-    return Annotations(str(path), videos, check.finish())
+    found = Annotations(str(path), videos, check.finish())
+    return replace(found, videos=tuple(map(_ambiguous_apart, videos))) if found.is_thumos else found
+
+
+def _ambiguous_apart(video: Video) -> Video:
+    sure = tuple(instance for instance in video.instances if instance.label != AMBIGUOUS)
+    ambiguous = tuple(instance for instance in video.instances if instance.label == AMBIGUOUS)
+    return replace(video, instances=sure, ambiguous=ambiguous)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ def evaluate(
     detection_edges = np.searchsorted(table.detections.label, edges)
     instances = np.diff(np.searchsorted(table.instances.label, edges))
     average_precision = [
-        interpolated_average_precision(true_positive[:, first:end], int(count))
+        interpolated_average_precision(true_positive[:, first:end], int(count), table.over_ambiguous[first:end])
         for first, end, count in zip(detection_edges[:-1], detection_edges[1:], instances, strict=True)
     ]
     return EvaluationResult(
@@ -152,18 +152,25 @@ def evaluate(
     )
 
 
-def interpolated_average_precision(true_positive: NDArray[np.bool_], instances: int) -> NDArray[np.float64]:
+def interpolated_average_precision(
+    true_positive: NDArray[np.bool_], instances: int, excused: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Area under the precision envelope, of several rankings at once.
 
     Args:
         true_positive: `[K, N]`, in descending order of score.
         instances: Number of instances that could be found, at least 1.
+        excused: `[N]`; a detection that matches nothing is no false positive where this is true.
 
     Returns:
         `[K]`, in [0, 1]; exactly 1 when all instances come first.
     """
     hits = np.cumsum(true_positive, axis=1)
-    precision = hits / np.arange(1, true_positive.shape[1] + 1)
+    if excused is None or not excused.any():
+        counted = np.arange(1, true_positive.shape[1] + 1)
+    else:
+        counted = np.maximum(np.cumsum(true_positive | ~excused, axis=1), 1)
+    precision = hits / counted
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     # Recall rises by 1 / instances at every hit and nowhere else.
     return np.asarray((envelope * true_positive).sum(axis=1) / instances, dtype=np.float64)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 UNMATCHED: Final = -1
 MAX_PAIRS: Final = 1 << 23
 """Small files can hold any number of pairs; beyond these memory would run out."""
+_ANY_OVERLAP: Final = 1e-12
 _PAIRS_AT_ONCE: Final = 1 << 20
 
 
@@ -60,6 +61,8 @@ class Table:
     """Ground truth, by class, video, start and end."""
     detections: Columns
     """By class, then descending score; equal scores by video, start and end."""
+    over_ambiguous: NDArray[np.bool_]
+    """Whether each detection overlaps an ambiguous segment, `[detections]`: if so it is no false positive."""
     videos: int
     """Videos of the ground truth."""
     silent_videos: int
@@ -99,11 +102,11 @@ def tabulate(
     rank_of = {video: rank for rank, video in enumerate(sorted(known | results.keys()))}
     unknown_labels: Counter[str] = Counter()
     rows: list[tuple[int, int, float, float, float]] = []
-    for video, detections in results.items():
+    for video, found in results.items():
         if video not in known and not keep_unknown_videos:
             continue
         rank = rank_of[video]
-        for detection in detections:
+        for detection in found:
             label = label_of.get(detection.label)
             if label is None:
                 unknown_labels[detection.label] += 1
@@ -114,15 +117,30 @@ def tabulate(
         for video in ground_truth.videos
         for instance in video.instances
     )
+    detections = _sorted_columns(rows)
     return Table(
         classes,
         _sorted_columns(instances),
-        _sorted_columns(rows),
+        detections,
+        _over_ambiguous(ground_truth, rank_of, detections),
         videos=len(known),
         silent_videos=sum(not results.get(video) for video in known),
         unknown_labels=unknown_labels,
         unknown_videos={video: len(found) for video, found in results.items() if video not in known},
     )
+
+
+def _over_ambiguous(ground_truth: Annotations, rank_of: Mapping[str, int], detections: Columns) -> NDArray[np.bool_]:
+    """Tell which detections overlap an ambiguous segment of their video, however little."""
+    segments = _sorted_columns(
+        (0, rank_of[video.id], segment.start_s, segment.end_s, 0.0)
+        for video in ground_truth.videos
+        for segment in video.ambiguous
+    )
+    over = np.zeros(len(detections), dtype=np.bool_)
+    if len(segments):
+        over[overlapping(detections, segments, _ANY_OVERLAP, same_class=False).detection] = True
+    return over
 
 
 def overlapping(detections: Columns, instances: Columns, min_tiou: float, *, same_class: bool) -> Pairs:
