@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from stale_edge_export.quantization.sensitivity import Choice, Gain, Harm, Laboratory
+    from stale_edge_export.quantization.sensitivity import Choice, Gain, Harm, SensitivityAnalysis
 
 EMULATED_SNIPPETS = 200
 EMULATED_CLASSES = 20
@@ -84,7 +84,7 @@ class LayerReport:
 
 
 def examine(
-    laboratory: Laboratory,
+    analysis: SensitivityAnalysis,
     model: onnx.ModelProto,
     features: Sequence[np.ndarray],
     choice: Choice,
@@ -93,14 +93,14 @@ def examine(
     """Measure every product of a model by itself.
 
     Args:
-        laboratory: Measures harm.
+        analysis: Measures harm.
         model: The fp32 model.
         features: float32 [1, T, D] each; the first one shows saturation.
         choice: What was decided.
         gains: Gain of the products for which it was measured.
     """
     everything = Products.of(model)
-    original = laboratory.original
+    original = analysis.original
     shown = features[0][:, :EMULATED_SNIPPETS] if features else np.empty(0, np.float32)
     feeds = model_feeds(original, shown, synthetic_vocabulary(original.info.feature_dim, classes=EMULATED_CLASSES))
     old, saturations = _old_processors(model, everything, feeds, [item.name for item in original.outputs])
@@ -108,7 +108,7 @@ def examine(
         Layer(
             product=name,
             kind="weights" if name in everything.weights else "activations",
-            harm=laboratory.harm(everything.only([name])),
+            harm=analysis.harm(everything.only([name])),
             gain=gains.get(name),
             saturation=saturations[name],
             decision="fp32" if name in choice.kept else "int8",

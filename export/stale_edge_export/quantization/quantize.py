@@ -15,11 +15,20 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from stale_edge_export.exporter import write_model
+from stale_edge_export.quantization.arithmetic import Judging, exact_products, judging_for
 from stale_edge_export.quantization.fp16 import check_range, to_fp16
 from stale_edge_export.quantization.harm import OutputHarm, calibration_features, harm_json, measure_harm
-from stale_edge_export.quantization.int8 import TARGETS, Products, to_int8
+from stale_edge_export.quantization.int8 import TARGETS, Products, this_machine, to_int8
 from stale_edge_export.quantization.layers import LayerReport, examine
-from stale_edge_export.quantization.sensitivity import Budget, Choice, Gain, Laboratory, choose, measure_gains, veto
+from stale_edge_export.quantization.sensitivity import (
+    Budget,
+    Choice,
+    Gain,
+    SensitivityAnalysis,
+    choose,
+    measure_gains,
+    veto,
+)
 from stale_edge_runtime.bench.macs import count_macs, model_feeds
 from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
 from stale_edge_runtime.contract import ModelInfo, Precision
@@ -68,6 +77,8 @@ class Int8Options:
     """The processors it is made for: a key of `int8.TARGETS`."""
     exclude: str | None = None
     """Products whose names match this regular expression stay in fp32."""
+    host: str = field(default_factory=this_machine)
+    """The target that fits the machine that quantises; it decides how answers are found, never what they are."""
     budget: Budget = field(default_factory=Budget)
     """Harm that the quantised products may do together."""
     gain_seconds: float | None = None
@@ -110,7 +121,7 @@ def quantize_file(
     if trial and not trial.fits(original.info) and max_drop_points is None:
         trial = None  # the features still serve, detections cannot be had
     layers = None
-    with atomic_path(target) as temporary:
+    with atomic_path(target) as temporary, tempfile.TemporaryDirectory(prefix="stale-edge-") as folder:
         if precision is Precision.INT8:
             changed, recipe, layers = _int8(original, model, int8 or Int8Options(), features, trial, progress)
         else:
@@ -119,15 +130,18 @@ def quantize_file(
         progress("quantised")
         info = replace(original.info, precision=precision, recipe=recipe)
         write_model(temporary, changed, info)
-        made = read_model(temporary)
-        harm = measure_harm(original, made, features)
+        made = judged = read_model(temporary)
+        if recipe.get("judged") == Judging.COMPUTED:
+            write_model(Path(folder) / "judged.onnx", exact_products(changed), info)
+            judged = read_model(Path(folder) / "judged.onnx")
+        harm = measure_harm(original, judged, features)
         progress("compared with fp32")
         share = count_macs(made).share(LOW_PRECISION[precision], SHARE_LENGTH)
         recipe = {**recipe, "low_precision_share": float(f"{share:.4g}"), "harm": harm_json(harm)}
         progress("counted")
         acceptance = None
         if trial:
-            acceptance = trial.compare(trial.detect(source), trial.detect(temporary))
+            acceptance = trial.compare(trial.detect(source), trial.detect(judged.path))
             recipe["detections"] = acceptance.to_json()
             if max_drop_points is not None:
                 acceptance.require(target, max_drop_points)
@@ -147,22 +161,26 @@ def _int8(
 ) -> tuple[onnx.ModelProto, dict[str, Any], LayerReport | None]:
     """The int8 model, its recipe, and what was asked for beside it."""
     everything, reduce_range = Products.of(model), TARGETS[options.cpu].reduce_range
+    judging = judging_for(TARGETS[options.cpu], options.host)
     choice, gains, layers = Choice(everything), dict[str, Gain](), None
     for name in everything.matching(options.exclude) if options.exclude else ():
         choice = choice.without(name, f"--exclude {options.exclude}")
     with tempfile.TemporaryDirectory(prefix="stale-edge-") as folder:
-        laboratory = Laboratory(original, model, features, Path(folder), reduce_range=reduce_range, trial=trial)
-        choice = choose(laboratory, choice, options.budget)
+        analysis = SensitivityAnalysis(
+            original, model, features, Path(folder), reduce_range=reduce_range, judging=judging, trial=trial
+        )
+        choice = choose(analysis, choice, options.budget)
         if options.gain_seconds is not None:
-            gains = measure_gains(laboratory, choice.products, seconds=options.gain_seconds)
+            gains = measure_gains(analysis, choice.products, seconds=options.gain_seconds)
             choice = veto(choice, gains)
             progress("timed")
         if options.report:
-            layers = examine(laboratory, model, features, choice, gains)
+            layers = examine(analysis, model, features, choice, gains)
             progress("examined the products")
     recipe = {
         "method": "dynamic",
         "target": options.cpu,
+        "judged": str(judging),
         "weights": f"int8, per channel, {7 if reduce_range else 8} bits",
         "activations": f"uint8 on the left, {7 if reduce_range else 8} bits around zero on the right, per tensor",
         "weight_products": list(choice.products.weights),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stale_edge_export.exporter import write_model
+from stale_edge_export.quantization.arithmetic import Judging, exact_products
 from stale_edge_export.quantization.harm import measure_harm
 from stale_edge_export.quantization.int8 import Products, to_int8
 from stale_edge_runtime.bench.macs import count_macs, model_feeds
@@ -126,7 +127,7 @@ class Choice:
         return Choice(self.products.without([name]), {**self.kept, name: reason})
 
 
-class Laboratory:
+class SensitivityAnalysis:
     """Makes int8 variants of a model and measures them against it.
 
     Args:
@@ -135,6 +136,7 @@ class Laboratory:
         features: float32 [1, T, D] each, to measure the error of outputs on.
         folder: A temporary folder for variants.
         reduce_range: Keep right operands to 7 bits.
+        judging: How to find the answers that the target gives.
         trial: Videos to measure detections on.
     """
 
@@ -146,6 +148,7 @@ class Laboratory:
         folder: Path,
         *,
         reduce_range: bool = False,
+        judging: Judging = Judging.RUN,
         trial: Trial | None = None,
     ) -> None:
         self.original = original
@@ -153,6 +156,7 @@ class Laboratory:
         self._features = _thinned(features, MEASURED_VIDEOS)
         self._folder = folder
         self._reduce_range = reduce_range
+        self._judging = judging
         self._trial = trial.thinned(MEASURED_VIDEOS) if trial else None
         self._found: Detections | None = None
         self._harms: dict[Products, Harm] = {}
@@ -163,10 +167,16 @@ class Laboratory:
         Args:
             products: What to quantise.
         """
-        path = self._folder / "variant.onnx"
+        return self._write(to_int8(self._model, products, reduce_range=self._reduce_range))
+
+    def make_judged(self, products: Products) -> ModelFile:
+        """Give a file with the answers that the variant gives on its target.
+
+        Args:
+            products: Products to quantise.
+        """
         variant = to_int8(self._model, products, reduce_range=self._reduce_range)
-        write_model(path, variant, self.original.info)
-        return read_model(path)
+        return self._write(exact_products(variant) if self._judging is Judging.COMPUTED else variant)
 
     def harm(self, products: Products) -> Harm:
         """What quantising these products does.
@@ -178,7 +188,7 @@ class Laboratory:
             BadDataError: The variant gives NaN, or a video does not fit the model.
         """
         if products not in self._harms:
-            made = self.make(products)
+            made = self.make_judged(products)
             outputs = measure_harm(self.original, made, self._features)
             errors = {name: item.relative_error for name, item in outputs.items()}
             self._harms[products] = self._with_detections(made, errors)
@@ -193,6 +203,11 @@ class Laboratory:
         alone = ((name, count_macs(self.make(products.only([name])))) for name in products)
         return {name: count.share("int8", GAIN_SNIPPETS) for name, count in alone}
 
+    def _write(self, variant: onnx.ModelProto) -> ModelFile:
+        path = self._folder / "variant.onnx"
+        write_model(path, variant, self.original.info)
+        return read_model(path)
+
     def _with_detections(self, made: ModelFile, errors: dict[str, float]) -> Harm:
         if self._trial is None:
             return Harm(errors)
@@ -202,18 +217,18 @@ class Laboratory:
         return Harm(errors, seen.matched_share, seen.drop_points)
 
 
-def choose(laboratory: Laboratory, choice: Choice, budget: Budget) -> Choice:
+def choose(analysis: SensitivityAnalysis, choice: Choice, budget: Budget) -> Choice:
     """Take out products until the rest stays within the budget.
 
     Args:
-        laboratory: Measures them.
+        analysis: Measures them.
         choice: What may be quantised.
         budget: What they may do together.
     """
     allowed, shares = choice.products, dict[str, float]()
-    while list(choice.products) and (spent := budget.spent(laboratory.harm(choice.products))) > 1:
-        alone = {name: budget.spent(laboratory.harm(allowed.only([name]))) for name in choice.products}
-        shares = shares or laboratory.arithmetic(allowed)
+    while list(choice.products) and (spent := budget.spent(analysis.harm(choice.products))) > 1:
+        alone = {name: budget.spent(analysis.harm(allowed.only([name]))) for name in choice.products}
+        shares = shares or analysis.arithmetic(allowed)
         harmful = [name for name, harm in alone.items() if harm >= MUCH_HARM * max(alone.values())]
         name = min(harmful, key=lambda name: shares[name])
         choice = choice.without(
@@ -225,18 +240,18 @@ def choose(laboratory: Laboratory, choice: Choice, budget: Budget) -> Choice:
 
 
 def measure_gains(
-    laboratory: Laboratory, products: Products, *, snippets: int = GAIN_SNIPPETS, seconds: float = 2.0
+    analysis: SensitivityAnalysis, products: Products, *, snippets: int = GAIN_SNIPPETS, seconds: float = 2.0
 ) -> dict[str, Gain]:
     """Time that each product saves: all quantised, against all but this one, taking turns on one thread.
 
     Args:
-        laboratory: Makes the variants.
+        analysis: Makes the variants.
         products: What is quantised.
         snippets: Length to measure at.
         seconds: Time for each variant.
     """
     variants = [products, *(products.without([name]) for name in products)]
-    forwards = [_forward(laboratory.make(variant), snippets) for variant in variants]
+    forwards = [_forward(analysis.make(variant), snippets) for variant in variants]
     everything, *others = (timing.samples_ms for timing in time_together(forwards, Effort(seconds=seconds)))
     base_ms = float(np.median(everything))
     gains = {}
