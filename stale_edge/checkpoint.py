@@ -18,20 +18,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from stale_edge.networks.registry import NETWORKS
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.model import STALE
 from stale_edge.networks.stale.published_names import is_unused, published_name, without_parallel_prefix
+from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
 from stale_edge_runtime.formats.files import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT = "stale-edge-checkpoint-1"
+FORMAT_FAMILY = "stale-edge-checkpoint-"
+FORMAT = f"{FORMAT_FAMILY}1"
 MAX_BYTES = 8 << 30
 METADATA_KEY = "stale_edge"
 TEXT_KEY = "class_text_embeddings"
-_METADATA_FIELDS = {"format", "config", "classes", "origin"}
+_METADATA_FIELDS = {"format", "network", "config", "classes", "origin"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class Checkpoint:
     """Where the weights came from; `{"source": "seeded", "seed": …}` marks an untrained network."""
     text_embeddings: Tensor | None = None
     """float32 [C, D], of the classes: for a network without a text tower."""
+    network_name: str = STALE_NETWORK
+    """Kind of network, a key of `NETWORKS`."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further metadata that a later version wrote, as it stands in the file."""
 
     @property
     def untrained(self) -> bool:
@@ -79,7 +86,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         StorageError: The disk is full or failed.
     """
     metadata = {
+        **checkpoint.extra,
         "format": FORMAT,
+        "network": checkpoint.network_name,
         "config": checkpoint.network.config.to_dict(),
         "classes": list(checkpoint.classes),
         "origin": dict(checkpoint.origin),
@@ -131,8 +140,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            config, classes, origin = _read_metadata(path, metadata)
-            network = _meta_network(config)
+            stored = _read_metadata(path, metadata)
+            network, config, classes = stored.build(), stored.config, stored.classes
             expected = network.state_dict()
             if TEXT_KEY in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
                 expected[TEXT_KEY] = torch.empty(len(classes), config.feature_dim, device="meta")
@@ -150,7 +159,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     _check_finite(path, state)
     text = state.pop(TEXT_KEY, None)
     network.load_state_dict(state, assign=True)
-    return Checkpoint(network.requires_grad_(requires_grad=False).eval(), classes, origin, text)
+    network = network.requires_grad_(requires_grad=False).eval()
+    return Checkpoint(network, classes, stored.origin, text, stored.network_name, stored.extra)
 
 
 def read_published(path: Path, classes: tuple[str, ...], config: ModelConfig | None = None) -> Conversion:
@@ -210,6 +220,7 @@ def file_sha256(path: Path) -> str:
 
 
 _RECONVERT = "make one with `stale-edge convert` or `stale-edge train`"
+_NEWER = "use a newer stale-edge"
 _AS_PUBLISHED = "it must be a file of the published STALE code"
 
 
@@ -252,23 +263,49 @@ def _load_pickle(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[ModelConfig, tuple[str, ...], dict[str, Any]]:
+@dataclass(frozen=True)
+class _Stored:
+    """Metadata of a checkpoint, checked."""
+
+    network_name: str
+    config: Any
+    classes: tuple[str, ...]
+    origin: dict[str, Any]
+    extra: dict[str, Any]
+
+    def build(self) -> Any:
+        """A network of these sizes without memory for its weights."""
+        with torch.device("meta"):
+            return NETWORKS[self.network_name].build(self.config)
+
+
+def _read_metadata(path: Path, metadata: dict[str, str]) -> _Stored:
     try:
         values = json.loads(metadata.get(METADATA_KEY, "null"))
     except (ValueError, RecursionError) as error:
         raise BadDataError(path, f"metadata cannot be read ({error})", _RECONVERT) from error
-    if not isinstance(values, dict) or values.keys() != _METADATA_FIELDS or values["format"] != FORMAT:
+    if not isinstance(values, dict) or not str(values.get("format")).startswith(FORMAT_FAMILY):
         raise BadDataError(path, f"does not say format {FORMAT!r}: not a checkpoint of stale-edge", _RECONVERT)
-    classes, origin = values["classes"], values["origin"]
+    if values["format"] != FORMAT:
+        raise BadDataError(path, f"has format {str(values['format'])[:40]!r}, this version reads {FORMAT!r}", _NEWER)
+    name = values.get("network", STALE_NETWORK)
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise BadDataError(
+            path, f"holds the network {str(name)[:40]!r}; this version knows {', '.join(NETWORKS)}", _NEWER
+        )
+    classes, origin = values.get("classes"), values.get("origin", {})
     try:
-        config = ModelConfig.from_dict(values["config"])
-    except (ValueError, TypeError) as error:
+        config = NETWORKS[name].config.from_dict(values.get("config", {}))
+    except (ValueError, TypeError, AttributeError) as error:
         raise BadDataError(path, f"metadata 'config' cannot be read ({error})", _RECONVERT) from error
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+    if not isinstance(classes, list) or not all(isinstance(item, str) for item in classes):
         raise BadDataError(path, "metadata 'classes' is not a list of names", _RECONVERT)
     if not isinstance(origin, dict):
         raise BadDataError(path, "metadata 'origin' is not a JSON object", _RECONVERT)
-    return config, tuple(classes), origin
+    extra = {key: value for key, value in values.items() if key not in _METADATA_FIELDS}
+    if unknown := {key: value for key, value in values.get("config", {}).items() if key not in config.to_dict()}:
+        extra["unknown_config"] = unknown
+    return _Stored(name, config, tuple(classes), origin, extra)
 
 
 def _check_names(path: Path, expected: Any, found: Any) -> None:

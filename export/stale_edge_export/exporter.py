@@ -28,8 +28,8 @@ from stale_edge_runtime.contract import (
     INPUTS,
     IR_VERSION,
     OPSET,
-    OUTPUTS,
     SNIPPETS,
+    STALE_NETWORK,
     TEXT_EMBEDDINGS,
     TOKEN_IDS,
     TOKENS,
@@ -39,6 +39,7 @@ from stale_edge_runtime.contract import (
 )
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats.files import atomic_path
+from stale_edge_runtime.heads.registry import output_names
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.session import open_session
 
@@ -180,7 +181,7 @@ def trace(module: nn.Module, network: STALE, kind: Kind) -> onnx.ModelProto:
             module,
             tuple(examples[name] for name in inputs),
             input_names=list(inputs),
-            output_names=list(OUTPUTS[kind]),
+            output_names=list(output_names(STALE_NETWORK, kind)),
             dynamic_shapes=_as_signature(kind, axes),
             opset_version=OPSET,
             dynamo=True,
@@ -222,7 +223,13 @@ def check_file(
     session = open_session(read_model(path))
 
     def run(inputs: Arrays) -> Arrays:
-        return dict(zip(OUTPUTS[kind], session.run(list(OUTPUTS[kind]), inputs), strict=True))
+        return dict(
+            zip(
+                output_names(STALE_NETWORK, kind),
+                session.run(list(output_names(STALE_NETWORK, kind)), inputs),
+                strict=True,
+            )
+        )
 
     vocabularies = [_token_ids(network, names) for names in CHECK_VOCABULARIES] if network.text_tower else []
     if kind is Kind.TEXT_TOWER:

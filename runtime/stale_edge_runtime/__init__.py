@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from stale_edge_runtime.decoding import Detection, decode
+    from stale_edge_runtime.decoding import Detection
     from stale_edge_runtime.detector import Detector
     from stale_edge_runtime.errors import StaleEdgeError
+    from stale_edge_runtime.heads.stale import decode
 
 __all__ = ["Detection", "Detector", "StaleEdgeError", "decode"]
 
-_HOMES = {"Detection": "decoding", "Detector": "detector", "StaleEdgeError": "errors", "decode": "decoding"}
+_HOMES = {"Detection": "decoding", "Detector": "detector", "StaleEdgeError": "errors", "decode": "heads.stale"}
 
 
 def __getattr__(name: str) -> Any:

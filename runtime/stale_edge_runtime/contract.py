@@ -21,10 +21,12 @@ FORMAT = "1"
 FEATURES = "features"
 TEXT_EMBEDDINGS = "text_embeddings"
 TOKEN_IDS = "token_ids"  # noqa: S105 (words, not passwords)
+STALE_NETWORK = "stale"
+"""Network of a file that does not name one: files of 0.1 held no other."""
+
 CLASS_LOGITS = "class_logits"
 MASKS = "masks"
 VIDEO_LOGITS = "video_logits"
-DETECTION_OUTPUTS = (CLASS_LOGITS, MASKS, VIDEO_LOGITS)
 
 BATCH = "batch"
 SNIPPETS = "snippets"
@@ -124,6 +126,22 @@ class Kind(StrEnum):
     TEXT_TOWER = "text_tower"  # token ids in, text embeddings out; no features
 
 
+class Role(StrEnum):
+    """Work that a file does."""
+
+    DETECTOR = "detector"
+    TEXT_TOWER = "text-tower"
+    IMAGE_TOWER = "image-tower"
+
+
+class TextMode(StrEnum):
+    """Where a detector's text comes from."""
+
+    BAKED = "baked"
+    OPEN = "open"
+    FULL = "full"
+
+
 class Precision(StrEnum):
     """Number format of the heavy products of a file."""
 
@@ -140,14 +158,6 @@ INPUTS: dict[Kind, dict[str, tuple[str, ...]]] = {
 }
 """Inputs of each kind, in order, with the names of their axes."""
 
-OUTPUTS: dict[Kind, tuple[str, ...]] = {
-    Kind.BAKED: DETECTION_OUTPUTS,
-    Kind.OPEN: DETECTION_OUTPUTS,
-    Kind.FULL: DETECTION_OUTPUTS,
-    Kind.TEXT_TOWER: (TEXT_EMBEDDINGS,),
-}
-"""Outputs of each kind, in order."""
-
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -157,12 +167,14 @@ class ModelInfo:
     """What the file takes in."""
     precision: Precision
     """Number format of its products."""
-    anchors: int
-    """Rows of `masks`: relative positions that an action may cover."""
     feature_dim: int
     """Width of a snippet's features."""
     created_by: str
     """Program and version that wrote the file."""
+    network: str = STALE_NETWORK
+    """Network inside, a key of `HEADS`."""
+    anchors: int = 0
+    """Rows of `masks`: relative positions that an action may cover; 0 for a network without masks."""
     classes: tuple[str, ...] = ()
     """Class names in the order of the logits, background left out; baked files only."""
     min_snippets: int = MIN_SNIPPETS
@@ -183,13 +195,27 @@ class ModelInfo:
     """How the file was quantised; empty for fp32."""
     parity: Mapping[str, Any] = field(default_factory=dict)
     """Check against the network: lengths, batches and the largest error of each output."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Further `stale_edge.` properties, without the prefix: of the network, or of a later version."""
+
+    @property
+    def role(self) -> Role:
+        """Work that the file does."""
+        return Role.TEXT_TOWER if self.kind is Kind.TEXT_TOWER else Role.DETECTOR
+
+    @property
+    def text(self) -> TextMode | None:
+        """Where a detector's text comes from; None for a tower."""
+        return None if self.kind is Kind.TEXT_TOWER else TextMode(self.kind)
 
     def to_metadata(self) -> dict[str, str]:
         """The metadata properties of the file, every value a string."""
         values: dict[str, Any] = {
+            **self.extra,
+            "network": self.network,
+            "role": str(self.role),
             "kind": str(self.kind),
             "precision": str(self.precision),
-            "anchors": self.anchors,
             "feature_dim": self.feature_dim,
             "min_snippets": self.min_snippets,
             "max_snippets": self.max_snippets,
@@ -200,6 +226,10 @@ class ModelInfo:
             "rewrites": list(self.rewrites),
             "parity": dict(self.parity),
         }
+        if self.text is not None:
+            values["text"] = str(self.text)
+        if self.anchors:
+            values["anchors"] = self.anchors
         if self.kind is Kind.BAKED:
             values["classes"] = list(self.classes)
         if self.snippet_seconds is not None:
@@ -226,19 +256,20 @@ class ModelInfo:
         reader = _MetadataReader(path, metadata)
         if (found := reader.text("format")) != FORMAT:
             raise BadDataError(path, f"has format {found!r}, this version reads {FORMAT!r}", "export it again")
-        kind = reader.choice("kind", Kind)
+        kind = reader.kind()
         classes = reader.strings("classes") if kind is Kind.BAKED else ()
         if kind is Kind.BAKED and not 0 < len(classes) <= MAX_CLASSES:
             raise BadDataError(path, f"lists {len(classes)} classes", "export it again")
         return cls(
             kind=kind,
             precision=reader.choice("precision", Precision),
-            anchors=reader.integer("anchors", 1, MAX_SNIPPETS),
+            network=reader.text("network", STALE_NETWORK),
+            anchors=reader.integer("anchors", 0, MAX_SNIPPETS, default=0),
             feature_dim=reader.integer("feature_dim", 1, 65_536),
             created_by=reader.text("created_by"),
             classes=classes,
-            min_snippets=reader.integer("min_snippets", 1, MAX_SNIPPETS),
-            max_snippets=reader.integer("max_snippets", 1, MAX_SNIPPETS),
+            min_snippets=reader.integer("min_snippets", 1, MAX_SNIPPETS, default=MIN_SNIPPETS),
+            max_snippets=reader.integer("max_snippets", 1, MAX_SNIPPETS, default=MAX_SNIPPETS),
             feature_extractor=reader.text("feature_extractor", ""),
             snippet_seconds=reader.positive_number("snippet_seconds"),
             untrained=reader.flag("untrained"),
@@ -246,6 +277,7 @@ class ModelInfo:
             rewrites=reader.strings("rewrites"),
             recipe=reader.mapping("recipe"),
             parity=reader.mapping("parity"),
+            extra=reader.others(),
         )
 
 
@@ -269,6 +301,24 @@ class _MetadataReader:
             )
         return value
 
+    def kind(self) -> Kind:
+        """Kind as 0.1 wrote it, or from the role and the text mode that later versions write."""
+        if METADATA_PREFIX + "kind" in self._metadata or METADATA_PREFIX + "role" not in self._metadata:
+            return self.choice("kind", Kind)
+        if self.choice("role", Role) is Role.TEXT_TOWER:
+            return Kind.TEXT_TOWER
+        return Kind(self.choice("text", TextMode))
+
+    def others(self) -> dict[str, str]:
+        """Properties that `ModelInfo` has no field for, without the prefix."""
+        known = {*ModelInfo.__dataclass_fields__, "format", "role", "text"}
+        named = {
+            key.removeprefix(METADATA_PREFIX): value
+            for key, value in self._metadata.items()
+            if key.startswith(METADATA_PREFIX)
+        }
+        return {key: value for key, value in named.items() if key not in known}
+
     def choice(self, key: str, options: type[E]) -> E:
         value = self.text(key)
         try:
@@ -276,8 +326,8 @@ class _MetadataReader:
         except ValueError:
             raise self._bad(key, f"one of {', '.join(options)}") from None
 
-    def integer(self, key: str, low: int, high: int) -> int:
-        value = self._json(key)
+    def integer(self, key: str, low: int, high: int, *, default: int | None = None) -> int:
+        value = self._json(key, default=default)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise self._bad(key, f"an integer from {low} to {high}")
         return value

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stale_edge_runtime.contract import (
     BLOCK_SNIPPETS,
     BLOCKWISE,
-    DETECTION_OUTPUTS,
     FEATURES,
     MAX_MEMORY_MB,
     TEXT_EMBEDDINGS,
     Kind,
     ModelInfo,
 )
-from stale_edge_runtime.decoding import Detection, decode
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats.features import check_features
+from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.memory_limit import limited_memory
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.session import ORT_ERRORS, check_snippets, open_session, provider_of, short_reason
@@ -31,12 +30,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stale_edge_runtime.decoding import DecodeOptions
+    from stale_edge_runtime.decoding import Detection
+    from stale_edge_runtime.heads.base import VideoOutputs
+    from stale_edge_runtime.heads.stale_proposals import DecodeOptions
 
-HEADS = 4
-"""Heads of the published network; the metadata does not say."""
-SCORE_COPIES = 2
-"""Attention matrices `[heads, rows, T]` of float32 that are alive at once: before and after the softmax."""
 PROCESS_BYTES = 80 << 20
 """Python, numpy and onnxruntime, before any model."""
 FILE_COPIES = 3
@@ -46,17 +43,6 @@ _CURES = {
     Kind.FULL: "export it with --open, or bake the classes in; full files are for `stale-edge bench`",
     Kind.TEXT_TOWER: "use the file that takes features; this one makes text embeddings for it",
 }
-
-
-class Outputs(NamedTuple):
-    """What the network says about one video of T snippets."""
-
-    class_logits: NDArray[np.float32]
-    """`[T, C + 1]`, background last."""
-    masks: NDArray[np.float32]
-    """`[A, T]`, in (0, 1)."""
-    video_logits: NDArray[np.float32]
-    """`[C]`."""
 
 
 class Detector:
@@ -100,6 +86,14 @@ class Detector:
         self.info: ModelInfo = model.info
         if self.info.kind in _CURES:
             raise UsageError(self.path, f"is a {self.info.kind} file, which cannot detect", _CURES[self.info.kind])
+        self._head = HEADS[self.info.network]
+        self._options: dict[str, Any] = {
+            "text_embeddings": text_embeddings,
+            "classes": classes,
+            "max_memory_mb": max_memory_mb,
+            "reuse_memory": reuse_memory,
+        }
+        self._threads = threads
         self._file_bytes = model.size_bytes
         self._block = BLOCK_SNIPPETS if BLOCKWISE in model.operators else self.info.max_snippets
         self._max_memory_mb = max_memory_mb
@@ -108,6 +102,10 @@ class Detector:
             self._vocabulary = self._checked_vocabulary(text_embeddings, classes)
         self._session = open_session(model, threads=threads, provider=provider, reuse_memory=reuse_memory)
         self.provider = provider_of(self._session)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the path and the options: whoever unpickles opens the file again."""
+        return _reopen, (self.path, self._threads, self.provider, self._options)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -148,7 +146,9 @@ class Detector:
         embeddings, names = self._vocabulary_of(text_embeddings, classes)
         outputs = self._run(features, embeddings, len(names))
         duration = len(features) * (self.info.snippet_seconds or 1.0) if duration_s is None else duration_s
-        return decode(*outputs, duration, classes=names, compat=compat, external=external, options=options)
+        return self._head.decode(
+            outputs, duration, classes=names, info=self.info, compat=compat, external=external, options=options
+        )
 
     def detect_batch(
         self,
@@ -177,7 +177,7 @@ class Detector:
 
     def forward(
         self, features: NDArray[np.floating[Any]], *, text_embeddings: NDArray[np.floating[Any]] | None = None
-    ) -> Outputs:
+    ) -> VideoOutputs:
         """Run the network on one video, without decoding.
 
         Args:
@@ -200,11 +200,7 @@ class Detector:
     def predict_memory_mb(self, snippets: int) -> float:
         """Peak memory of the process that a video is predicted to need, in MiB; meant to err upwards.
 
-        Process, `FILE_COPIES` times the file, `SCORE_COPIES` attention matrices `[4, rows, T]` (a folded file attends
-        from a block of rows at a time, a plain one from all T), as many matrices of the cross attention, and for each
-        snippet the rows of its features, masks and logits, all float32. At 8192 snippets of the published size that
-        is 377 for a folded fp32 file and 343 for its int8 file, where 279 and 233 were measured, and 2,618 for a
-        plain file, where 2,535 were measured.
+        Process, `FILE_COPIES` times the file, and the activations as the network's head counts them.
 
         Args:
             snippets: T.
@@ -212,15 +208,12 @@ class Detector:
         return self._predict_mb(snippets, len(self.classes))
 
     def _predict_mb(self, snippets: int, classes: int) -> float:
-        dim, rows = self.info.feature_dim, self.info.anchors + classes + 1
-        scores = SCORE_COPIES * HEADS * snippets * (min(snippets, self._block) + classes + 1)
-        features = 4 * HEADS * dim + 4 * dim if self._block > BLOCK_SNIPPETS else 8 * dim
-        activations = snippets * (features + 2 * rows)
-        return (PROCESS_BYTES + FILE_COPIES * self._file_bytes + 4 * (scores + activations)) / (1 << 20)
+        activations = self._head.activation_floats(self.info, snippets, classes, self._block)
+        return (PROCESS_BYTES + FILE_COPIES * self._file_bytes + 4 * activations) / (1 << 20)
 
     def _run(
         self, features: NDArray[np.floating[Any]], embeddings: NDArray[np.float32] | None, classes: int
-    ) -> Outputs:
+    ) -> VideoOutputs:
         checked = check_features(np.asarray(features), self.info.feature_dim, subject=FEATURES)
         check_snippets(self.info, len(checked))
         if (
@@ -237,7 +230,7 @@ class Detector:
             inputs[TEXT_EMBEDDINGS] = embeddings
         try:
             with self._memory_limit():
-                found = self._session.run(list(DETECTION_OUTPUTS), inputs)
+                found = self._session.run(list(self._head.outputs), inputs)
         except ORT_ERRORS as error:
             problem = f"fails on {len(checked):,} snippets ({short_reason(error)})"
             raise BadDataError(self.path, problem, "use shorter pieces with --window, or export it again") from error
@@ -250,10 +243,11 @@ class Detector:
 
     def _checked_outputs(
         self, found: Sequence[NDArray[np.float32]], features: NDArray[np.float32], classes: int
-    ) -> Outputs:
-        snippets = len(features)
-        expected = ((1, snippets, classes + 1), (1, self.info.anchors, snippets), (1, classes))
-        for name, output, shape in zip(DETECTION_OUTPUTS, found, expected, strict=True):
+    ) -> VideoOutputs:
+        expected = self._head.shapes(self.info, len(features), classes)
+        outputs = {}
+        for name, output in zip(self._head.outputs, found, strict=True):
+            shape = (1, *expected[name])
             if output.shape != shape:
                 problem = f"gives {name} {list(output.shape)}, not {list(shape)}"
                 raise BadDataError(self.path, problem, "export it again")
@@ -264,7 +258,8 @@ class Detector:
                     f"gives NaN or infinity in {name} for features up to {largest:.3g}",
                     "features that fit the model are about 10 long; scale these, or try the fp32 file",
                 )
-        return Outputs(*(output[0] for output in found))
+            outputs[name] = output[0]
+        return outputs
 
     def _vocabulary_of(
         self, text_embeddings: NDArray[np.floating[Any]] | None, classes: Sequence[str] | None
@@ -299,3 +294,7 @@ class Detector:
     def _check_takes_text(self) -> None:
         if self.info.kind is not Kind.OPEN:
             raise UsageError(self.path, "has its classes baked in", "export it with --open to choose them freely")
+
+
+def _reopen(path: Path, threads: int, provider: str, options: dict[str, Any]) -> Detector:
+    return Detector(path, threads, provider, **options)

@@ -13,21 +13,16 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from stale_edge_runtime.contract import (
-    BATCH,
     BLOCKWISE,
-    CLASS_LOGITS,
     CLASSES,
     FEATURES,
     INPUTS,
-    MASKS,
     OPERATORS,
-    OUTPUTS,
-    SNIPPETS,
     TEXT_EMBEDDINGS,
     TOKEN_IDS,
-    VIDEO_LOGITS,
     Kind,
     ModelInfo,
+    Role,
 )
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats.files import read_bytes
@@ -48,6 +43,8 @@ from stale_edge_runtime.formats.onnx_schema import (
     VALUE_INFO_SCHEMA,
 )
 from stale_edge_runtime.formats.protobuf import Budget, Message, WireError, properties
+from stale_edge_runtime.heads.base import ANY_NAME, AxisRule
+from stale_edge_runtime.heads.registry import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,6 +151,7 @@ def _parse(path: Path, content: bytes) -> ModelFile:
     _refuse(graph, _REFUSED_IN_GRAPH)
     info = ModelInfo.from_metadata(path, properties(model.messages("metadata_props", ENTRY_SCHEMA)))
     _check_texts(info)
+    _check_network(info)
     weights: Counter[str] = Counter()
     operators: Counter[str] = Counter()
     constants = [_check_tensor(tensor, weights) for tensor in graph.messages("initializer", TENSOR_SCHEMA)]
@@ -282,15 +280,7 @@ def _axis(name: str, dim: Message) -> Axis:
     return dim.text("dim_param") or None
 
 
-class _Symbolic:
-    """Stands for an axis that may have any name, but no fixed size."""
-
-    def __str__(self) -> str:
-        return "any name"
-
-
-_SYMBOLIC = _Symbolic()
-_Border = dict[str, tuple[str, tuple[int | str | _Symbolic, ...]]]
+_Border = dict[str, tuple[str, tuple[AxisRule, ...]]]
 
 
 def _expected_inputs(info: ModelInfo) -> _Border:
@@ -302,14 +292,11 @@ def _expected_inputs(info: ModelInfo) -> _Border:
 
 
 def _expected_outputs(info: ModelInfo) -> _Border:
-    classes, rows = (len(info.classes), len(info.classes) + 1) if info.classes else (CLASSES, _SYMBOLIC)
-    axes: Mapping[str, tuple[int | str | _Symbolic, ...]] = {
-        CLASS_LOGITS: (BATCH, SNIPPETS, rows),
-        MASKS: (BATCH, info.anchors, SNIPPETS),
-        VIDEO_LOGITS: (BATCH, classes),
-        TEXT_EMBEDDINGS: (CLASSES, info.feature_dim),
-    }
-    return {name: ("float32", axes[name]) for name in OUTPUTS[info.kind]}
+    if info.role is not Role.DETECTOR:
+        return {TEXT_EMBEDDINGS: ("float32", (CLASSES, info.feature_dim))}
+    head = HEADS[info.network]
+    axes = head.axes(info)
+    return {name: ("float32", axes[name]) for name in head.outputs}
 
 
 def _check_border(what: str, found: tuple[TensorInfo, ...], expected: _Border) -> None:
@@ -325,8 +312,21 @@ def _check_border(what: str, found: tuple[TensorInfo, ...], expected: _Border) -
             raise _RefusedError(f"has {tensor.name} of [{shown}], not [{', '.join(map(str, axes))}]")
 
 
-def _fits(axis: Axis, wanted: int | str | _Symbolic) -> bool:
-    return isinstance(axis, str) if wanted is _SYMBOLIC else axis == wanted
+def _fits(axis: Axis, wanted: AxisRule) -> bool:
+    return isinstance(axis, str) if wanted is ANY_NAME else axis == wanted
+
+
+def _check_network(info: ModelInfo) -> None:
+    """Refuse a detector of a network that this version does not know."""
+    if info.role is not Role.DETECTOR:
+        return
+    if info.network not in HEADS:
+        known = ", ".join(sorted(HEADS))
+        raise _RefusedError(f"holds the network {_quoted(info.network)}; this version knows {known}: use a newer one")
+    try:
+        HEADS[info.network].check_info(info)
+    except BadDataError as error:
+        raise _RefusedError(f"has metadata {_quoted(error.subject)} that {error.problem}") from None
 
 
 def _check_texts(info: ModelInfo) -> None:

@@ -345,7 +345,8 @@ def _decoding(files: Sequence[OnnxContender], plan: Plan) -> Iterator[DecodeCost
     from stale_edge_runtime.bench.decode_cost import decode_costs
 
     for file in files[:1]:
-        yield from decode_costs(plan.lengths, len(file.model.info.classes) or 200, file.model.info.anchors)
+        info = file.model.info
+        yield from decode_costs(plan.lengths, info, info.classes or [str(index) for index in range(200)])
 
 
 def _explain(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -> Iterator[Explanation]:

@@ -63,6 +63,9 @@ def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "file": str(file.path),
+        "network": info.network,
+        "role": str(info.role),
+        "text": None if info.text is None else str(info.text),
         "kind": str(info.kind),
         "precision": str(info.precision),
         "untrained": info.untrained,
@@ -86,6 +89,7 @@ def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
         "rewrites": list(info.rewrites),
         "recipe": dict(info.recipe),
         "parity": dict(info.parity),
+        "further_metadata": dict(info.extra),
         "macs": None if count is None else dict(zip(("1", "T", "T^2"), count.coefficients(), strict=True)),
     }
 
@@ -117,12 +121,14 @@ def _checkpoint(path: Path, *, macs: bool) -> tuple[dict[str, Any], Iterable[tup
         "schema": SCHEMA,
         "file": str(path),
         "kind": "checkpoint",
+        "network": checkpoint.network_name,
         "untrained": checkpoint.untrained,
         "classes": list(checkpoint.classes),
         "parameters": sum(value.numel() for value in checkpoint.network.state_dict().values()),
         "text": "tower" if checkpoint.text_embeddings is None else "embeddings",
         "config": asdict(checkpoint.network.config),
         "origin": dict(checkpoint.origin),
+        "further_metadata": dict(checkpoint.extra),
         "size_bytes": path.stat().st_size,
     }
     return content, _checkpoint_lines(content), checkpoint.untrained
@@ -130,6 +136,7 @@ def _checkpoint(path: Path, *, macs: bool) -> tuple[dict[str, Any], Iterable[tup
 
 def _checkpoint_lines(content: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "file", content["file"]
+    yield "network", content["network"]
     yield "kind", "checkpoint, fp32" + (", untrained" if content["untrained"] else "")
     yield "classes", _shown_classes(tuple(content["classes"]))
     yield "text from", f"its {content['text']}"
@@ -137,6 +144,7 @@ def _checkpoint_lines(content: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "size", _size(content["size_bytes"])
     yield "config", _pairs(content["config"])
     yield "weights from", _pairs(content["origin"])
+    yield "further", _pairs(content["further_metadata"])
 
 
 def _table(lines: Iterable[tuple[str, str]]) -> Any:
@@ -157,6 +165,7 @@ def _lines(file: ModelFile, count: MacCount | None) -> Iterable[tuple[str, str]]
     lengths = f"{info.min_snippets:,} to {info.max_snippets:,} snippets of width {info.feature_dim}"
     each = f", {info.snippet_seconds:g} s each" if info.snippet_seconds else ""
     yield "file", str(file.path)
+    yield "network", f"{info.network}, {info.role}" + (f", {info.text} text" if info.text else "")
     yield "kind", f"{info.kind}, {info.precision}" + (", untrained" if info.untrained else "")
     yield "classes", _shown_classes(info.classes)
     yield "takes", lengths + each
@@ -171,6 +180,7 @@ def _lines(file: ModelFile, count: MacCount | None) -> Iterable[tuple[str, str]]
     yield "rewrites", "\n".join(info.rewrites)
     yield "recipe", _pairs(info.recipe)
     yield "parity", _pairs(info.parity) or "not checked"
+    yield "further", _pairs(info.extra)
     yield "products", _products(count) if count else ""
     yield "made by", info.created_by + (f" ({file.producer})" if file.producer else "")
 

@@ -19,8 +19,8 @@ import torch
 
 from stale_edge.data.feature_store import resize
 from stale_edge.networks.stale.targets import video_targets
-from stale_edge_runtime.decoding import decode
 from stale_edge_runtime.formats.annotations import Annotations, Video
+from stale_edge_runtime.heads.stale import decode
 from stale_edge_runtime.metrics.evaluation import ACTIVITYNET_TIOUS, evaluate
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from stale_edge.data.dataset import TrainingVideo, VideoSource
     from stale_edge.networks.stale.model import STALE
-    from stale_edge_runtime.decoding import DecodeOptions
+    from stale_edge_runtime.heads.stale_proposals import DecodeOptions
     from stale_edge_runtime.metrics.evaluation import EvaluationResult
 
 Float32Array: TypeAlias = "NDArray[np.float32]"

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stale_edge_runtime import Detection, decode
-from stale_edge_runtime.decoding import DecodeOptions
 from stale_edge_runtime.errors import BadDataError, UsageError
-from stale_edge_runtime.heads.stale_proposals import _fixed_point, _summed
+from stale_edge_runtime.heads.stale_proposals import DecodeOptions, _fixed_point, _summed
 from stale_edge_runtime.heads.stale_published import published_proposals
 from stale_edge_runtime.segments import tiou
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import resource
 import shutil
 import subprocess
@@ -45,11 +46,11 @@ def text(rows: int, seed: int = 0) -> np.ndarray:
 def test_detections_are_those_of_the_outputs(baked, snippets):
     features = video(snippets)
     outputs = baked.forward(features)
-    assert outputs.class_logits.shape == (snippets, 4)
-    assert outputs.masks.shape == (10, snippets)
-    assert outputs.video_logits.shape == (3,)
+    assert outputs["class_logits"].shape == (snippets, 4)
+    assert outputs["masks"].shape == (10, snippets)
+    assert outputs["video_logits"].shape == (3,)
     found = baked.detect(features, 60.0)
-    assert found == decode(*outputs, 60.0, classes=NAMES)
+    assert found == decode(*outputs.values(), 60.0, classes=NAMES)
     for detection in found:
         assert 0 <= detection.start_s < detection.end_s <= 60.0
         assert detection.label in NAMES
@@ -112,7 +113,7 @@ def test_external_verdicts_and_published_decoding_are_passed_on(baked):
     features = video(100)
     outputs = baked.forward(features)
     assert {found.label for found in baked.detect(features, external=("surfing", 1.0))} == {"surfing"}
-    assert baked.detect(features, 9.0, compat="stale") == decode(*outputs, 9.0, classes=NAMES, compat="stale")
+    assert baked.detect(features, 9.0, compat="stale") == decode(*outputs.values(), 9.0, classes=NAMES, compat="stale")
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7])
@@ -125,7 +126,7 @@ def test_open_vocabularies_are_chosen_at_construction_or_call(rows):
     assert at_construction.classes == names
     assert at_call.classes == ()
     assert found == at_call.detect(features, text_embeddings=text(rows).astype(np.float64), classes=list(names))
-    assert at_call.forward(features, text_embeddings=text(rows)).video_logits.shape == (rows,)
+    assert at_call.forward(features, text_embeddings=text(rows))["video_logits"].shape == (rows,)
     other = at_construction.detect(features, text_embeddings=text(2, 5), classes=("x", "y"))
     assert {detection.label for detection in other} <= {"x", "y"}
     assert at_construction.detect(features) == found
@@ -290,3 +291,13 @@ def test_a_thousand_videos_of_fifty_lengths_do_not_grow_memory(baked):
     for length in lengths:
         baked.forward(video(int(length)))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 << 10  # kB
+
+
+def test_a_pickled_detector_opens_its_file_again():
+    names = ("a", "b")
+    detector = Detector(OPEN, text_embeddings=text(2), classes=names, max_memory_mb=1000.0)
+    copy = pickle.loads(pickle.dumps(detector))
+    features = video(60)
+    assert copy.classes == names
+    assert copy.detect(features, 60.0) == detector.detect(features, 60.0)
+    assert copy.predict_memory_mb(60) == detector.predict_memory_mb(60)

@@ -11,6 +11,7 @@ import os
 import random
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stale_edge_runtime.contract import IR_VERSION, OPSET, Kind, Precision
+from stale_edge_runtime.contract import IR_VERSION, OPSET, Kind, ModelInfo, Precision, Role, TextMode
 from stale_edge_runtime.detector import Detector
 from stale_edge_runtime.errors import EXIT_BAD_DATA, BadDataError, InputMissingError
 from stale_edge_runtime.formats.protobuf import Budget, Field, Message, Wire, WireError
@@ -559,3 +560,49 @@ def test_metadata_of_another_program_does_not_disturb(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(BAKED + message((MODEL_METADATA, message((1, "note"), (2, json.dumps({"a": 1}))))))
     assert read_model(path).info == read_model(DATA / "tiny_baked.onnx").info
+
+
+class TestGrowth:
+    """Files of 0.1 load for ever; what a later version adds is kept or refused by name."""
+
+    @pytest.mark.parametrize("name", ["tiny_baked.onnx", "tiny_open.onnx"])
+    def test_files_of_0_1_load(self, name):
+        info = read_model(DATA / "v0_1" / name).info
+        assert (info.network, info.role, info.text) == ("stale", Role.DETECTOR, TextMode(info.kind))
+        assert (info.anchors, info.feature_dim, info.extra) == (10, 8, {})
+
+    def test_files_of_0_1_detect(self):
+        features = np.random.default_rng(0).standard_normal((40, 8))
+        found = Detector(DATA / "v0_1" / "tiny_baked.onnx").detect(features, 40.0)
+        assert found
+        assert found == Detector(DATA / "tiny_baked.onnx").detect(features, 40.0)
+
+    def test_a_key_of_a_later_version_is_kept(self, tmp_path):
+        path = tmp_path / "later.onnx"
+        path.write_bytes(with_metadata("tower_sha256", "abc"))
+        info = read_model(path).info
+        assert info.extra == {"tower_sha256": "abc"}
+        assert info.to_metadata()["stale_edge.tower_sha256"] == "abc"
+
+    def test_what_is_written_is_read_again(self, tmp_path):
+        info = replace(read_model(DATA / "tiny_open.onnx").info, extra={"strides": "[1, 2]"})
+        assert ModelInfo.from_metadata(tmp_path, info.to_metadata()) == info
+
+    def test_role_and_text_suffice_without_a_kind(self, tmp_path):
+        metadata = read_model(DATA / "tiny_open.onnx").info.to_metadata()
+        del metadata["stale_edge.kind"]
+        assert ModelInfo.from_metadata(tmp_path, metadata).kind == "open"
+        metadata |= {"stale_edge.role": "text-tower"}
+        assert ModelInfo.from_metadata(tmp_path, metadata).kind == "text_tower"
+
+    def test_an_unknown_network_is_refused_with_the_cure(self, tmp_path):
+        path = tmp_path / "later.onnx"
+        path.write_bytes(with_metadata("network", "transformer-of-2030"))
+        with pytest.raises(BadDataError, match=r"'transformer-of-2030'; this version knows .*stale.*: use a newer one"):
+            read_model(path)
+
+    def test_a_network_that_needs_anchors_has_them(self, tmp_path):
+        path = tmp_path / "bare.onnx"
+        path.write_bytes(with_metadata("anchors", None))
+        with pytest.raises(BadDataError, match=r"stale_edge\.anchors"):
+            read_model(path)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stale_edge_runtime.decoding import Detection, decode
+from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.heads.stale import decode
 from stale_edge_runtime.windows import WindowMerger, WindowPlan, detect_in_windows
 
 SNIPPET_S = 0.5

@@ -19,6 +19,7 @@ from stale_edge.networks.stale.published_names import published_name
 from stale_edge.seeded import seeded_network, write_published_checkpoint
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError
 
+DATA = Path(__file__).parents[1] / "data"
 Command = Callable[..., tuple[int, str, str]]
 State = dict[str, torch.Tensor]
 
@@ -69,17 +70,38 @@ class TestSafetensors:
         ("key", "value", "message"),
         [
             ("format", "other", "does not say format"),
-            ("config", {"anchors": 10}, "keys are not as expected"),
+            ("config", {"anchors": 0}, "'config' cannot be read"),
             ("config", [1], "'config' cannot be read"),
             ("classes", {"a": 1}, "is not a list of names"),
             ("origin", [], "is not a JSON object"),
-            ("surplus", "x", "does not say format"),
+            ("format", "stale-edge-checkpoint-2", "has format 'stale-edge-checkpoint-2', .*use a newer stale-edge"),
+            ("network", "later", "holds the network 'later'; this version knows .*stale.*; use a newer stale-edge"),
         ],
     )
     def test_foreign_metadata(self, key: str, value: object, message: str, tiny_file: Path, tmp_path: Path) -> None:
         self.rewrite(tiny_file, tmp_path / "odd.safetensors", metadata={key: value})
         with pytest.raises(BadDataError, match=message):
             load_checkpoint(tmp_path / "odd.safetensors")
+
+    def test_a_key_of_a_later_version_is_kept(self, tiny_file: Path, tmp_path: Path, command: Command) -> None:
+        self.rewrite(tiny_file, tmp_path / "later.safetensors", metadata={"teacher": "x"})
+        checkpoint = load_checkpoint(tmp_path / "later.safetensors")
+        assert checkpoint.extra == {"teacher": "x"}
+        save_checkpoint(tmp_path / "again.safetensors", checkpoint)
+        assert load_checkpoint(tmp_path / "again.safetensors").extra == {"teacher": "x"}
+        assert "teacher: x" in command("inspect", tmp_path / "later.safetensors")[1]
+
+    def test_a_size_of_a_later_version_is_kept(self, tiny_file: Path, tmp_path: Path) -> None:
+        config = load_checkpoint(tiny_file).network.config.to_dict() | {"depth": 3}
+        self.rewrite(tiny_file, tmp_path / "later.safetensors", metadata={"config": config})
+        assert load_checkpoint(tmp_path / "later.safetensors").extra == {"unknown_config": {"depth": 3}}
+
+    def test_a_checkpoint_of_0_1_loads(self) -> None:
+        checkpoint = load_checkpoint(DATA / "v0_1" / "tiny.safetensors")
+        assert (checkpoint.network_name, checkpoint.classes) == ("stale", ("surfing", "long jump", "archery"))
+        assert checkpoint.network.config.ours.names == ("centring",)
+        assert checkpoint.text_embeddings is not None
+        assert not checkpoint.extra
 
     @pytest.mark.parametrize(
         ("change", "message"),

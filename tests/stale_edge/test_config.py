@@ -37,11 +37,17 @@ def test_refuses_text_sizes_that_do_not_fit() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"surplus": 1}, {"text": 3}, {"text": {"width": 4}}, {"ours": 3}, {"ours": {"centring": True}}],
+    [{"text": 3}, {"text": {"width": 4}}, {"ours": 3}, {"ours": {"centring": 1}}],
 )
 def test_refuses_a_foreign_dictionary(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="not"):
         ModelConfig.from_dict({**ModelConfig().to_dict(), **change})
+
+
+def test_missing_keys_take_defaults_and_unknown_ones_are_left_out() -> None:
+    assert ModelConfig.from_dict({}) == ModelConfig()
+    assert ModelConfig.from_dict({"text": None, "later": 1}) == ModelConfig(text=None)
+    assert ModelConfig.from_dict({"ours": {"centring": True, "later": 1}}).ours == OurOptions(centring=True)
 
 
 class TestOurOptions:

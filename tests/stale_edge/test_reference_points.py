@@ -19,8 +19,8 @@ from stale_edge.data.reference_points import (
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.model import STALE
 from stale_edge.simulation import SimulatedWorld, WorldConfig
-from stale_edge_runtime.decoding import decode
 from stale_edge_runtime.formats.annotations import Instance
+from stale_edge_runtime.heads.stale import decode
 
 
 @pytest.fixture(scope="module")

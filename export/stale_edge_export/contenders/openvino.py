@@ -16,8 +16,9 @@ import openvino as ov
 
 from stale_edge_runtime.bench.macs import MacCount, count_macs, model_feeds
 from stale_edge_runtime.bench.memory import leave_with_parent, report_cold_start
-from stale_edge_runtime.contract import BLOCKWISE, OUTPUTS, Precision
+from stale_edge_runtime.contract import BLOCKWISE, Precision
 from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.heads.registry import output_names
 from stale_edge_runtime.session import short_reason
 from stale_edge_runtime.synthetic import clip_like_features
 
@@ -87,7 +88,9 @@ class OpenVinoContender:
         if self._compiled is None or self._compiled[0] != threads:
             self._compiled = (threads, compile_file(self.readable, self.hint, threads, subject=self.name))
         feeds = model_feeds(self.model, features, self.vocabulary)
-        return _forward(self._compiled[1], feeds, OUTPUTS[self.model.info.kind], subject=self.name)
+        return _forward(
+            self._compiled[1], feeds, output_names(self.model.info.network, self.model.info.kind), subject=self.name
+        )
 
     def macs(self, batch: int, snippets: int) -> int:
         """Multiply-accumulates of one forward of the file."""
@@ -108,7 +111,7 @@ class OpenVinoContender:
             feature_dim=self.feature_dim,
             features=self.model.inputs[0].name,
             text={name: (list(feeds[name].shape), element) for name, element in text.items()},
-            outputs=list(OUTPUTS[self.model.info.kind]),
+            outputs=list(output_names(self.model.info.network, self.model.info.kind)),
         )
         return (__spec__.name, json.dumps(asdict(task)))
 

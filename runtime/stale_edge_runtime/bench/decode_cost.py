@@ -7,105 +7,68 @@ is what an untrained network says: every curve rises and falls everywhere, and a
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stale_edge_runtime.bench.records import DecodeCost
-from stale_edge_runtime.decoding import decode
+from stale_edge_runtime.heads.registry import HEADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
+    from stale_edge_runtime.contract import ModelInfo
+    from stale_edge_runtime.heads.base import VideoOutputs
 
-Outputs: TypeAlias = "tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]"
-
-ACTIONS = ((0.05, 0.15, 0), (0.2, 0.3, 1), (0.4, 0.45, 0), (0.55, 0.75, 0), (0.8, 0.95, 1))
-"""Start and end as shares of the clear video, and which of its two classes."""
 LEAST_RUNS = 25
 SECONDS = 0.1
 
 
 def decode_costs(
-    lengths: Sequence[int], classes: int, anchors: int, *, seconds: float = SECONDS
+    lengths: Sequence[int], info: ModelInfo, classes: Sequence[str], *, seconds: float = SECONDS
 ) -> Iterator[DecodeCost]:
     """Time the decoding of both videos at each length, on this thread.
 
     Args:
         lengths: Snippets T of the videos.
-        classes: C.
-        anchors: A.
+        info: Metadata of a file; its network says what is decoded.
+        classes: Names of the classes.
         seconds: Measuring time of each video at each length.
     """
     for snippets in lengths:
+        examples = HEADS[info.network].examples(info, snippets, len(classes))
         clear, noisy = (
-            decode_cost_ms(*outputs(snippets, classes, anchors), snippets, seconds=seconds)
-            for outputs in (clear_outputs, noisy_outputs)
+            decode_cost_ms(examples[kind], snippets, info, classes, seconds=seconds) for kind in ("clear", "noisy")
         )
-        yield DecodeCost(snippets, classes, clear, noisy)
+        yield DecodeCost(snippets, len(classes), clear, noisy)
 
 
 def decode_cost_ms(
-    class_logits: NDArray[np.float32],
-    masks: NDArray[np.float32],
-    video_logits: NDArray[np.float32],
+    outputs: VideoOutputs,
     duration_s: float,
+    info: ModelInfo,
+    classes: Sequence[str],
     *,
     seconds: float = SECONDS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Median time of decoding one video, warmed up, in milliseconds.
+    """Measure the median time of decoding one video, warmed up, in milliseconds.
 
     Args:
-        class_logits: `[T, C+1]`, like all of these as `decode` takes it.
-        masks: `[A, T]`.
-        video_logits: `[C]`.
-        duration_s: Of the video.
+        outputs: Of the network, by name.
+        duration_s: Length of the video.
+        info: Metadata of the file.
+        classes: Names of the classes.
         seconds: Measuring time; at least `LEAST_RUNS` runs are made.
+        clock: Gives the time in seconds.
     """
+    decode = HEADS[info.network].decode
     samples: list[float] = []
     for _ in range(3):
-        decode(class_logits, masks, video_logits, duration_s)
-    end = time.perf_counter() + seconds
-    while len(samples) < LEAST_RUNS or time.perf_counter() < end:
-        started = time.perf_counter()
-        decode(class_logits, masks, video_logits, duration_s)
-        samples.append(time.perf_counter() - started)
+        decode(outputs, duration_s, classes=classes, info=info)
+    end = clock() + seconds
+    while len(samples) < LEAST_RUNS or clock() < end:
+        started = clock()
+        decode(outputs, duration_s, classes=classes, info=info)
+        samples.append(clock() - started)
     return 1e3 * float(np.median(samples))
-
-
-def clear_outputs(snippets: int, classes: int, anchors: int) -> Outputs:
-    """Class logits, masks and video logits of a network that sees the actions of `ACTIONS`.
-
-    Args:
-        snippets: T.
-        classes: C.
-        anchors: A.
-    """
-    rng = np.random.default_rng([snippets, classes, anchors])
-    class_logits = rng.normal(0.0, 1.0, (snippets, classes + 1))
-    class_logits[:, -1] += 10.0
-    masks = rng.uniform(0.0, 0.2, (anchors, snippets))
-    video_logits = rng.normal(0.0, 1.0, classes)
-    for start, end, number in ACTIONS:
-        inside = slice(int(start * snippets), max(int(end * snippets), int(start * snippets) + 1))
-        label = min(number, classes - 1)
-        class_logits[inside, label] += 12.0
-        masks[int(start * anchors) : max(int(end * anchors), int(start * anchors) + 1), inside] += 0.8
-        video_logits[label] = 10.0
-    masks = np.minimum(masks, 1.0)
-    return class_logits.astype(np.float32), masks.astype(np.float32), video_logits.astype(np.float32)
-
-
-def noisy_outputs(snippets: int, classes: int, anchors: int) -> Outputs:
-    """Class logits, masks and video logits of a network that sees nothing.
-
-    Args:
-        snippets: T.
-        classes: C.
-        anchors: A.
-    """
-    rng = np.random.default_rng([snippets, classes, anchors])
-    class_logits = rng.normal(0.0, 3.0, (snippets, classes + 1)).astype(np.float32)
-    masks = rng.random((anchors, snippets), dtype=np.float32)
-    return class_logits, masks, rng.normal(0.0, 1.0, classes).astype(np.float32)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stale_edge_runtime.decoding import STALE, Detection
 from stale_edge_runtime.errors import BadDataError, UsageError
+from stale_edge_runtime.heads.stale import STALE
 from stale_edge_runtime.metrics.matching import UNMATCHED, match, overlapping, tabulate
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stale_edge_runtime.decoding import Detection
     from stale_edge_runtime.formats.annotations import Annotations
 
 ACTIVITYNET_TIOUS: Final = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)

@@ -110,28 +110,25 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """Read what `to_dict` wrote; unknown or missing keys are refused.
+        """Read what `to_dict` wrote, now or in another version: missing keys take defaults, unknown ones are left out.
 
         Raises:
             ValueError: The values are not those of a configuration.
         """
-        values = dict(values)
-        text, ours = values.pop("text", None), values.pop("ours", {})
+        text, ours = values.get("text", {}), values.get("ours", {})
         if odd := [name for name, part in (("text", text or {}), ("ours", ours)) if not isinstance(part, dict)]:
             raise ValueError(f"{odd[0]!r} is not a JSON object")
         return cls(
-            **_known(cls, values, without={"text", "ours"}),
-            text=TextConfig(**_known(TextConfig, text)) if text else None,
+            **{name: value for name, value in _known(cls, values).items() if name not in {"text", "ours"}},
+            text=TextConfig(**_known(TextConfig, text)) if text is not None else None,
             ours=OurOptions(**_known(OurOptions, ours)) if ours else OurOptions(),
         )
 
 
-def _known(kind: type, values: dict[str, Any], without: frozenset[str] | set[str] = frozenset()) -> dict[str, Any]:
-    names = {item.name for item in dataclasses.fields(kind)} - without
-    if names != values.keys():
-        odd = ", ".join(sorted(names ^ values.keys())) or "nothing"
-        raise ValueError(f"{kind.__name__} keys are not as expected: {odd}")
-    return values
+def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The values that a configuration has fields for."""
+    names = {item.name for item in dataclasses.fields(kind)}
+    return {name: value for name, value in values.items() if name in names}
 
 
 def _check_positive(config: ModelConfig | TextConfig) -> None:

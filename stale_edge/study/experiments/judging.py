@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from stale_edge.data.feature_store import resize
-from stale_edge_runtime.decoding import decode, enhance
+from stale_edge_runtime.decoding import enhance
 from stale_edge_runtime.formats.annotations import Annotations, Video
+from stale_edge_runtime.heads.stale import decode
 from stale_edge_runtime.metrics.evaluation import evaluate
 
 if TYPE_CHECKING:

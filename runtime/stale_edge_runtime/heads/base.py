@@ -1,0 +1,79 @@
+"""The description of a network's outputs that everything on the device works from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stale_edge_runtime.contract import ModelInfo
+    from stale_edge_runtime.decoding import Detection
+    from stale_edge_runtime.heads.stale_proposals import DecodeOptions
+
+VideoOutputs: TypeAlias = Mapping[str, NDArray[np.float32]]
+"""Outputs for one video by name, without the batch axis."""
+
+
+class AnyName:
+    """An axis that may have any name, but no fixed size."""
+
+    def __str__(self) -> str:
+        return "any name"
+
+
+ANY_NAME = AnyName()
+AxisRule: TypeAlias = int | str | AnyName
+"""An axis of an output: its size, its symbolic name, or any name."""
+
+
+class Decode(Protocol):
+    """From a network's outputs for one video to detections, best first."""
+
+    def __call__(
+        self,
+        outputs: VideoOutputs,
+        duration_s: float,
+        *,
+        classes: Sequence[str],
+        info: ModelInfo,
+        compat: str | None = None,
+        external: tuple[str, float] | None = None,
+        options: DecodeOptions | None = None,
+    ) -> list[Detection]:
+        """Decode one video.
+
+        Args:
+            outputs: By name, finite, of the shapes of `Head.shapes`.
+            duration_s: Seconds that the snippets cover.
+            classes: Names of the classes.
+            info: Metadata of the file.
+            compat: Name of a published decoding to follow, where the network has one.
+            external: Label and score that an external classifier gives the video.
+            options: Choices of the default decoding, where the network takes them.
+        """
+
+
+@dataclass(frozen=True)
+class Head:
+    """Outputs of a network: names, shapes, decoding and memory."""
+
+    outputs: tuple[str, ...]
+    """Names of the outputs, in the order of the file."""
+    check_info: Callable[[ModelInfo], None]
+    """Refuse metadata that lacks what this network needs (BadDataError)."""
+    axes: Callable[[ModelInfo], Mapping[str, tuple[AxisRule, ...]]]
+    """Axes of each output as a file must declare them, batch first."""
+    shapes: Callable[[ModelInfo, int, int], Mapping[str, tuple[int, ...]]]
+    """Shape of each output for one video of so many snippets and classes, without the batch axis."""
+    decode: Decode
+    """Detections of one video."""
+    activation_floats: Callable[[ModelInfo, int, int, int], float]
+    """Floats alive at once for so many snippets, classes, and query rows attended from at once."""
+    examples: Callable[[ModelInfo, int, int], Mapping[str, VideoOutputs]]
+    """Made-up outputs `clear` and `noisy` for so many snippets and classes, to time the decoding on."""

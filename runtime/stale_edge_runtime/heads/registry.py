@@ -1,0 +1,24 @@
+"""The networks that this runtime understands, by the name in a file's metadata."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stale_edge_runtime.contract import STALE_NETWORK, TEXT_EMBEDDINGS, Kind
+from stale_edge_runtime.heads.stale import STALE_HEAD
+
+if TYPE_CHECKING:
+    from stale_edge_runtime.heads.base import Head
+
+HEADS: dict[str, Head] = {STALE_NETWORK: STALE_HEAD}
+"""Head of each network; a new network is one more entry."""
+
+
+def output_names(network: str, kind: Kind) -> tuple[str, ...]:
+    """Give the names of a file's outputs, in order.
+
+    Args:
+        network: A key of `HEADS`.
+        kind: Kind of the file.
+    """
+    return (TEXT_EMBEDDINGS,) if kind is Kind.TEXT_TOWER else HEADS[network].outputs
