@@ -1,7 +1,7 @@
 """From a network's outputs to detections, for one video.
 
 `decode` is the one public way in. The default makes the proposals of `proposals` and thins them with Gaussian
-soft-NMS; `compat="stale"` does what the published code did, defects included. Source: spec/protocol.md §4.
+soft-NMS; `compat="stale"` does what the published code did, defects included. Source: docs/protocol.md §4.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def decode(
         classes: Names of the C classes; without them a label is the class index as text.
         compat: `"stale"` for the published decoding, defects included.
         external: Label and score that an external classifier gives the video. The label replaces that of every
-            detection whose score is lower (spec/protocol.md §4 (e)).
+            detection whose score is lower (docs/protocol.md §4 (e)).
         options: Choices of the default decoding; the published one has none.
 
     Raises:
@@ -94,7 +94,7 @@ def decode(
 def enhance(detections: list[Detection], label: str, score: float, *, unique: bool = True) -> list[Detection]:
     """Score enhancement: the label of an external classifier replaces that of every detection below its score.
 
-    Scores stay as they are. Source: spec/protocol.md §4 (e).
+    Scores stay as they are. Source: docs/protocol.md §4 (e).
 
     Args:
         detections: Of one video, best first.
