@@ -1,3 +1,3 @@
 """STALE: zero-shot temporal action localization, from PyTorch to an edge device."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

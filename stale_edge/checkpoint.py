@@ -1,6 +1,6 @@
 """Checkpoints: our `.safetensors`, and the published pickles as something to convert, never to run.
 
-Source: spec/model.md, "Published checkpoints"; spec/reliability.md.
+Source: docs/network.md, "Published checkpoints"; docs/reliability.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Weights filled from a seed by a fixed rule: right for timing and for parity, useless for detection.
 
 The rule depends on the published name and the shape of each parameter alone, so anybody can fill any
-implementation with the same numbers. Source: spec/model.md, "Golden numbers".
+implementation with the same numbers. Source: docs/network.md, "Golden numbers".
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def published_soft_nms(
     The intersection reaches from the *smaller* start to the smaller end; the union is the other segment's
     length less that, plus the hull of both instead of the taken segment's length (found from the golden
     numbers); overlapping segments fade by exp(-10 · overlap²) / 0.6, which exceeds 1 for small overlaps; the
-    last one left is never kept. Source: spec/protocol.md §4 (d).
+    last one left is never kept. Source: docs/protocol.md §4 (d).
 
     Args:
         segments: `[N, 2]`, start and end relative to the video.

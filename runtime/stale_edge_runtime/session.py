@@ -1,6 +1,6 @@
 """Opening an onnxruntime session: the options of a small device, and no silent fallback.
 
-Source: spec/edge.md, onnxruntime facts.
+Source: docs/speed.md, onnxruntime facts.
 """
 
 from __future__ import annotations

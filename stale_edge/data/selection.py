@@ -4,7 +4,7 @@ By default every instance of every class asked for is taught, and whatever is le
 `compat="stale"` chooses as the published code does: of each video only the last instance counts, and a video is
 dropped when that one is shorter than 6 % of it.
 
-Source: spec/protocol.md §1.
+Source: docs/protocol.md §1.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The order in which videos are drawn comes from a hash of seed and video id: it i
 every version of numpy, whatever the order of the file. A smaller fraction of the same seed lies inside a larger one,
 but for videos that were drawn only to keep a class.
 
-Source: spec/protocol.md §1 (data fraction), §3 (held-out share of seen-class training videos).
+Source: docs/protocol.md §1 (data fraction), §3 (held-out share of seen-class training videos).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From class names to text embeddings: the prompt, its tokens, and CLIP's text tower.
 
 Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (2021), section 2.4;
-spec/model.md, part 4.
+docs/network.md, part 4.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Figures of the real data that the simulated world is drawn from, and how each was measured.
 
 Annotations: the 9,649 training videos of ActivityNet v1.3 in `anet_anno_action.json` with the subsets of
-`video_info_new.csv` (spec/protocol.md §1 (a)), 14,859 instances, segments cut to the video. `LEVELS` are the quantiles
+`video_info_new.csv` (docs/protocol.md §1 (a)), 14,859 instances, segments cut to the video. `LEVELS` are the quantiles
 that were taken, over videos except for the gaps' share. Groups are by the number of instances of a video: how long it
 is and how its instances lie depends on that number more than on anything else.
 

@@ -108,4 +108,4 @@ PRESETS: Final[Mapping[str | None, TrainingSettings]] = MappingProxyType(
         ),
     }
 )
-"""Ours, and the published settings (spec/protocol.md §3)."""
+"""Ours, and the published settings (docs/protocol.md §3)."""

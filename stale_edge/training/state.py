@@ -3,7 +3,7 @@
 The learning rate is a function of the step, so a scheduler has no state of its own. A file is read back only into the
 very training that wrote it: settings and data that differ are named and refused.
 
-Source: spec/reliability.md.
+Source: docs/reliability.md.
 """
 
 from __future__ import annotations

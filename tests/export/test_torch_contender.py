@@ -89,7 +89,7 @@ def test_element_types_are_those_of_the_file_and_not_of_the_kernels() -> None:
 
 
 def test_macs_are_those_of_the_published_forward() -> None:
-    """Against the table of spec/edge.md: 200 classes, the text tower's share does not depend on the length."""
+    """Against the table of docs/speed.md: 200 classes, the text tower's share does not depend on the length."""
     at = [count_macs(ModelConfig(), 1, snippets, 200, 12) for snippets in (100, 200, 300)]
     square = (at[2] - 2 * at[1] + at[0]) / 2 / 100**2
     linear = (at[1] - at[0]) / 100 - 300 * square

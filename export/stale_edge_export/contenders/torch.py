@@ -4,7 +4,7 @@ Every forward encodes the class prompts again and computes the representation ma
 checkpoint that stores text embeddings has no tower to do it with; there a tower of the published size stands in. Run as
 a module, this measures a contender's cold start in a process of its own.
 
-Source: spec/protocol.md, section 6, Fig. 4c.
+Source: docs/protocol.md, section 6, Fig. 4c.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exact rewrites of the detection graph: the same outputs from fewer operations.
 
 Each rewrite replaces one stage of a `DetectionGraph` and is tested alone against the network. None is an
-approximation; what remains is the rounding of float32. Source of the algebra: spec/edge.md.
+approximation; what remains is the rounding of float32. Source of the algebra: docs/speed.md.
 
 Symbols: B batch, T snippets, D feature width, H heads, C classes, A anchors.
 """

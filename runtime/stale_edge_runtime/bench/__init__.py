@@ -1,4 +1,4 @@
 """Measuring honestly: what a model costs on this machine, in time, memory and arithmetic.
 
-Source: spec/edge.md, "Measuring honestly".
+Source: docs/speed.md, "Measuring honestly".
 """

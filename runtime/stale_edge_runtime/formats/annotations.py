@@ -1,6 +1,6 @@
 """Ground truth: which actions a video holds, and from when to when.
 
-Three forms are read (spec/protocol.md §1) and told apart by their content:
+Three forms are read (docs/protocol.md §1) and told apart by their content:
 
 * the official ActivityNet JSON, `{"database": {id: {"subset", "duration", "annotations": […]}}}`;
 * the THUMOS14 forms of the same: no duration, or segments written as strings;

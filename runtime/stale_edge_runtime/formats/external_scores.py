@@ -1,7 +1,7 @@
 """Verdicts of an external video classifier, read from a file, for score enhancement.
 
 Off by default: the published external classifier knows the classes that an open-set study calls unseen, so it leaks
-supervision. Source: spec/protocol.md §4 (e) and §5.
+supervision. Source: docs/protocol.md §4 (e) and §5.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Proposals exactly as the published code makes them, so that published results can be reproduced.
 
-Source: spec/protocol.md §4 (a)-(c). Known defects, kept on purpose: one class labels the whole video, and all
+Source: docs/protocol.md §4 (a)-(c). Known defects, kept on purpose: one class labels the whole video, and all
 runs of an action are merged into one span. The default decoding is in `proposals`.
 """
 

@@ -1,4 +1,4 @@
-"""Mean average precision of temporal action localization, as ActivityNet defines it (spec/protocol.md §5).
+"""Mean average precision of temporal action localization, as ActivityNet defines it (docs/protocol.md §5).
 
 Per class and tIoU, detections in descending order of score each take the free instance of highest tIoU at or above
 the threshold in their video; average precision is interpolated (every precision is raised to the best one at any

@@ -45,7 +45,7 @@ class OurOptions:
     first: half of what a snippet says."""
     no_gate: bool = False
     """Compare every snippet with the text. The published network sets those that its masks call background to zero,
-    and its masks cannot know: see README.md."""
+    and its masks cannot know: see docs/studies.md."""
 
     def __post_init__(self) -> None:
         if odd := [item.name for item in dataclasses.fields(self) if type(getattr(self, item.name)) is not bool]:

@@ -1,6 +1,6 @@
 """The published loss: classification, mask, foreground and consistency.
 
-Source: spec/protocol.md §3, which records the published code of Nag et al. (ECCV 2022). Everything is computed in
+Source: docs/protocol.md §3, which records the published code of Nag et al. (ECCV 2022). Everything is computed in
 float32, also under autocast. Snippets whose content is not known (`Targets.known`) take part in none of the terms that
 compare with targets.
 """

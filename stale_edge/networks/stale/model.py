@@ -2,7 +2,7 @@
 
 Symbols: B batch, T snippets, D feature width, H heads, C classes, A anchors.
 
-Source: Nag et al., "Zero-Shot Temporal Action Detection via Vision-Language Prompting" (ECCV 2022), as spec/model.md
+Source: Nag et al., "Zero-Shot Temporal Action Detection via Vision-Language Prompting" (ECCV 2022), as docs/network.md
 records it. The published network fixes T = A; here anchor a stands for the relative time (a + 1/2) / A and T is free.
 At T = A the two agree to the last digit.
 """

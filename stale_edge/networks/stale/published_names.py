@@ -1,6 +1,6 @@
 """Names of the published checkpoints, and what of them this network uses.
 
-Source: spec/model.md, "Published checkpoints".
+Source: docs/network.md, "Published checkpoints".
 """
 
 from __future__ import annotations

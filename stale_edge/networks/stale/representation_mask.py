@@ -3,7 +3,7 @@
 A MaskFormer predictor with a single query, over a grid of height 1 and width T.
 
 Source: Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segmentation" (NeurIPS 2021);
-spec/model.md, part 7.
+docs/network.md, part 7.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What training teaches: classes, masks and foreground of every snippet, from instances in seconds.
 
-Source: spec/protocol.md §2. A video is cut into T snippets of equal length; an instance owns the snippets from
+Source: docs/protocol.md §2. A video is cut into T snippets of equal length; an instance owns the snippets from
 `snippet_span`. The default rounds outward, so that every instance owns at least one snippet. `compat="stale"` rounds
 inward as the published code does: floor(T·start) + 1 up to, and without, floor(T·end) - 1.
 """

@@ -28,7 +28,7 @@ HELD_OUT: Final = 0.1
 """Share of a pool that the best checkpoint is chosen by: set aside first, so that every fraction has the same."""
 TOP1_ACCURACY: Final = 0.88
 """How often the published external classifier names the right class of a video whose class is unseen
-(spec/protocol.md §5)."""
+(docs/protocol.md §5)."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ does not depend on the input is measured with it, once.
 On a GPU too, both engines are timed by the clock on the wall from inputs in host memory to answers in host memory, the
 copies included: what a program that detects waits for.
 
-Source: spec/protocol.md, section 6; spec/edge.md, "Measuring honestly".
+Source: docs/protocol.md, section 6; docs/speed.md, "Measuring honestly".
 """
 
 from __future__ import annotations
