@@ -21,7 +21,7 @@ class Detection(NamedTuple):
 def enhance(detections: list[Detection], label: str, score: float, *, unique: bool = True) -> list[Detection]:
     """Score enhancement: the label of an external classifier replaces that of every detection below its score.
 
-    Scores stay as they are. Source: spec/protocol.md §4 (e).
+    Scores stay as they are. Source: docs/protocol.md §4 (e).
 
     Args:
         detections: Of one video, best first.

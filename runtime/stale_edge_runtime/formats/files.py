@@ -53,9 +53,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
         special = _is_special(target)
         replaced = target if special else Path(os.path.realpath(target))
         if not special and not replaced.parent.is_dir():
-            raise CannotWriteError(target, f"folder {replaced.parent} does not exist", "make the folder first")
-        folder = None if special else replaced.parent
-        descriptor, name = tempfile.mkstemp(prefix=_temporary_prefix(target), suffix=".tmp", dir=folder)
+            folder = replaced.parent if target.is_symlink() else target.parent
+            raise CannotWriteError(target, f"folder {folder} does not exist", "make the folder first")
+        beside = None if special else replaced.parent
+        descriptor, name = tempfile.mkstemp(prefix=_temporary_prefix(target), suffix=".tmp", dir=beside)
         os.close(descriptor)
     except OSError as error:
         if isinstance(error, StaleEdgeError):

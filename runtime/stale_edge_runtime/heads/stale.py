@@ -58,7 +58,7 @@ def decode(
         classes: Names of the C classes; without them a label is the class index as text.
         compat: `"stale"` for the published decoding, defects included.
         external: Label and score that an external classifier gives the video. The label replaces that of every
-            detection whose score is lower (spec/protocol.md §4 (e)).
+            detection whose score is lower (docs/protocol.md §4 (e)).
         options: Choices of the default decoding; the published one has none.
 
     Raises:
