@@ -31,7 +31,7 @@ edge-report: $(VENV)/ready
 	$(VENV)/bin/python tests/edge_report.py
 
 test-slow: $(VENV)/ready
-	$(VENV)/bin/pytest -q -m slow
+	$(VENV)/bin/pytest -q -m 'slow or realtime'
 
 # The report of studies in a real browser; skipped where Chromium or its driver is absent.
 test-browser: $(VENV)/ready

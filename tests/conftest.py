@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from stale_edge.checkpoint import Checkpoint
     from stale_edge.networks.stale.config import ModelConfig
@@ -24,7 +25,47 @@ settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+class Clock:
+    """A stand-in for the module `time`: time passes only when something sleeps, or with every look at the clock."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.tick_s = 0.0
+
+    def perf_counter(self) -> float:
+        self.now_s += self.tick_s
+        return self.now_s
+
+    def perf_counter_ns(self) -> int:
+        return round(self.perf_counter() * 1e9)
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
 TINY_CLASSES = ("Archery", "Long jump", "Doing kickboxing", "Rock climbing")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run all tests in an empty folder: none finds or leaves files in `models/` or `demo/` of the project."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    with contextlib.chdir(folder):
+        yield
+    left = [path.name for path in folder.iterdir() if path.name != ".hypothesis"]
+    assert not left, f"tests left {', '.join(left)} in the working folder"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock that the benchmark looks at, in place of the machine's."""
+    from stale_edge_runtime.bench import ceiling, decode_cost, measure
+
+    clock = Clock()
+    for module in (ceiling, decode_cost, measure):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
 
 
 @pytest.fixture(scope="session")

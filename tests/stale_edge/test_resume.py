@@ -19,21 +19,21 @@ def drive(*words):
     return done.stdout
 
 
-def assert_killed_equals_whole(folder, kills, seed):
-    drive("killed", folder, kills, seed)
+def assert_killed_equals_whole(how, folder, kills, seed):
+    drive(how, folder, kills, seed)
     for name in ("best.safetensors", "state.safetensors", "training.csv", "validation.csv"):
         assert (folder / "killed" / name).read_bytes() == (folder / "whole" / name).read_bytes(), name
     assert len((folder / "whole" / "training.csv").read_text().splitlines()) == 1 + 20
 
 
 def test_kills_change_no_byte(tmp_path):
-    assert_killed_equals_whole(tmp_path, 5, 7)
+    assert_killed_equals_whole("killed", tmp_path, 5, 7)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_two_hundred_kills_change_no_byte(seed, tmp_path):
-    assert_killed_equals_whole(tmp_path, 20, seed)
+    assert_killed_equals_whole("killed-anywhere", tmp_path, 20, seed)
 
 
 def test_two_processes_have_the_loss_of_one_and_resume(tmp_path):

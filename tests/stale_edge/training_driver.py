@@ -1,6 +1,7 @@
 """A tiny training, and processes that are killed while they run it or share it.
 
-Run as a program, it imports torch once and forks: `killed FOLDER KILLS SEED` or `shared FOLDER PROCESSES`.
+Run as a program, it imports torch once and forks: `killed FOLDER KILLS SEED` (at chosen steps), `killed-anywhere FOLDER
+KILLS SEED` (from outside, at any moment) or `shared FOLDER PROCESSES`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import socket
 import sys
 import time
 import traceback
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +23,7 @@ import torch
 from stale_edge.data.dataset import TrainingVideo
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.model import STALE
-from stale_edge.training.run import Lesson, RunOptions
+from stale_edge.training.run import Lesson, RunOptions, StepReport
 from stale_edge.training.settings import TrainingSettings
 from stale_edge.training.trainer import Trainer
 from stale_edge_runtime.formats.annotations import Instance
@@ -68,6 +70,8 @@ def lesson(source: Videos | None = None, *, dropout: bool = True) -> Lesson:
 
 
 SETTINGS = TrainingSettings(epochs=5, batch_size=4, learning_rate=1e-3, patience=None)
+STEPS = 5 * 4
+"""Steps of 14 videos in batches of 4, over all epochs."""
 
 
 def trainer(
@@ -86,7 +90,30 @@ def trainer(
 
 
 def killed(folder: Path, kills: int, seed: int) -> None:
-    """An unbroken training in `folder/whole`, and one that is killed again and again in `folder/killed`."""
+    """An unbroken training in `folder/whole`, and one in `folder/killed` that dies after chosen steps."""
+    source, rng = Videos(14, endless=True), random.Random(seed)
+
+    def train(where: Path, last_step: int | None, options: RunOptions) -> None:
+        def on_step(report: StepReport) -> None:
+            if report.step == last_step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        job = trainer(where, lesson(source), options=replace(options, on_step=on_step))
+        if (where / "state.safetensors").exists():
+            job.resume()
+        job.fit()
+
+    _wait(_fork(lambda: train(folder / "whole", None, RunOptions())))
+    for step in [*sorted(rng.sample(range(1, STEPS + 1), kills)), None]:
+        # States are written after every step, or after epochs only: then steps are lost and come again as they were.
+        options = RunOptions(save_every_s=rng.choice((0.0, 1e9)), workers=rng.choice((0, 1)))
+        status = os.waitpid(_fork(partial(train, folder / "killed", step, options)), 0)[1]
+        expected = 0 if step is None else -signal.SIGKILL
+        assert os.waitstatus_to_exitcode(status) == expected, f"step {step}: {status}"
+
+
+def killed_anywhere(folder: Path, kills: int, seed: int) -> None:
+    """The same, killed from outside at any moment."""
     source, rng = Videos(14, endless=True), random.Random(seed)
 
     def train(where: Path, pause_s: float) -> None:
@@ -97,16 +124,20 @@ def killed(folder: Path, kills: int, seed: int) -> None:
             job.resume()
         job.fit()
 
-    settings_steps = SETTINGS.epochs * 4
     _wait(_fork(lambda: train(folder / "whole", 0.0)))
-    points = sorted(rng.randint(0, settings_steps - 1) for _ in range(kills))
+    points = sorted(rng.randint(0, STEPS - 1) for _ in range(kills))
     for point in points:
         child = _fork(lambda: train(folder / "killed", 0.02))
-        while _rows(folder / "killed" / "training.csv") <= point:
+        ended = 0
+        while not ended and _rows(folder / "killed" / "training.csv") <= point:
             time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.03))
-        os.kill(child, signal.SIGKILL)
-        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+            ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended:
+            time.sleep(rng.uniform(0, 0.03))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+        # A machine that halts this process lets the training end first.
+        assert os.waitstatus_to_exitcode(status) in {-signal.SIGKILL, 0}
     _wait(_fork(lambda: train(folder / "killed", 0.0)))
 
 
@@ -180,4 +211,4 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     mode, folder, *numbers = sys.argv[1:]
-    {"killed": killed, "shared": shared}[mode](Path(folder), *map(int, numbers))
+    {"killed": killed, "killed-anywhere": killed_anywhere, "shared": shared}[mode](Path(folder), *map(int, numbers))
