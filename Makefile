@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 EDGE := .venv-edge
+OLDEST := .venv-oldest
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: demo test lint test-full test-edge edge-report test-slow test-browser test-cuda clean
+.PHONY: demo test lint test-full test-edge edge-report test-oldest test-slow test-browser test-cuda clean
 
 demo: $(VENV)/ready
 	$(VENV)/bin/stale-edge demo
@@ -19,12 +20,16 @@ lint: $(VENV)/ready
 
 # All but the runtime's own tests, which `test-edge` runs where they matter.
 test-full: $(VENV)/ready
-	$(VENV)/bin/pytest -q -n 2 --dist loadfile --durations 10 tests/stale_edge tests/export
+	$(VENV)/bin/pytest -q -n 2 --dist loadfile --durations 10 tests/stale_edge tests/export tests/test_docs.py
 
 # What a device has: the built wheel with its base dependencies, in an environment that never saw torch.
 test-edge: $(EDGE)/ready
 	$(EDGE)/bin/python -c "import importlib.util as u; assert not any(map(u.find_spec, ('torch', 'onnx', 'safetensors')))"
 	$(EDGE)/bin/python -m pytest -q -n 2 --dist loadfile -o pythonpath= tests/runtime
+
+# The same on the oldest versions that pyproject.toml declares.
+test-oldest: $(OLDEST)/ready
+	$(OLDEST)/bin/python -m pytest -q -n 2 --dist loadfile -o pythonpath= tests/runtime
 
 # What the edge install takes on disk, and from a fresh process to its first detection.
 edge-report: $(VENV)/ready
@@ -55,5 +60,11 @@ $(EDGE)/ready: pyproject.toml constraints.txt $(shell find stale_edge export run
 	$(EDGE)/bin/python $(PIP) install -q -c constraints.txt stale-edge --group edge-test
 	touch $@
 
+$(OLDEST)/ready: $(EDGE)/ready
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python $(PIP) install -q --upgrade pip
+	$(OLDEST)/bin/python $(PIP) install -q build/wheel/*.whl 'numpy==1.26.*' 'onnxruntime==1.20.*' --group edge-test
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(EDGE) build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(EDGE) $(OLDEST) build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -44,7 +44,8 @@ MAX_MEMORY_MB = 4096.0
 
 METADATA_PREFIX = "stale_edge."
 
-IR_VERSION = 10
+IR_VERSION = 8
+"""Lowest version of the file format that holds what our files hold; onnxruntime 1.17 refuses 10."""
 OPSET = 18
 OPERATORS = frozenset(
     {

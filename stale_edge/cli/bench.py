@@ -90,9 +90,9 @@ def bench(
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="torch,openvino,torch-compile",
+            metavar="torch,openvino",
             help="Measure other engines in the same run: the thesis's PyTorch (fp32 and dynamic int8, text tower "
-            "inside), OpenVINO on the same files, PyTorch's compiler on the same graph.",
+            "inside), OpenVINO on the same files.",
         ),
     ] = None,
     checkpoint: Annotated[

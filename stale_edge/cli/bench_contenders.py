@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from stale_edge_runtime.model_file import ModelFile
     from stale_edge_runtime.windows import WindowPlan
 
-TORCH, OPENVINO, COMPILE = "torch", "openvino", "torch-compile"
-ENGINES = (TORCH, OPENVINO, COMPILE)
+TORCH, OPENVINO = "torch", "openvino"
+ENGINES = (TORCH, OPENVINO)
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,15 @@ def contenders(entry: Entry, report: Reporter) -> Iterator[Field]:
         report: To say where weights come from, and what is left out.
 
     Raises:
-        UnavailableError: An engine is not installed, or a compiler is missing.
+        UnavailableError: An engine is not installed.
         UsageError: The files do not have the same weights or classes.
     """
     with tempfile.TemporaryDirectory(prefix="stale-edge-") as name:
         folder = Path(name)
         found: list[Contender] = []
         vocabulary = None
-        if asked := [engine for engine in entry.engines if engine != OPENVINO]:
-            found, vocabulary = _pytorch(entry, asked, folder, report)
+        if TORCH in entry.engines:
+            found, vocabulary = _pytorch(entry, folder, report)
         files = _files(entry, vocabulary)
         if OPENVINO in entry.engines:
             found += _openvino(files, folder, report)
@@ -161,34 +161,24 @@ def _openvino(files: Sequence[OnnxContender], folder: Path, report: Reporter) ->
     return found
 
 
-def _pytorch(
-    entry: Entry, engines: Sequence[str], folder: Path, report: Reporter
-) -> tuple[list[Contender], Vocabulary]:
+def _pytorch(entry: Entry, folder: Path, report: Reporter) -> tuple[list[Contender], Vocabulary]:
     """PyTorch's contenders with the weights of the files, and the text inputs that go with them."""
     from stale_edge.cli.extras import require_export
 
-    purpose = f"--compare {' and '.join(engines)}"
+    purpose = "--compare torch"
     require_export(f"stale-edge bench {purpose}")
-    from stale_edge_export.contenders.compiled import compiled_contenders, require_compiler
     from stale_edge_export.contenders.torch import torch_contenders, vocabulary_of
     from stale_edge_export.graphs.stale import text_embeddings
 
-    if COMPILE in engines:
-        require_compiler()
     baked = {file.info.classes for file in entry.files if file.info.kind is Kind.BAKED}
     if len(baked) > 1:
         raise UsageError(purpose, "the files have different class lists", "measure them one by one")
     source, weights = _checkpoint(entry, purpose, folder, report)
     names = next(iter(baked), source.classes)
-    found: list[Contender] = []
-    if TORCH in engines:
-        found += torch_contenders(source, names, weights)
-        if source.network.text_tower is None:
-            report.note(f"{weights} stores text: for PyTorch a seeded text tower of the published size is run as well")
-    text = text_embeddings(source, names)
-    if COMPILE in engines:
-        found += compiled_contenders(source.network, text, folder)
-    return found, vocabulary_of(source.network, names, text)
+    found: list[Contender] = [*torch_contenders(source, names, weights)]
+    if source.network.text_tower is None:
+        report.note(f"{weights} stores text: for PyTorch a seeded text tower of the published size is run as well")
+    return found, vocabulary_of(source.network, names, text_embeddings(source, names))
 
 
 def _checkpoint(entry: Entry, purpose: str, folder: Path, report: Reporter) -> tuple[Checkpoint, Path]:

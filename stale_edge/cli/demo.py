@@ -81,7 +81,18 @@ def _commands(output: Path, training: Path, scale: Scale, seconds: float) -> lis
     world, results = output / "world", output / "results.json"
     features, truth = world / "features", world / "annotations.json"
     seen, unseen = ([features / f"v_{kind}000_{index:06d}.npy" for index in range(SHOWN)] for kind in "su")
-    teach = ["--epochs", scale.epochs, "--videos", scale.videos, "--batch", scale.batch, "--lr", 1e-3, "--ours", "all"]
+    teach = [
+        "--epochs",
+        scale.epochs,
+        "--videos",
+        scale.videos,
+        "--batch",
+        scale.batch,
+        "--lr",
+        1e-3,
+        "--design",
+        "all",
+    ]
     pictures = ["--json", output / "bench.json", "--csv", output / "bench.csv", "--plot", output / "bench.png"]
     evaluate = ["evaluate", results, "--ground-truth", truth, "--classes"]
     commands: list[list[object]] = [

@@ -106,6 +106,7 @@ def train(
     ours: Annotated[
         str,
         typer.Option(
+            "--design",
             metavar="OPTIONS",
             help="Depart from the published design: centring, signed-similarity, no-gate, as a list, or all.",
         ),
@@ -222,9 +223,9 @@ def _parse_ours(text: str, compat: Compat | None) -> tuple[str, ...]:
     every = OurOptions.every().names
     names = every if text.strip() == "all" else tuple(part.strip() for part in text.split(",") if part.strip())
     if odd := [name for name in names if name not in every]:
-        raise UsageError("--ours", f"{odd[0]!r} is not known", f"choose from {', '.join(every)}, or give all")
+        raise UsageError("--design", f"{odd[0]!r} is not known", f"choose from {', '.join(every)}, or give all")
     if names and compat:
-        raise UsageError("--ours", "does not go with --compat, which trains as published", "leave one out")
+        raise UsageError("--design", "does not go with --compat, which trains as published", "leave one out")
     return names
 
 

@@ -81,7 +81,7 @@ class LessonOptions:
         elif not any((*texts.values(), self.initial)):
             raise UsageError("training", "needs text embeddings of the classes", _TEXT_CURE)
         if self.ours and self.initial:
-            raise UsageError("--ours", "does not go with --initial, which has its own design", "leave one out")
+            raise UsageError("--design", "does not go with --initial, which has its own design", "leave one out")
         if self.text_tower and self.initial:
             raise UsageError("--text-tower", "does not go with --initial, which has its own", "leave one out")
 

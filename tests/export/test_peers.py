@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper
 
 from stale_edge.cli import extras
-from stale_edge_export.contenders import compiled as compiled_contender
-from stale_edge_export.contenders.compiled import CompiledContender, compiled_contenders, load_graph
-from stale_edge_export.graphs.stale import text_embeddings
 from stale_edge_export.graphs.whole_attention import OtherBlocksError, with_whole_attention
 from stale_edge_export.quantization.quantize import quantize_file
-from stale_edge_runtime.bench.macs import count_macs
 from stale_edge_runtime.bench.memory import run_child
 from stale_edge_runtime.bench.onnx_contender import vocabulary_for
 from stale_edge_runtime.contract import Kind, Precision
@@ -28,14 +21,8 @@ from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.session import open_content
 from stale_edge_runtime.synthetic import clip_like_features
 
-if TYPE_CHECKING:
-    from stale_edge.checkpoint import Checkpoint
-
 pytestmark = pytest.mark.usefixtures("brief_ceiling")
 Command = Callable[..., tuple[int, str, str]]
-needs_compiler = pytest.mark.skipif(
-    not any(shutil.which(name) for name in compiled_contender.COMPILERS), reason="needs a C++ compiler"
-)
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +30,6 @@ def int8(tiny_export: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.mktemp("peers") / "tiny.int8.onnx"
     quantize_file(tiny_export(Kind.BAKED), path, Precision.INT8)
     return path
-
-
-@pytest.fixture
-def compiled(tiny_checkpoint: Checkpoint, tmp_path: Path) -> list[CompiledContender]:
-    text = text_embeddings(tiny_checkpoint, tiny_checkpoint.classes)
-    return compiled_contenders(tiny_checkpoint.network, text, tmp_path)
 
 
 @pytest.mark.parametrize("snippets", [1, 37, 257, 1000])
@@ -89,57 +70,18 @@ def test_other_blocks_are_refused() -> None:
         with_whole_attention(content)
 
 
-def test_the_compiled_graph_is_the_one_of_the_file(
-    compiled: list[CompiledContender], tiny_checkpoint: Checkpoint, tiny_export: Callable[..., Path]
-) -> None:
-    """Before compiling: the same answers as the network, also after a way through a file."""
-    fp32 = compiled[0]
-    assert [each.name for each in compiled] == ["torch.compile fp32", "torch.compile bf16"][: len(compiled)]
-    features = torch.from_numpy(clip_like_features(2, 13, 32))
-    reloaded = load_graph(fp32.weights, fp32.config, fp32.classes)
-    with torch.inference_mode():
-        token_free = text_embeddings(tiny_checkpoint, tiny_checkpoint.classes)
-        expected = tiny_checkpoint.network.detect(features, token_free)
-        for graph in (fp32.graph, reloaded):
-            for one, other in zip(graph(features), expected, strict=False):
-                torch.testing.assert_close(one, other, atol=2e-4, rtol=1e-4)
-    file = count_macs(read_model(tiny_export(Kind.BAKED)))
-    assert fp32.macs(1, 100) == pytest.approx(file.total(100), rel=0.05)
-
-
-def test_bf16_casts_the_products_alone(compiled: list[CompiledContender]) -> None:
-    features = clip_like_features(1, 20, 32)
-    outputs = [
-        compiled_contender.ready_forward(compiled[0].graph, features, 1, precision)()[0].numpy()
-        for precision in ("fp32", "bf16")
-    ]
-    assert {output.dtype for output in outputs} == {np.dtype(np.float32)}
-    assert 1e-5 < np.abs(outputs[0] - outputs[1]).max() / np.abs(outputs[0]).max() < 0.1
-
-
-@needs_compiler
-def test_compare_with_compiler_and_openvino(
-    command: Command,
-    tiny_export: Callable[..., Path],
-    int8: Path,
-    tiny_file: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_compare_with_openvino(command: Command, tiny_export: Callable[..., Path], int8: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs openvino (the peers extra)")
-    monkeypatch.setattr(compiled_contender, "BF16_FLAGS", frozenset())  # compiling once takes long enough
     target = tmp_path / "bench.json"
-    engines = ("--compare", "openvino", "--compare", "torch-compile", "--checkpoint", tiny_file)
-    words = (*engines, "--lengths", "37,50", "--runs", 2, "--no-cold-start", "--json", target)
-    code, out, err = command("bench", tiny_export(Kind.BAKED), int8, *words)
+    words = ("--compare", "openvino", "--lengths", "37,50", "--runs", 2, "--no-cold-start", "--json", target)
+    code, _, err = command("bench", tiny_export(Kind.BAKED), int8, *words)
     assert code == 0, err
     report = json.loads(target.read_text())
     rows = {row["model"]: row for row in report["rows"]}
-    assert {"torch.compile fp32", "OpenVINO fp32", "OpenVINO int8", "baked.onnx", "tiny.int8.onnx"} <= set(rows)
+    assert {"OpenVINO fp32", "OpenVINO int8", "baked.onnx", "tiny.int8.onnx"} <= set(rows)
     assert {rows[name]["engine"] for name in rows if name.startswith("OpenVINO")} == {"openvino"}
     agreement = {item["model"]: item for item in report["agreement"]}
     assert {item["reference"] for item in report["agreement"]} == {"baked.onnx"}
-    assert agreement["torch.compile fp32"]["max_relative"] < 1e-4
     assert agreement["OpenVINO fp32"]["max_relative"] < 1e-4
     assert 0 < agreement["OpenVINO int8"]["max_relative"] < 0.2
     if "OpenVINO bf16" in rows:
@@ -147,7 +89,6 @@ def test_compare_with_compiler_and_openvino(
         assert rows["OpenVINO bf16"]["precision"] == "bf16"
         assert rows["OpenVINO bf16"]["utilisation"] is None
     assert "OpenVINO fp32: logits within" in err
-    assert "torch.compile fp32" in out
 
 
 @pytest.mark.parametrize("kind", [Kind.BAKED, Kind.FULL])
@@ -177,26 +118,6 @@ def test_what_openvino_cannot_read_is_a_note(
     assert len(notes) == 1
     assert "OpenVINO cannot read" in notes[0]
     assert "baked.onnx" in notes[0]
-
-
-@pytest.mark.slow
-@needs_compiler
-def test_cold_start_of_a_compiled_graph_includes_compiling(compiled: list[CompiledContender]) -> None:
-    cold = run_child(compiled[0].cold_start_words(1, 1, 20), subject="compiled")
-    assert cold.load_ms > 1000
-    assert 0 < cold.first_ms < cold.load_ms / 10
-
-
-def test_without_a_compiler_the_error_says_so(
-    command: Command, tiny_export: Callable[..., Path], tiny_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(compiled_contender.shutil, "which", lambda _name: None)
-    words = ("--compare", "torch-compile", "--checkpoint", tiny_file, "--lengths", 5)
-    code, out, err = command("bench", tiny_export(Kind.BAKED), *words)
-    assert code == 69
-    assert "torch-compile: needs a C++ compiler (g++ or clang++ or c++); install g++, or set CXX" in err
-    assert out == ""
 
 
 def test_without_openvino_the_error_names_the_extra(

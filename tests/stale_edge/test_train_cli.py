@@ -268,7 +268,7 @@ class TestOurOptions:
         return (*command("train", "-o", tmp_path / "run", *named, *texts, "--model", model, *more), text)
 
     def test_are_trained_with_what_the_videos_have_in_common(self, data, tmp_path, command):
-        code, _, said, text = self.train(data, tmp_path, command, "--ours", "centring,no-gate")
+        code, _, said, text = self.train(data, tmp_path, command, "--design", "centring,no-gate")
         assert code == 0, said
         network = load_checkpoint(tmp_path / "m.safetensors").network
         assert network.config.ours.names == ("centring", "no-gate")
@@ -276,7 +276,7 @@ class TestOurOptions:
         assert float(network.common.features.mean()) == pytest.approx(50, abs=3)
 
     def test_all_of_them(self, data, tmp_path, command):
-        code, _, said, _ = self.train(data, tmp_path, command, "--ours", "all")
+        code, _, said, _ = self.train(data, tmp_path, command, "--design", "all")
         assert code == 0, said
         names = load_checkpoint(tmp_path / "m.safetensors").network.config.ours.names
         assert names == ("centring", "signed-similarity", "no-gate")
@@ -284,8 +284,11 @@ class TestOurOptions:
     @pytest.mark.parametrize(
         ("more", "message"),
         [
-            (("--ours", "gating"), "--ours: 'gating' is not known; choose from centring, signed-similarity, no-gate"),
-            (("--ours", "all", "--compat", "stale"), "--ours: does not go with --compat"),
+            (
+                ("--design", "gating"),
+                "--design: 'gating' is not known; choose from centring, signed-similarity, no-gate",
+            ),
+            (("--design", "all", "--compat", "stale"), "--design: does not go with --compat"),
         ],
     )
     def test_refuse_what_does_not_go(self, more, message, data, tmp_path, command):
@@ -294,9 +297,9 @@ class TestOurOptions:
         assert message in said
 
     def test_do_not_go_with_a_checkpoint_to_start_from(self, data, tmp_path, command):
-        code, _, said = command(*words(data, tmp_path / "run", "--ours", "all"))
+        code, _, said = command(*words(data, tmp_path / "run", "--design", "all"))
         assert code == 2
-        assert "--ours: does not go with --initial" in said
+        assert "--design: does not go with --initial" in said
 
 
 @pytest.mark.parametrize("more", [(), ("--train-text",), ("--compat", "stale")])

@@ -1,7 +1,7 @@
 """STALE's head: from class logits, masks and video logits of one video to detections.
 
 The default makes the proposals of `stale_proposals` and thins them with Gaussian soft-NMS; `compat="stale"` does what
-the published code did, defects included. Source: docs/protocol.md, "Decoding".
+the published code did, defects included. Source: docs/protocol.md §4.
 """
 
 from __future__ import annotations
