@@ -17,6 +17,7 @@ lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 # All but the runtime's own tests, which `test-edge` runs where they matter.
 test-full: $(VENV)/ready

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from stale_edge.checkpoint import Checkpoint
-from stale_edge.data.class_names import activitynet_classes
+from stale_edge.class_names import activitynet_classes
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.model import STALE
 from stale_edge.networks.stale.published_names import image_tower_shapes, published_name

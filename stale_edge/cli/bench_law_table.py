@@ -8,8 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from stale_edge.cli.bench_table import number
 from stale_edge_runtime.bench.length_law import MAX_EXTRAPOLATION, Budget, Crossover, LengthLaw, Reach
+from stale_edge_runtime.bench.statistics import number
 
 if TYPE_CHECKING:
     from stale_edge_runtime.bench.records import Report

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.contract import Precision
 
 if TYPE_CHECKING:
@@ -132,12 +133,3 @@ def _caption(report: Report) -> str:
         f"{how}; spread: interquartile range over median; faster: than the one marked 1x, with the 95 % "
         "interval; first, load, peak: of a fresh process"
     )
-
-
-def number(value: float | None) -> str:
-    """Three digits that mean something, without exponents."""
-    if value is None:
-        return ""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1g}"

@@ -29,7 +29,7 @@ def convert(
 
     require_export("stale-edge convert")
     from stale_edge.checkpoint import read_published, save_checkpoint
-    from stale_edge.data.class_names import activitynet_classes
+    from stale_edge.class_names import activitynet_classes
     from stale_edge_runtime.formats.class_list import read_class_list
     from stale_edge_runtime.formats.files import check_target
 

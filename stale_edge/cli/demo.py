@@ -72,7 +72,8 @@ def demo(
         commands = _commands(output, Path(training), QUICK if quick else FULL, seconds)
         took = [_run(words, f"{number}/{len(commands)}", report) for number, words in enumerate(commands, start=1)]
     page = output / "index.html"
-    write_page(page, output, [(shlex.join(words), spent) for words, spent in zip(commands, took, strict=True)])
+    timed = [(shlex.join(words), spent) for words, spent in zip(commands, took, strict=True)]
+    write_page(page, output, timed, checkpoint=CHECKPOINT, int8=INT8)
     report.note(f"done in {time.monotonic() - start:.0f} s; look at {page}")
 
 

@@ -6,8 +6,7 @@ import base64
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from stale_edge.cli.bench_table import number
-from stale_edge.cli.options import CHECKPOINT, INT8
+from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.formats import files
 from stale_edge_runtime.model_file import read_model
 
@@ -43,19 +42,23 @@ _PAGE: Final = """<!doctype html>
 """
 
 
-def write_page(target: Path, folder: Path, commands: Sequence[tuple[str, float]]) -> None:
+def write_page(
+    target: Path, folder: Path, commands: Sequence[tuple[str, float]], *, checkpoint: Path, int8: Path
+) -> None:
     """Write the page of a demo.
 
     Args:
         target: Where it goes.
         folder: What the demo's commands wrote: `bench.json`, `seen.json`, `unseen.json` and the pictures.
         commands: Each command, and the seconds it took.
+        checkpoint: The weights that the commands made.
+        int8: The int8 file that they made.
 
     Raises:
         StaleEdgeError: Something is missing, or the page cannot be written.
     """
     bench = files.read_json(folder / "bench.json")
-    int8 = _detections()
+    detections = _detections(int8)
     shown = "Detections and ground truth: three videos of taught classes, three of others"
     parts = [
         "<h1>stale-edge: one demo</h1>",
@@ -66,8 +69,9 @@ def write_page(target: Path, folder: Path, commands: Sequence[tuple[str, float]]
         "<h2>What it finds</h2>",
         _table(("int8 file", *(f"mAP@{tiou}" for tiou in TIOUS), "average mAP"), _accuracy(folder)),
         _paragraph(
-            f"On all {int8['videos']} videos, average mAP is {100 * int8['map_fp32']:.2f} in fp32 and",
-            f"{100 * int8['map']:.2f} in int8; {100 * int8['matched_share']:.1f} % of the detections are the same",
+            f"On all {detections['videos']} videos, average mAP is {100 * detections['map_fp32']:.2f} in fp32 and",
+            f"{100 * detections['map']:.2f} in int8; "
+            f"{100 * detections['matched_share']:.1f} % of the detections are the same",
             "(class, and tIoU of 0.95). With so few videos mAP is higher than on a whole validation set.",
         ),
         _picture(folder / "timeline.png", shown),
@@ -82,15 +86,15 @@ def write_page(target: Path, folder: Path, commands: Sequence[tuple[str, float]]
         _paragraph(f"Measured on {escape(_machine(bench['machine']))}."),
         "<h2>How</h2>",
         _table(("command", "seconds"), [(_command(words), f"{seconds:.0f}") for words, seconds in commands]),
-        _paragraph(f"The weights are in <code>{CHECKPOINT}</code>, the files beside it."),
+        _paragraph(f"The weights are in <code>{checkpoint}</code>, the files beside it."),
     ]
     page = _PAGE.format(style=_STYLE, body="\n".join(parts))
     files.write_text(target, page)
 
 
-def _detections() -> dict[str, Any]:
+def _detections(int8: Path) -> dict[str, Any]:
     """What quantising did to detections, as the int8 file says it."""
-    found: dict[str, Any] = read_model(INT8).info.recipe["detections"]
+    found: dict[str, Any] = read_model(int8).info.recipe["detections"]
     return found
 
 

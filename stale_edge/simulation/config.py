@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from stale_edge.data.class_names import activitynet_classes
+from stale_edge.class_names import activitynet_classes
 from stale_edge_runtime.contract import MAX_CLASSES
 from stale_edge_runtime.errors import UsageError
 

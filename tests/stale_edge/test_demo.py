@@ -67,8 +67,9 @@ def test_the_page_shows_the_figures_of_the_files(tmp_path: Path, monkeypatch: py
     machine = {"cpu": "A & B", "date": "2026-01-02T03:04:05", "libraries": {"onnxruntime": "1.20"}}
     (tmp_path / "bench.json").write_text(json.dumps({"rows": rows, "comparisons": ratios, "machine": machine}))
     recipe = {"videos": 14, "map_fp32": 0.345, "map": 0.3441, "matched_share": 0.987}
-    monkeypatch.setattr(demo_page, "_detections", lambda: recipe)
-    write_page(tmp_path / "index.html", tmp_path, [("simulate -o 'a b'", 1.6)])
+    monkeypatch.setattr(demo_page, "_detections", lambda _path: recipe)
+    made = {"checkpoint": Path("demo.safetensors"), "int8": Path("demo.int8.onnx")}
+    write_page(tmp_path / "index.html", tmp_path, [("simulate -o 'a b'", 1.6)], **made)
     page = (tmp_path / "index.html").read_text()
     for words in (
         "<td>taught classes (7 videos)</td><td>50.0</td><td>25.0</td><td>1.2</td><td>20.0</td>",

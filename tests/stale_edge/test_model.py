@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stale_edge.checkpoint import Checkpoint, load_checkpoint
-from stale_edge.data.class_names import activitynet_classes
+from stale_edge.class_names import activitynet_classes
 from stale_edge.networks.clip_text import tokenize
 from stale_edge.networks.stale.config import ModelConfig, OurOptions
 from stale_edge.networks.stale.model import STALE, foreground_gate, similarity_logits

@@ -105,3 +105,12 @@ def _medians(samples: NDArray[np.float64], picked: NDArray[np.int64]) -> NDArray
     """Median of each draw: samples [rounds, runs], picked [draws, rounds] to [draws]."""
     medians: NDArray[np.float64] = np.median(samples[picked].reshape(len(picked), -1), axis=1)
     return medians
+
+
+def number(value: float | None) -> str:
+    """Write a figure with three significant digits and without an exponent; '' for None."""
+    if value is None:
+        return ""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1g}"
