@@ -21,7 +21,7 @@ lint: $(VENV)/ready
 
 # All but the runtime's own tests, which `test-edge` runs where they matter.
 test-full: $(VENV)/ready
-	$(VENV)/bin/pytest -q -n 2 --dist loadfile --durations 10 tests/stale_edge tests/export tests/test_docs.py
+	$(VENV)/bin/pytest -q -n 2 --dist loadfile --durations 10 tests --ignore tests/runtime
 
 # What a device has: the built wheel with its base dependencies, in an environment that never saw torch.
 test-edge: $(EDGE)/ready
@@ -36,6 +36,7 @@ test-oldest: $(OLDEST)/ready
 edge-report: $(VENV)/ready
 	$(VENV)/bin/python tests/edge_report.py
 
+# What takes long, and what holds times against the clock: on a machine that does nothing else.
 test-slow: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m 'slow or realtime'
 

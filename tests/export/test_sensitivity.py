@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from stale_edge_export.quantization.harm import calibration_features
-from stale_edge_export.quantization.int8 import Products
+from stale_edge_export.quantization.int8 import TARGETS, Products
 from stale_edge_export.quantization.quantize import Int8Options, quantize_file
 from stale_edge_export.quantization.sensitivity import (
     GAIN_SNIPPETS,
@@ -154,6 +154,8 @@ class TestCommand:
         assert code == 0, err
         for text in ("temporal/MatMul_0", "saturates on AVX2", "saves, ms", "fp32", "7 bits"):
             assert text in out
+        recipe = read_model(tmp_path / "a.onnx").info.recipe
+        assert (recipe["timed_on"] in TARGETS, set(recipe["gain_ms"]) > set(recipe["weight_products"])) == (True, True)
         assert "mask_head/MatMul_1 stays in fp32: --exclude mask_head" in err
 
     def test_report_as_json(self, tiny_export: TinyExport, tmp_path: Path, command: Command) -> None:

@@ -191,6 +191,7 @@ def _int8(
         "tool": "onnxruntime.quantization.quantize_dynamic for weight products",
     }
     if gains:
+        recipe["timed_on"] = options.host
         recipe["gain_ms"] = {name: gain.to_json() for name, gain in gains.items()}
     return to_int8(model, choice.products, reduce_range=reduce_range), recipe, layers
 
