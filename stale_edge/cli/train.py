@@ -17,6 +17,7 @@ from stale_edge.cli.interrupt import INTERRUPTED, prompt_interrupt
 from stale_edge.cli.option_names import GROUND_TRUTH, SNIPPET_SECONDS
 from stale_edge.cli.options import CHECKPOINT, JsonToStdout, Quiet, ready_default
 from stale_edge.training.inputs import LessonOptions, make_lesson
+from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import CannotWriteError, InputMissingError, UnavailableError, UsageError, writing_error
 from stale_edge_runtime.formats.files import make_folder
 
@@ -99,6 +100,9 @@ def train(
     initial: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Checkpoint to start from, with its text tower or embeddings.")
     ] = None,
+    network: Annotated[
+        str, typer.Option(metavar="NAME", help="Network to train, where no checkpoint to start from is given.")
+    ] = STALE_NETWORK,
     train_text: Annotated[
         bool | None,
         typer.Option("--train-text/--no-train-text", help="Train the text tower too, as published.", show_default="no"),
@@ -169,9 +173,11 @@ def train(
         text_tower=text_tower,
         initial=initial,
         ours=_parse_ours(ours, compat),
+        network=network,
     )
     options.check()
     require_train("stale-edge train")
+    _check_network(network)
     import torch
 
     from stale_edge.checkpoint import MAX_BYTES
@@ -210,6 +216,18 @@ def train(
         if fabric.is_global_zero:
             write_bytes(model, read_bytes(result.checkpoint, limit=MAX_BYTES))
             _tell(result, output, model, report, as_json=json)
+
+
+def _check_network(name: str) -> None:
+    """Refuse a network that this version does not know.
+
+    Raises:
+        UsageError: The message lists those it knows.
+    """
+    from stale_edge.networks.registry import NETWORKS
+
+    if name not in NETWORKS:
+        raise UsageError("--network", f"{name!r} is not known", f"choose from {', '.join(NETWORKS)}")
 
 
 def _parse_ours(text: str, compat: Compat | None) -> tuple[str, ...]:

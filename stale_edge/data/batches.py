@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from stale_edge.data.dataset import VideoSource
+    from stale_edge.networks.base import NetworkSpec
 
 Key = tuple[int, int]
 """Epoch and index of a video."""
@@ -111,7 +112,8 @@ class _Videos(Dataset[TrainingVideo | _Failure]):
 def open_batches(
     source: VideoSource,
     plan: BatchPlan,
-    anchors: int,
+    network: NetworkSpec,
+    config: Any,
     *,
     first_step: int = 0,
     process: int = 0,
@@ -124,7 +126,8 @@ def open_batches(
     Args:
         source: Where the videos come from.
         plan: Which videos make which step.
-        anchors: Snippets that every video is resized to.
+        network: Network that is trained.
+        config: Its configuration.
         first_step: Steps that are done already.
         process: This process, from 0.
         workers: Processes that fetch videos beside this one.
@@ -137,7 +140,7 @@ def open_batches(
     return DataLoader(
         _Videos(source),
         batch_sampler=_Steps(plan, first_step, process),
-        collate_fn=partial(_collate, classes=source.classes, anchors=anchors, compat=compat),
+        collate_fn=partial(_collate, classes=source.classes, network=network, config=config, compat=compat),
         num_workers=workers,
         pin_memory=pin_memory,
         generator=torch.Generator().manual_seed(plan.seed),  # its own: dropout must not depend on when it was opened
@@ -157,11 +160,16 @@ def next_batch(batches: Iterator[Batch | _Failure]) -> Batch | None:
 
 
 def _collate(
-    videos: list[TrainingVideo | _Failure], *, classes: tuple[str, ...], anchors: int, compat: str | None
+    videos: list[TrainingVideo | _Failure],
+    *,
+    classes: tuple[str, ...],
+    network: NetworkSpec,
+    config: Any,
+    compat: str | None,
 ) -> Batch | _Failure:
     whole = []
     for video in videos:
         if isinstance(video, _Failure):
             return video
         whole.append(video)
-    return collate(whole, classes, anchors, compat=compat)
+    return collate(whole, classes, network, config, compat=compat)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from stale_edge.data.feature_store import FeatureStore, find_feature_files, resize
+from stale_edge.data.feature_store import FeatureStore, find_feature_files
 from stale_edge.data.selection import class_names, select, training_subset
 from stale_edge.data.splits import hold_out
-from stale_edge.networks.stale.targets import Targets, video_targets
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats.annotations import read_annotations
 from stale_edge_runtime.formats.class_list import read_class_list
@@ -22,7 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+    import torch
+    from torch import Tensor
+
     from stale_edge.data.selection import LabelledVideo
+    from stale_edge.networks.base import BatchTargets, NetworkSpec
     from stale_edge_runtime.formats.annotations import Instance
 
 
@@ -66,8 +66,8 @@ class Batch:
     """What one training step takes."""
 
     features: Tensor
-    """float32 [B, A, D], every video resized to the training length."""
-    targets: Targets
+    """float32 [B, T, D], every video at the training length."""
+    targets: BatchTargets
     """What it teaches."""
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
@@ -81,26 +81,27 @@ class Batch:
 
 
 def collate(
-    videos: Sequence[TrainingVideo], classes: tuple[str, ...], anchors: int, *, compat: str | None = None
+    videos: Sequence[TrainingVideo],
+    classes: tuple[str, ...],
+    network: NetworkSpec,
+    config: Any,
+    *,
+    compat: str | None = None,
 ) -> Batch:
     """Make a batch of videos of any lengths.
 
     Args:
         videos: At least one, all of one feature width.
         classes: Names of the classes; their order is the order of the targets.
-        anchors: Training length: snippets of the batch, and anchors.
-        compat: `"stale"` rounds targets as published.
+        network: Network that is trained.
+        config: Its configuration.
+        compat: Published behaviour to follow, as `"stale"`.
 
     Raises:
         KeyError: A video has an instance of another class.
     """
     index = {name: position for position, name in enumerate(classes)}
-    features = np.stack([resize(video.features, anchors) for video in videos])
-    targets = [
-        video_targets(video.instances, video.duration_s, index, anchors, hidden=video.hidden, compat=compat)
-        for video in videos
-    ]
-    return Batch(torch.from_numpy(features), Targets.stack(targets))
+    return Batch(*network.collate(videos, index, config, compat))
 
 
 class AnnotatedFeatures:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stale_edge.data.hdf5_features import dataset_names, read_dataset, read_video_file
+from stale_edge.networks.resampling import resize
 from stale_edge_runtime.errors import BadDataError, InputMissingError, reading_error
 from stale_edge_runtime.formats.features import read_features
 
@@ -98,27 +99,6 @@ def _list_folder(source: Path) -> dict[str, FeatureFile]:
             raise BadDataError(path, problem, "keep one of them")
         listing[video_id] = FeatureFile(path)
     return listing
-
-
-def resize(features: NDArray[np.float32], snippets: int) -> NDArray[np.float32]:
-    """Resample features to another number of snippets: linear, `align_corners=False`, as training does.
-
-    Args:
-        features: [T, D].
-        snippets: Number wanted.
-
-    Returns:
-        float32 [snippets, D]; the same array where T is that number already.
-    """
-    length = len(features)
-    if length == snippets:
-        return np.ascontiguousarray(features, dtype=np.float32)
-    at = np.clip((np.arange(snippets) + 0.5) * (length / snippets) - 0.5, 0, length - 1)
-    left = at.astype(np.int64)
-    right = np.minimum(left + 1, length - 1)
-    share = (at - left).astype(np.float32)[:, None]
-    resized: NDArray[np.float32] = features[left] * (1 - share) + features[right] * share
-    return resized
 
 
 @dataclass(frozen=True, slots=True)

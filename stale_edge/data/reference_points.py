@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from stale_edge.data.feature_store import resize
+from stale_edge.networks.resampling import resize
 from stale_edge.networks.stale.targets import video_targets
 from stale_edge_runtime.formats.annotations import Annotations, Video
 from stale_edge_runtime.heads.stale import decode

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
+
+    from stale_edge_runtime.formats.annotations import Instance
 
 
 class NetworkConfig(Protocol):
@@ -30,6 +33,41 @@ class NetworkConfig(Protocol):
         """
 
 
+class BatchTargets(Protocol):
+    """Targets of a batch: a class that is made from its tensors."""
+
+    def __init__(self, *tensors: Tensor) -> None: ...
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Give all tensors, batch first, in the order of the constructor."""
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Move to another device."""
+
+    def pin_memory(self) -> Self:
+        """Move to pinned memory; a DataLoader calls this."""
+
+
+class AnnotatedVideo(Protocol):
+    """Features of one video and its actions."""
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds that the features cover."""
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """Actions; all of classes that may be learned."""
+
+    @property
+    def features(self) -> Any:
+        """float32 [T, D], T free."""
+
+    @property
+    def hidden(self) -> tuple[tuple[float, float], ...]:
+        """Seconds in which actions of other classes happen."""
+
+
 @dataclass(frozen=True)
 class PublishedNames:
     """How a published checkpoint names the parameters of a network."""
@@ -42,11 +80,31 @@ class PublishedNames:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """One network: what a checkpoint needs to hold and build it."""
+    """One network, as checkpoints and training see it.
+
+    A network is a module with the attributes `config` and `text_tower` (None where it runs on stored text embeddings),
+    and `encode_text(token_ids)` where it has a tower.
+    """
 
     config: type[NetworkConfig]
     """Its configuration."""
     build: Callable[[Any], nn.Module]
     """A network with first weights from a configuration."""
+    first_config: Callable[[int, Sequence[str]], NetworkConfig]
+    """Configuration without a text tower for features of a width, with design options switched on by name."""
+    training_length: Callable[[Any], int]
+    """Snippets that a video has in training, from a configuration."""
+    collate: Callable[[Sequence[AnnotatedVideo], Mapping[str, int], Any, str | None], tuple[Tensor, BatchTargets]]
+    """Features [B, T, D] and targets of videos, from class indices, a configuration and a published behaviour."""
+    set_statistics: Callable[[Any, Tensor, Tensor], None]
+    """Give a network the mean feature [D] and the mean text [D] before training; those that need none ignore it."""
+    training_outputs: Callable[[Any, Tensor, Tensor], tuple[Tensor, ...]]
+    """What the loss looks at, a named tuple, from a network, features [B, T, D] and text embeddings [C, D]."""
+    loss: Callable[[str, str | None], Callable[[Any, Any], tuple[Tensor, ...]]]
+    """Loss with weights of a name and a published behaviour: from outputs and targets to a scalar for each term."""
+    loss_terms: tuple[str, ...]
+    """Names of the terms, the total first; the log's columns."""
+    outputs: Callable[[Any, Tensor, Tensor], Mapping[str, Tensor]]
+    """Outputs of the network's head by name, [1, …], from a network, features [1, T, D] and text embeddings [C, D]."""
     published: PublishedNames | None = None
     """Names of its published checkpoints; None where there are none."""

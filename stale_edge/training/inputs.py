@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stale_edge_runtime.contract import FEATURE_DIM
+from stale_edge_runtime.contract import FEATURE_DIM, STALE_NETWORK
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from stale_edge.data.dataset import AnnotatedFeatures
     from stale_edge.data.vocabulary import Vocabulary
-    from stale_edge.networks.stale.model import STALE
+    from stale_edge.networks.base import NetworkSpec
     from stale_edge.simulation import SimulatedVideos, SimulatedWorld
     from stale_edge.training.run import Lesson
     from stale_edge.training.settings import TrainingSettings
@@ -57,7 +57,9 @@ class LessonOptions:
     initial: Path | None
     """Checkpoint to start from."""
     ours: tuple[str, ...] = ()
-    """Names of `OurOptions` to switch on."""
+    """Names of design options to switch on."""
+    network: str = STALE_NETWORK
+    """Kind of network, a key of `NETWORKS`; that of the checkpoint where one is given to start from."""
 
     def check(self) -> None:
         """Refuse options that do not go together.
@@ -100,6 +102,7 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
     import torch
 
     from stale_edge.data.reference_points import common_feature
+    from stale_edge.networks.registry import NETWORKS
     from stale_edge.simulation import SimulatedWorld
     from stale_edge.training.run import Lesson
 
@@ -107,14 +110,17 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
     if options.simulated is not None:
         world = SimulatedWorld() if options.simulated == DEFAULT_WORLD else SimulatedWorld.from_file(options.simulated)
     torch.manual_seed(settings.seed)  # the first weights
-    network, stored = _network(options, world.config.feature_dim if world else FEATURE_DIM)
+    name, network, stored = _network(options, world.config.feature_dim if world else FEATURE_DIM)
+    spec = NETWORKS[name]
     given = _given_text(options, world, network.config.feature_dim)
     if given and network.text_tower is not None:
-        network = _without_tower(network)
+        network = _without_tower(spec, network)
     vocabulary = given or stored
     if vocabulary is None and network.text_tower is None:
         raise BadDataError(options.initial, "has neither a text tower nor text embeddings", _TEXT_CURE)
-    source, held_out = _real_videos(options, settings, network) if world is None else _drawn_videos(options, world)
+    source, held_out = (
+        _real_videos(options, settings, network.config, spec) if world is None else _drawn_videos(options, world)
+    )
     names = vocabulary.classes if vocabulary else source.classes
     embeddings = vocabulary.embeddings if vocabulary else None
     if vocabulary is not None:
@@ -123,8 +129,8 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
         text = vocabulary.rows(source.classes)
     else:
         text = _tower_text(network, source.classes, train=settings.train_text if train_text is None else train_text)
-    if network.common is not None and options.initial is None:
-        network.common.set(torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0))
+    if options.initial is None:
+        spec.set_statistics(network, torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0))
     data = {
         "classes": list(source.classes),
         "videos": len(source),
@@ -134,7 +140,7 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
         "text embeddings": _digest(options.text_embeddings),
         "world": world.config.to_dict() if world else None,
     }
-    return Lesson(network, text, source, held_out, data, names, embeddings)
+    return Lesson(network, text, source, held_out, data, names, embeddings, name)
 
 
 def _given_text(options: LessonOptions, world: SimulatedWorld | None, width: int) -> Vocabulary | None:
@@ -152,39 +158,44 @@ def _given_text(options: LessonOptions, world: SimulatedWorld | None, width: int
     return read_vocabulary(options.classes, options.text_embeddings, width)
 
 
-def _network(options: LessonOptions, width: int) -> tuple[STALE, Vocabulary | None]:
-    """The network with its first weights, and the text embeddings that its checkpoint stores."""
+def _network(options: LessonOptions, width: int) -> tuple[str, Any, Vocabulary | None]:
+    """The kind of network, the network with its first weights, and the text embeddings that its checkpoint stores."""
     from stale_edge.checkpoint import load_checkpoint
     from stale_edge.data.vocabulary import Vocabulary
-    from stale_edge.networks.stale.config import ModelConfig, OurOptions
-    from stale_edge.networks.stale.model import STALE
+    from stale_edge.networks.registry import NETWORKS
 
     if options.initial is not None:
         checkpoint = load_checkpoint(options.initial)
         stored = checkpoint.text_embeddings
-        return checkpoint.network, Vocabulary(checkpoint.classes, stored) if stored is not None else None
+        vocabulary = Vocabulary(checkpoint.classes, stored) if stored is not None else None
+        return checkpoint.network_name, checkpoint.network, vocabulary
+    spec = NETWORKS[options.network]
     if options.text_tower is not None:
-        teacher = load_checkpoint(options.text_tower).network
+        checkpoint = load_checkpoint(options.text_tower)
+        teacher: Any = checkpoint.network
         if teacher.text_tower is None:
             raise BadDataError(options.text_tower, "has no text tower", _TEXT_CURE)
-        network = STALE(replace(teacher.config, ours=OurOptions.named(options.ours)))
+        if checkpoint.network_name != options.network:
+            problem = f"is of the network {checkpoint.network_name}, not {options.network}"
+            raise UsageError(options.text_tower, problem, f"add --network {checkpoint.network_name}")
+        design: Any = spec.first_config(teacher.config.feature_dim, options.ours)
+        first = replace(teacher.config, ours=design.ours)
+        network: Any = spec.build(first)
         network.text_tower = teacher.text_tower
-        return network, None
-    return STALE(ModelConfig(feature_dim=width, text=None, ours=OurOptions.named(options.ours))), None
+        return options.network, network, None
+    return options.network, spec.build(spec.first_config(width, options.ours)), None
 
 
-def _without_tower(network: STALE) -> STALE:
+def _without_tower(spec: NetworkSpec, network: Any) -> Any:
     """The same network, to run on text embeddings."""
-    from stale_edge.networks.stale.model import STALE
-
-    smaller = STALE(replace(network.config, text=None))
+    smaller = spec.build(replace(network.config, text=None))
     state = network.state_dict()
     smaller.load_state_dict({name: state[name] for name in smaller.state_dict()})
     return smaller
 
 
 def _real_videos(
-    options: LessonOptions, settings: TrainingSettings, network: STALE
+    options: LessonOptions, settings: TrainingSettings, config: Any, spec: NetworkSpec
 ) -> tuple[AnnotatedFeatures, AnnotatedFeatures]:
     from stale_edge.data.dataset import AnnotatedFeatures
 
@@ -197,8 +208,8 @@ def _real_videos(
         fraction=options.fraction,
         seed=settings.seed,
         compat=settings.compat,
-        feature_dim=network.config.feature_dim,
-        length=network.config.anchors,
+        feature_dim=config.feature_dim,
+        length=spec.training_length(config),
         snippet_s=options.snippet_s,
     )
     return videos.hold_out(options.held_out, settings.seed)
@@ -210,7 +221,7 @@ def _drawn_videos(options: LessonOptions, world: SimulatedWorld) -> tuple[Simula
     return world.training(options.videos), world.evaluation("selection", held_out)
 
 
-def _tower_text(network: STALE, classes: tuple[str, ...], *, train: bool) -> Tensor:
+def _tower_text(network: Any, classes: tuple[str, ...], *, train: bool) -> Tensor:
     """Token ids of the classes for a tower that is trained; else their embeddings, computed once."""
     import torch
 
@@ -221,14 +232,15 @@ def _tower_text(network: STALE, classes: tuple[str, ...], *, train: bool) -> Ten
     return token_ids if train else _embeddings(network, token_ids)
 
 
-def _embeddings(network: STALE, text: Tensor) -> Tensor:
+def _embeddings(network: Any, text: Tensor) -> Tensor:
     """Embeddings [C, D] of what a lesson holds: those, or token ids."""
     import torch
 
     if text.is_floating_point():
         return text
     with torch.inference_mode():
-        return network.eval().encode_text(text).clone()
+        embeddings: Tensor = network.eval().encode_text(text).clone()
+        return embeddings
 
 
 def _digest(path: Path | None) -> str | None:

@@ -14,24 +14,15 @@ from stale_edge_runtime.errors import reading_error, writing_error
 from stale_edge_runtime.formats.files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
 TRAINING_CSV: Final = "training.csv"
 VALIDATION_CSV: Final = "validation.csv"
 TENSORBOARD: Final = "tensorboard"
-TRAINING_COLUMNS: Final = (
-    "step",
-    "epoch",
-    "learning_rate",
-    "gradient_norm",
-    "total",
-    "classification",
-    "mask",
-    "foreground",
-    "consistency",
-)
+STEP_COLUMNS: Final = ("step", "epoch", "learning_rate", "gradient_norm")
+"""Columns of every training; the terms of the loss follow."""
 VALIDATION_COLUMNS: Final = ("step", "epoch", "average_map", "map_50", "map_75", "map_95")
 
 
@@ -40,6 +31,7 @@ class TrainingLog:
 
     Args:
         folder: Of the run.
+        loss_terms: Names of the terms of the loss, the total first.
         steps: Steps that are done; later ones are removed from the files.
 
     Raises:
@@ -47,10 +39,10 @@ class TrainingLog:
         StorageError: The disk is full or failed.
     """
 
-    def __init__(self, folder: Path, steps: int = 0) -> None:
+    def __init__(self, folder: Path, loss_terms: Sequence[str], steps: int = 0) -> None:
         from tensorboardX import SummaryWriter
 
-        self._training = _Table(folder / TRAINING_CSV, TRAINING_COLUMNS, steps)
+        self._training = _Table(folder / TRAINING_CSV, (*STEP_COLUMNS, *loss_terms), steps)
         self._validation = _Table(folder / VALIDATION_CSV, VALIDATION_COLUMNS, steps)
         try:
             self._events = SummaryWriter(str(folder / TENSORBOARD), purge_step=steps + 1 if steps else None)
@@ -71,7 +63,7 @@ class TrainingLog:
         """Log one training step.
 
         Args:
-            values: One for each of `TRAINING_COLUMNS`.
+            values: One for each of `STEP_COLUMNS` and each term of the loss.
         """
         self._training.add(values)
         self._send("training", values)

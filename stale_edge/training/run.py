@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from stale_edge_runtime.contract import STALE_NETWORK
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stale_edge.data.dataset import VideoSource
-    from stale_edge.networks.stale.model import STALE
 
 
 class End(StrEnum):
@@ -29,8 +30,8 @@ class End(StrEnum):
 class Lesson:
     """What is taught to whom."""
 
-    network: STALE
-    """Its first weights."""
+    network: Any
+    """A network of the registry with its first weights."""
     text: Tensor
     """Of the classes of the source, in their order: embeddings [C, D], or token ids int64 [C, L] for the text tower."""
     source: VideoSource
@@ -43,6 +44,8 @@ class Lesson:
     """Names to store with the weights; those of the source by default."""
     stored_text: Tensor | None = None
     """Text embeddings of these names, to store where the network has no text tower."""
+    network_name: str = STALE_NETWORK
+    """Kind of network, a key of `NETWORKS`."""
 
 
 @dataclass(frozen=True)

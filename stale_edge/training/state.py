@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from stale_edge.checkpoint import METADATA_KEY, write_tensors
+from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, UsageError, reading_error
 
 if TYPE_CHECKING:
@@ -241,6 +242,7 @@ def _described(path: Path, metadata: Any) -> tuple[TrainingIdentity, Progress]:
         or not isinstance(progress["stopped_early"], bool)
     ):
         raise BadDataError(path, "has a progress of another form", _DAMAGED)
+    network = {"network": STALE_NETWORK, **network}  # states of 0.1 name none
     return TrainingIdentity(network, settings, data, metadata["processes"]), Progress(**progress)
 
 

@@ -13,7 +13,7 @@ import random
 import time
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -21,10 +21,7 @@ from torch import Tensor, nn
 
 from stale_edge.checkpoint import Checkpoint, save_checkpoint
 from stale_edge.data.batches import BatchPlan, next_batch, open_batches
-from stale_edge.data.reference_points import evaluate_predictor, network_predictor
-from stale_edge.networks.stale.loss import LOSS_WEIGHTS, LossTerms, StaleLoss
-from stale_edge.networks.stale.model import NetworkOutput
-from stale_edge.networks.stale.targets import Targets
+from stale_edge.networks.registry import NETWORKS
 from stale_edge.training.log import TrainingLog
 from stale_edge.training.run import End, Lesson, RunOptions, StepReport, TrainingResult, ValidationReport
 from stale_edge.training.state import (
@@ -35,6 +32,7 @@ from stale_edge.training.state import (
     save_state,
     set_random_states,
 )
+from stale_edge.training.validation import evaluate_network
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from stale_edge.data.dataset import Batch, TrainingVideo, VideoSource
-    from stale_edge.networks.stale.model import STALE
+    from stale_edge.networks.base import BatchTargets, NetworkSpec
     from stale_edge.training.settings import TrainingSettings
     from stale_edge_runtime.metrics.evaluation import EvaluationResult
 
@@ -56,19 +54,19 @@ STOPPED_FILE: Final = "stopped.safetensors"
 class TrainingPass(nn.Module):
     """The network's forward pass as training wants it, text given either way."""
 
-    def __init__(self, network: STALE) -> None:
+    def __init__(self, network: Any, spec: NetworkSpec) -> None:
         super().__init__()
         self.network = network
+        self._spec = spec
 
-    def forward(self, features: Tensor, text: Tensor) -> NetworkOutput:
+    def forward(self, features: Tensor, text: Tensor) -> tuple[Tensor, ...]:
         """All that the loss looks at.
 
         Args:
             features: [B, T, D].
             text: Embeddings [C, D] or token ids [C, L].
         """
-        detection = self.network.detect(features, _embeddings(self.network, text))
-        return NetworkOutput(*detection, self.network.representation_mask(features, detection.embedded))
+        return self._spec.training_outputs(self.network, features, _embeddings(self.network, text))
 
 
 class Trainer:
@@ -106,14 +104,16 @@ class Trainer:
             len(lesson.source), settings.batch_size, settings.epochs, settings.seed, fabric.world_size
         )
         self._check()
-        self._loss = StaleLoss(LOSS_WEIGHTS[settings.loss_weights], settings.compat)
+        self._spec = NETWORKS[lesson.network_name]
+        self._loss = self._spec.loss(settings.loss_weights, settings.compat)
         network = lesson.network.requires_grad_(requires_grad=True)
         if network.text_tower is not None:
             network.text_tower.requires_grad_(settings.train_text)
         self._optimizer = make_optimizer(network, settings)
-        self._module, self._stepper = fabric.setup(TrainingPass(network), self._optimizer)
+        self._module, self._stepper = fabric.setup(TrainingPass(network, self._spec), self._optimizer)
         self._text = lesson.text.to(fabric.device)
-        identity = TrainingIdentity(network.config.to_dict(), settings.to_dict(), lesson.data, fabric.world_size)
+        sizes = {"network": lesson.network_name, **network.config.to_dict()}
+        identity = TrainingIdentity(sizes, settings.to_dict(), lesson.data, fabric.world_size)
         self._identity = replace(identity, data=json.loads(json.dumps(dict(lesson.data))))
         self._progress = Progress()
         self._random_rows: Mapping[str, Tensor] | None = None
@@ -153,7 +153,9 @@ class Trainer:
         self._seed()
         if self._random_rows is None:
             self._save_state()  # a training killed before its first state can be resumed too
-        log = TrainingLog(self._folder, self._progress.step) if self._fabric.is_global_zero else None
+        log = None
+        if self._fabric.is_global_zero:
+            log = TrainingLog(self._folder, self._spec.loss_terms, self._progress.step)
         with log or nullcontext():
             end = self._train(log)
             if end is End.TIME and self._progress.step > self._progress.validated_step:
@@ -198,7 +200,8 @@ class Trainer:
         loader = open_batches(
             lesson.source,
             self._plan,
-            lesson.network.config.anchors,
+            self._spec,
+            lesson.network.config,
             first_step=self._progress.step,
             process=fabric.global_rank,
             workers=self._options.workers,
@@ -224,11 +227,11 @@ class Trainer:
         output, targets = self._gather(self._module(batch.features, self._text), batch.targets)
         terms = self._loss(output, targets)
         self._optimizer.zero_grad(set_to_none=True)
-        self._fabric.backward(terms.total)
+        self._fabric.backward(terms[0])
         norm = self._fabric.clip_gradients(
             self._module, self._stepper, max_norm=self._settings.clip_norm or math.inf, error_if_nonfinite=False
         )
-        values = {name: float(value.detach()) for name, value in zip(LossTerms._fields, terms, strict=True)}
+        values = {name: float(value.detach()) for name, value in zip(self._spec.loss_terms, terms, strict=True)}
         length = float(norm) if norm is not None else 0.0
         if not math.isfinite(values["total"]) or not math.isfinite(length):
             problem = f"loss {values['total']:g} and gradient {length:g} at step {step + 1} are not finite"
@@ -236,14 +239,14 @@ class Trainer:
         self._stepper.step()
         return StepReport(step + 1, step // self._plan.steps_per_epoch + 1, rate, length, values)
 
-    def _gather(self, output: NetworkOutput, targets: Targets) -> tuple[NetworkOutput, Targets]:
+    def _gather(self, output: tuple[Tensor, ...], targets: BatchTargets) -> tuple[tuple[Tensor, ...], BatchTargets]:
         """The whole batch from the parts of all processes."""
         if self._fabric.world_size == 1:
             return output, targets
 
         return (
-            NetworkOutput(*(self._joined(part, sync_grads=True) for part in output)),
-            Targets(*(self._joined(part.long()).to(part.dtype) for part in targets.tensors())),
+            type(output)(*(self._joined(part, sync_grads=True) for part in output)),
+            type(targets)(*(self._joined(part.long()).to(part.dtype) for part in targets.tensors())),
         )
 
     def _joined(self, part: Tensor, *, sync_grads: bool = False) -> Tensor:
@@ -259,9 +262,9 @@ class Trainer:
             lesson = self._lesson
             with torch.inference_mode():
                 text = _embeddings(lesson.network, self._text)
-            predictor = network_predictor(lesson.network, text)
+            held_out = lesson.held_out
             with self._options.computing():
-                result = evaluate_predictor(predictor, _every(lesson.held_out), lesson.held_out.classes)
+                result = evaluate_network(lesson.network_name, lesson.network, text, _every(held_out), held_out.classes)
         broadcast: EvaluationResult = self._fabric.broadcast(result)  # type: ignore[assignment]
         return broadcast
 
@@ -300,7 +303,8 @@ class Trainer:
             "settings": self._settings.to_dict(),
         }
         classes = lesson.classes or lesson.source.classes
-        save_checkpoint(self._folder / name, Checkpoint(lesson.network, classes, origin, lesson.stored_text))
+        checkpoint = Checkpoint(lesson.network, classes, origin, lesson.stored_text, lesson.network_name)
+        save_checkpoint(self._folder / name, checkpoint)
 
     def _save_state(self) -> None:
         rows = {
@@ -357,8 +361,9 @@ def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.opti
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
-def _embeddings(network: STALE, text: Tensor) -> Tensor:
-    return text if text.is_floating_point() else network.encode_text(text)
+def _embeddings(network: Any, text: Tensor) -> Tensor:
+    embeddings: Tensor = text if text.is_floating_point() else network.encode_text(text)
+    return embeddings
 
 
 def _every(source: VideoSource) -> Iterator[TrainingVideo]:

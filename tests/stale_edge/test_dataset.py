@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 from stale_edge.data.dataset import AnnotatedFeatures, TrainingVideo, collate
 from stale_edge.data.feature_store import FeatureFile, FeatureStore
 from stale_edge.data.selection import Reason, select
+from stale_edge.networks.stale.config import ModelConfig
+from stale_edge.networks.stale.spec import STALE_SPEC
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats.annotations import Annotations, Instance, Video, read_annotations
 
@@ -79,7 +81,7 @@ def test_open_set_keeps_seen_instances_and_hides_the_others(tmp_path):
     ]
     assert source.left_out[Reason.OTHER_CLASSES] == 2
     assert source.left_out[Reason.NO_CLASS] == 1
-    targets = collate(videos, source.classes, 10).targets
+    targets = collate(videos, source.classes, STALE_SPEC, ModelConfig(anchors=10)).targets
     assert targets.snippet_classes[0].tolist() == [0] * 4 + [3] * 6
     assert targets.known[0].tolist() == [True] * 4 + [False] * 4 + [True] * 2
 
@@ -102,7 +104,9 @@ def test_compat_teaches_the_last_instance_and_the_rest_as_background(tmp_path):
         Reason.NO_CLASS: 1,
         Reason.TOO_SHORT: 1,
     }
-    assert collate([source.video(0, 0)], source.classes, 10, compat="stale").targets.known.all()
+    assert collate(
+        [source.video(0, 0)], source.classes, STALE_SPEC, ModelConfig(anchors=10), compat="stale"
+    ).targets.known.all()
 
 
 INSTANCES = st.tuples(st.floats(0, 12), st.floats(0, 12), st.sampled_from(SEEN + UNSEEN)).map(
@@ -125,7 +129,7 @@ def test_open_set_training_never_sees_an_unseen_label(tmp_path, compat):
         source = AnnotatedFeatures(list(zip(selection.videos, range(count), strict=True)), SEEN, store, {})
         drawn = [source.video(index, epoch=0) for index in range(count)]
         assert not any(name in repr(video) for video in drawn for name in (*UNSEEN, "Renamed"))
-        return collate(drawn, source.classes, 12, compat=compat) if drawn else None
+        return collate(drawn, source.classes, STALE_SPEC, ModelConfig(anchors=12), compat=compat) if drawn else None
 
     @settings(max_examples=60)
     @given(VIDEOS)
@@ -235,7 +239,7 @@ def test_workers_share_what_any_of_them_has_read(tmp_path):
             Examples(source),
             batch_size=2,
             num_workers=2,
-            collate_fn=lambda videos: collate(videos, source.classes, 10),
+            collate_fn=lambda videos: collate(videos, source.classes, STALE_SPEC, ModelConfig(anchors=10)),
             multiprocessing_context="fork",
         )
         return torch.cat([batch.features for batch in loader])
@@ -251,7 +255,7 @@ def test_workers_share_what_any_of_them_has_read(tmp_path):
 def test_collate_resizes_any_length(length):
     rows = np.random.default_rng(length).standard_normal((length, WIDTH)).astype(np.float32)
     video = TrainingVideo("a", 10.0, (Instance(0, 5, "Archery"),), rows)
-    batch = collate([video, video], SEEN, 100)
+    batch = collate([video, video], SEEN, STALE_SPEC, ModelConfig(anchors=100))
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(rows.T).double()[None], 100, mode="linear", align_corners=False
     )
@@ -270,7 +274,7 @@ def test_real_annotations_become_targets(shared):
     rows = np.zeros((1, 1), np.float32)
     taken = selection.videos[::10]
     videos = [TrainingVideo(v.id, v.duration_s, v.instances, rows) for v in taken]
-    targets = collate(videos, annotations.classes, 100).targets
+    targets = collate(videos, annotations.classes, STALE_SPEC, ModelConfig(anchors=100)).targets
     assert targets.known.all()
     assert torch.equal(
         targets.video_classes.sum(dim=1), torch.tensor([len({i.label for i in v.instances}) for v in taken])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from stale_edge.data.feature_store import FeatureFile, FeatureStore, find_feature_files, resize
+from stale_edge.data.feature_store import FeatureFile, FeatureStore, find_feature_files
+from stale_edge.networks.resampling import resize
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError
 
 WIDTH = 8

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from stale_edge.cli import extras
-from stale_edge.data.feature_store import resize
+from stale_edge.networks.resampling import resize
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.model import STALE
 from stale_edge.simulation import SimulatedWorld, WorldConfig

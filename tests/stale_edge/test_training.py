@@ -16,11 +16,15 @@ from hypothesis import strategies as st
 from stale_edge.checkpoint import METADATA_KEY, load_checkpoint
 from stale_edge.data.batches import BatchPlan, next_batch, open_batches
 from stale_edge.data.dataset import AnnotatedFeatures
+from stale_edge.networks.stale.config import ModelConfig
+from stale_edge.networks.stale.spec import STALE_SPEC
 from stale_edge.training.run import End, RunOptions
 from stale_edge.training.settings import PRESETS, TrainingSettings
 from stale_edge.training.state import random_states, set_random_states
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
 from tests.stale_edge.training_driver import ANCHORS, CLASSES, SETTINGS, TEXT, WIDTH, Videos, lesson, trainer
+
+NETWORK = (STALE_SPEC, ModelConfig(anchors=ANCHORS))
 
 
 class TestLearning:
@@ -174,8 +178,8 @@ class TestBatches:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_batches_after_a_step_are_those_of_an_unbroken_run(self, workers):
         plan = BatchPlan(7, 3, 3, seed=0)
-        whole = list(open_batches(Videos(7, endless=True), plan, ANCHORS))
-        rest = list(open_batches(Videos(7, endless=True), plan, ANCHORS, first_step=4, workers=workers))
+        whole = list(open_batches(Videos(7, endless=True), plan, *NETWORK))
+        rest = list(open_batches(Videos(7, endless=True), plan, *NETWORK, first_step=4, workers=workers))
         assert len(whole) == 9
         assert len(rest) == 5
         assert all(torch.equal(a.features, b.features) for a, b in zip(whole[4:], rest, strict=True))
@@ -186,7 +190,7 @@ class TestBatches:
             def video(self, index, epoch):
                 raise BadDataError("v_a.npy", "holds NaN", "extract it again")
 
-        batches = iter(open_batches(Broken(4), BatchPlan(4, 4, 1, 0), ANCHORS, workers=workers))
+        batches = iter(open_batches(Broken(4), BatchPlan(4, 4, 1, 0), *NETWORK, workers=workers))
         with pytest.raises(BadDataError, match=r"^v_a\.npy: holds NaN; extract it again$"):
             next_batch(batches)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from stale_edge.data.feature_store import resize
+from stale_edge.networks.resampling import resize
 from stale_edge_runtime.decoding import enhance
 from stale_edge_runtime.formats.annotations import Annotations, Video
 from stale_edge_runtime.heads.stale import decode

@@ -1,0 +1,87 @@
+"""STALE as checkpoints and training see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from stale_edge.networks.base import NetworkSpec, PublishedNames
+from stale_edge.networks.resampling import resize
+from stale_edge.networks.stale.config import ModelConfig, OurOptions
+from stale_edge.networks.stale.loss import LOSS_WEIGHTS, LossTerms, StaleLoss
+from stale_edge.networks.stale.model import STALE, NetworkOutput
+from stale_edge.networks.stale.published_names import is_unused, published_name
+from stale_edge.networks.stale.targets import Targets, video_targets
+from stale_edge_runtime.contract import CLASS_LOGITS, MASKS, VIDEO_LOGITS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from stale_edge.networks.base import AnnotatedVideo
+
+
+def _first_config(feature_dim: int, options: Sequence[str]) -> ModelConfig:
+    return ModelConfig(feature_dim=feature_dim, text=None, ours=OurOptions.named(options))
+
+
+def collate(
+    videos: Sequence[AnnotatedVideo], classes: Mapping[str, int], config: ModelConfig, compat: str | None = None
+) -> tuple[Tensor, Targets]:
+    """Resize videos of any lengths to the anchors, and make their targets.
+
+    Args:
+        videos: At least one, all of one feature width.
+        classes: Index of each class.
+        config: Sizes; A anchors.
+        compat: `"stale"` rounds targets as published.
+
+    Returns:
+        Features float32 [B, A, D] and targets.
+
+    Raises:
+        KeyError: A video has an instance of another class.
+    """
+    features = torch.stack([torch.from_numpy(resize(video.features, config.anchors)) for video in videos])
+    targets = [
+        video_targets(video.instances, video.duration_s, classes, config.anchors, hidden=video.hidden, compat=compat)
+        for video in videos
+    ]
+    return features, Targets.stack(targets)
+
+
+def _set_statistics(network: STALE, mean_feature: Tensor, mean_text: Tensor) -> None:
+    if network.common is not None:
+        network.common.set(mean_feature, mean_text)
+
+
+def _training_outputs(network: STALE, features: Tensor, text: Tensor) -> NetworkOutput:
+    detection = network.detect(features, text)
+    return NetworkOutput(*detection, network.representation_mask(features, detection.embedded))
+
+
+def _loss(weights: str, compat: str | None) -> StaleLoss:
+    return StaleLoss(LOSS_WEIGHTS[weights], compat)
+
+
+def _outputs(network: STALE, features: Tensor, text: Tensor) -> dict[str, Tensor]:
+    found = network.detect(features, text)
+    return {CLASS_LOGITS: found.class_logits, MASKS: found.masks, VIDEO_LOGITS: found.video_logits}
+
+
+STALE_SPEC = NetworkSpec(
+    config=ModelConfig,
+    build=STALE,
+    first_config=_first_config,
+    training_length=lambda config: int(config.anchors),
+    collate=collate,
+    set_statistics=_set_statistics,
+    training_outputs=_training_outputs,
+    loss=_loss,
+    loss_terms=LossTerms._fields,
+    outputs=_outputs,
+    published=PublishedNames(name=published_name, is_unused=is_unused),
+)
+"""The network `stale`."""
