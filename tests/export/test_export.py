@@ -19,8 +19,9 @@ from stale_edge.seeded import seeded_network
 from stale_edge_export import exporter
 from stale_edge_export.exporter import export_checkpoint
 from stale_edge_export.graphs.stale_rewrites import REWRITES
-from stale_edge_runtime.contract import BLOCKWISE, OPERATORS, OUTPUTS, Kind, Precision
+from stale_edge_runtime.contract import BLOCKWISE, OPERATORS, Kind, Precision
 from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.heads.stale import STALE_HEAD
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.session import open_session
 
@@ -58,10 +59,10 @@ def test_agrees_with_the_network(exported: Path, tiny_checkpoint: Checkpoint) ->
     for snippets in LENGTHS:
         for batch in (1, 3):
             features = np.random.default_rng(snippets).standard_normal((batch, snippets, 32)).astype(np.float32)
-            found = session.run(list(OUTPUTS[kind]), {"features": features, **given})
+            found = session.run(list(STALE_HEAD.outputs), {"features": features, **given})
             with torch.inference_mode():
                 expected = network.detect(torch.from_numpy(features), text)
-            for name, value in zip(OUTPUTS[kind], found, strict=True):
+            for name, value in zip(STALE_HEAD.outputs, found, strict=True):
                 np.testing.assert_allclose(
                     value, getattr(expected, name).numpy(), atol=1e-4, err_msg=f"{name} {snippets}"
                 )
