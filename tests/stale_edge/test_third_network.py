@@ -103,6 +103,11 @@ def decode(outputs, duration_s, *, classes, info, compat=None, external=None, op
     return [Detection(start, end, classes[best], float(np.clip(curves[:, best].max(), 0, 1)))]
 
 
+def examples(info, snippets, classes):
+    outputs = {"curves": np.random.default_rng(0).random((snippets, classes), np.float32)}
+    return {"clear": outputs, "noisy": outputs}
+
+
 SPEC = NetworkSpec(
     config=CurveConfig,
     build=Curve,
