@@ -95,6 +95,14 @@ class Detector:
         max_memory_mb: float | None = MAX_MEMORY_MB,
         reuse_memory: bool = True,
     ) -> None:
+        self._options = {
+            "threads": threads,
+            "provider": provider,
+            "text_embeddings": text_embeddings,
+            "classes": classes,
+            "max_memory_mb": max_memory_mb,
+            "reuse_memory": reuse_memory,
+        }
         self.path = Path(path)
         model = read_model(self.path)
         self.info: ModelInfo = model.info
@@ -108,6 +116,14 @@ class Detector:
             self._vocabulary = self._checked_vocabulary(text_embeddings, classes)
         self._session = open_session(model, threads=threads, provider=provider, reuse_memory=reuse_memory)
         self.provider = provider_of(self._session)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep the path and the options; a session cannot be copied to another process."""
+        return {"path": self.path.absolute(), **self._options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the file again."""
+        self.__init__(**state)  # type: ignore[misc]
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from stale_edge.cli import extras
+from stale_edge import extras
 from stale_edge_export.contenders import compiled as compiled_contender
 from stale_edge_export.contenders.compiled import CompiledContender, compiled_contenders, load_graph
 from stale_edge_export.graphs.stale import text_embeddings
