@@ -105,7 +105,7 @@ class Detector:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the path and the options: whoever unpickles opens the file again."""
-        return _reopen, (self.path, self._threads, self.provider, self._options)
+        return _reopen, (self.path.absolute(), self._threads, self.provider, self._options)
 
     @property
     def classes(self) -> tuple[str, ...]:

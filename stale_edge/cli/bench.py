@@ -250,7 +250,7 @@ def check_outputs(outputs: Outputs) -> None:
         UsageError: The picture's format is not known, or a result is named like a model.
         UnavailableError: A picture is wanted and matplotlib is not installed.
     """
-    from stale_edge.cli.extras import require_plot
+    from stale_edge.extras import require_plot
     from stale_edge_runtime.formats.files import check_target
 
     if outputs.plot:

@@ -144,7 +144,7 @@ def _windows(file: OnnxContender, windows: WindowPlan | None) -> list[Contender]
 
 def _openvino(files: Sequence[OnnxContender], folder: Path, report: Reporter) -> list[Contender]:
     """Every file once on OpenVINO, in each precision that it has."""
-    from stale_edge.cli.extras import require_peers
+    from stale_edge.extras import require_peers
 
     require_peers("stale-edge bench --compare openvino")
     from stale_edge_export.contenders.openvino import openvino_contenders
@@ -163,7 +163,7 @@ def _openvino(files: Sequence[OnnxContender], folder: Path, report: Reporter) ->
 
 def _pytorch(entry: Entry, folder: Path, report: Reporter) -> tuple[list[Contender], Vocabulary]:
     """PyTorch's contenders with the weights of the files, and the text inputs that go with them."""
-    from stale_edge.cli.extras import require_export
+    from stale_edge.extras import require_export
 
     purpose = "--compare torch"
     require_export(f"stale-edge bench {purpose}")

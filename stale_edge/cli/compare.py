@@ -11,10 +11,9 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations when it runs)
-from stale_edge.cli.video_inputs import (
+from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
     AnnotationsFile,
     ClassNames,
-    Clock,
     Fps,
     Hop,
     MinScore,
@@ -24,14 +23,13 @@ from stale_edge.cli.video_inputs import (
     Threads,
     Top,
     Window,
-    find_videos,
 )
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from stale_edge.cli.detection_run import Outcome
+    from stale_edge_runtime.corpus import Outcome
     from stale_edge_runtime.formats.annotations import Annotations
 
 
@@ -96,7 +94,8 @@ def compare(
 
     Exits with 65 when a figure is beyond a bound that was given.
     """
-    from stale_edge.cli.detection_run import DetectionRun, open_detector, run_all
+    from stale_edge.cli.detection_run import open_detector, report_failures, run_all
+    from stale_edge_runtime.corpus import Clock, DetectionRun, find_videos
     from stale_edge_runtime.formats.annotations import read_annotations
     from stale_edge_runtime.windows import WindowPlan
 
@@ -131,7 +130,7 @@ def compare(
         reporter.result_json({"a": str(a), "b": str(b), **figures, "broken": broken})
     else:
         reporter.result(_table(figures, a, b))
-    failed = first.with_failures_of(second).report_failures(reporter)
+    failed = report_failures(first.with_failures_of(second), reporter)
     if broken:
         raise BadDataError(b, "; ".join(broken), f"it does not agree with {a}")
     if failed:

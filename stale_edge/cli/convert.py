@@ -25,7 +25,7 @@ def convert(
 
     Every parameter is checked by name, shape, type and value; what the network does not use is left out and listed.
     """
-    from stale_edge.cli.extras import require_export
+    from stale_edge.extras import require_export
 
     require_export("stale-edge convert")
     from stale_edge.checkpoint import read_published, save_checkpoint

@@ -57,7 +57,7 @@ def demo(
     Some minutes on two cores, no downloads. Models go to models/, all else to the output folder; index.html there shows
     what came out.
     """
-    from stale_edge.cli.extras import require_plot, require_train
+    from stale_edge.extras import require_plot, require_train
 
     require_train("stale-edge demo")
     require_plot("stale-edge demo")

@@ -14,10 +14,9 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import STDOUT, JsonToStdout, Quiet
-from stale_edge.cli.video_inputs import (
+from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
     AnnotationsFile,
     ClassNames,
-    Clock,
     Fps,
     Hop,
     MinScore,
@@ -27,13 +26,12 @@ from stale_edge.cli.video_inputs import (
     Threads,
     Top,
     Window,
-    find_videos,
 )
 from stale_edge_runtime.contract import MAX_MEMORY_MB
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
-    from stale_edge.cli.detection_run import DetectionRun, Outcome
+    from stale_edge_runtime.corpus import DetectionRun, Outcome
     from stale_edge_runtime.decoding import Detection
     from stale_edge_runtime.formats.annotations import Annotations
     from stale_edge_runtime.windows import WindowPlan
@@ -112,7 +110,8 @@ def detect(
     A file's name without `v_` and ending is the video's id. One bad file never stops the others: it is listed at
     the end, and the exit code is 65.
     """
-    from stale_edge.cli.detection_run import DetectionRun, open_detector, run_all
+    from stale_edge.cli.detection_run import open_detector, report_failures, run_all
+    from stale_edge_runtime.corpus import Clock, DetectionRun, find_videos
     from stale_edge_runtime.formats.annotations import read_annotations
     from stale_edge_runtime.formats.external_scores import read_external
     from stale_edge_runtime.windows import WindowPlan
@@ -152,7 +151,7 @@ def detect(
         _write(STDOUT, Format.JSON, outcome, record, reporter)
     if picture is not None:
         _draw(picture, run, outcome)
-    if code := outcome.report_failures(reporter):
+    if code := report_failures(outcome, reporter):
         raise typer.Exit(code)
 
 
@@ -302,7 +301,7 @@ def _table(outcome: Outcome, unit: str) -> Any:
 
 def _draw(picture: Path, run: DetectionRun, outcome: Outcome) -> None:
     from stale_edge.cli.timeline_plot import TimelinePanel, write_timeline
-    from stale_edge.cli.video_inputs import SECONDS
+    from stale_edge_runtime.corpus import SECONDS
 
     panels = [
         TimelinePanel(

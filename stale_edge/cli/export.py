@@ -67,7 +67,7 @@ def export(
     The written file is run in onnxruntime beside PyTorch, at 8 lengths and 2 batch sizes, on random and on CLIP-like
     features; where they differ no file is left and the exit code is not zero.
     """
-    from stale_edge.cli.extras import require_export
+    from stale_edge.extras import require_export
 
     kind = _kind(open_vocabulary=open_vocabulary, full=full, text_tower=text_tower)
     if classes and kind is not Kind.BAKED:

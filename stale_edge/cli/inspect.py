@@ -109,7 +109,7 @@ def _count(file: ModelFile) -> MacCount:
 
 def _checkpoint(path: Path, *, macs: bool) -> tuple[dict[str, Any], Iterable[tuple[str, str]], bool]:
     """What is known about a checkpoint: for JSON, for the table, and whether it is untrained."""
-    from stale_edge.cli.extras import require_checkpoint
+    from stale_edge.extras import require_checkpoint
 
     if macs:
         raise UsageError("--macs", "counts in .onnx files", "leave it out, or export the checkpoint first")

@@ -9,7 +9,13 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.options import ONNX, JsonToStdout, Quiet
-from stale_edge.cli.video_inputs import AnnotationsFile, ClassNames, Clock, Fps, Stride, TextEmbeddings, find_videos
+from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
+    AnnotationsFile,
+    ClassNames,
+    Fps,
+    Stride,
+    TextEmbeddings,
+)
 from stale_edge_runtime.contract import Precision
 from stale_edge_runtime.errors import InputMissingError, UsageError
 
@@ -77,7 +83,7 @@ def quantize(
     quiet: Quiet = False,
 ) -> None:
     """Quantise an exported file, and say what it does to the outputs and, on given videos, to detections and mAP."""
-    from stale_edge.cli.extras import require_export
+    from stale_edge.extras import require_export
 
     if int8 == fp16:
         raise UsageError("--int8, --fp16", "exactly one is needed", "choose one")
@@ -125,6 +131,7 @@ def _trial(
 ) -> Trial:
     """The videos that the options name, with all that they give."""
     from stale_edge_export.quantization.acceptance import Trial, TrialVideo
+    from stale_edge_runtime.corpus import Clock, find_videos
     from stale_edge_runtime.formats.annotations import read_annotations
     from stale_edge_runtime.formats.class_list import read_class_list
     from stale_edge_runtime.formats.features import read_features
@@ -135,7 +142,7 @@ def _trial(
     clock = Clock.of(info, truth, fps, stride)
     videos = []
     for video in find_videos(features):
-        read = read_features(video.path, info.feature_dim)
+        read = video.read(info.feature_dim)
         videos.append(TrialVideo(video.video_id, read, clock.duration(video, len(read))))
     return Trial(
         tuple(videos),

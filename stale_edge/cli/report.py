@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.extras import require_report
 from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.extras import require_report
 from stale_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:

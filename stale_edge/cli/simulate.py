@@ -37,7 +37,7 @@ def simulate(
     draw endlessly many videos of the same world from it.
     """
     seen = seen_classes(split, classes)
-    from stale_edge.cli.extras import require_simulation
+    from stale_edge.extras import require_simulation
 
     require_simulation("stale-edge simulate")
     from stale_edge.simulation import SimulatedWorld, WorldConfig

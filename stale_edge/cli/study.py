@@ -158,8 +158,8 @@ def study(
         max_minutes=max_minutes,
     )
     choice.check()
-    from stale_edge.cli.extras import has_report, require_study
     from stale_edge.cli.study_table import summary, summary_table
+    from stale_edge.extras import has_report, require_study
 
     require_study("stale-edge study")
     report = Reporter(quiet=quiet)

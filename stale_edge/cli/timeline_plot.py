@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from stale_edge.cli.extras import require_plot
+from stale_edge.extras import require_plot
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.formats.files import atomic_path
 

@@ -156,7 +156,7 @@ def train(
     nothing of other classes is looked at. After a kill at any moment, the same command with --resume goes on; on the
     CPU, with as many threads, to the very bytes of an unbroken run.
     """
-    from stale_edge.cli.extras import require_train
+    from stale_edge.extras import require_train
 
     options = LessonOptions(
         annotations=annotations,

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stale_edge.data.hdf5_features import dataset_names, read_dataset, read_video_file
 from stale_edge.networks.resampling import resize
 from stale_edge_runtime.errors import BadDataError, InputMissingError, reading_error
 from stale_edge_runtime.formats.features import read_features
+from stale_edge_runtime.formats.hdf5_features import dataset_names, read_dataset, read_video_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from stale_edge.cli import extras
+from stale_edge import extras
 from stale_edge_export.graphs.whole_attention import OtherBlocksError, with_whole_attention
 from stale_edge_export.quantization.quantize import quantize_file
 from stale_edge_runtime.bench.memory import run_child

@@ -89,7 +89,7 @@ def test_a_checkpoint_is_shown_too(capsys, tiny_file):
 
 
 def test_checkpoints_that_cannot_be_shown(capsys, tiny_file, tmp_path, monkeypatch):
-    from stale_edge.cli import extras
+    from stale_edge import extras
 
     assert run(["inspect", str(tiny_file), "--macs"]) == 2
     assert "--macs: counts in .onnx files" in capsys.readouterr().err

@@ -124,7 +124,7 @@ def test_the_length_of_a_snippet_is_named_as_elsewhere(option, tmp_path, command
 
 
 def test_needs_the_extra_of_those_who_train(tmp_path, command, monkeypatch):
-    from stale_edge.cli import extras
+    from stale_edge import extras
 
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "torch" else object())
     code, _, err = command("simulate", "-o", tmp_path / "sim", *SMALL)

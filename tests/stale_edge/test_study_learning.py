@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from stale_edge.cli import extras
+from stale_edge import extras
 from stale_edge.networks.resampling import resize
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.model import STALE

@@ -615,7 +615,7 @@ def test_report_command_refuses_in_one_line(tmp_path, command):
 
 
 def test_a_missing_extra_is_named(tmp_path, command, monkeypatch):
-    monkeypatch.setattr("stale_edge.cli.extras.find_spec", lambda _: None)
+    monkeypatch.setattr("stale_edge.extras.find_spec", lambda _: None)
     code, out, err = command("report", kept(tmp_path / "run", run_of(StudyName.TRAINING)), "-o", tmp_path / "out")
     assert (code, out) == (69, "")
     assert "pip install 'stale-edge[report]'" in err

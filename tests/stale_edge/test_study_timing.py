@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from stale_edge.cli import extras
+from stale_edge import extras
 from stale_edge.study.design import StudyName
 from stale_edge.study.experiments import timing
 from stale_edge.study.experiments.timed_models import MADE, Entrant, TimedModels, gpu_peak_macs

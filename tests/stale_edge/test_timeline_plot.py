@@ -134,7 +134,7 @@ def test_limits_are_told(tmp_path):
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("stale_edge.cli.extras.find_spec", lambda _name: None)
+    monkeypatch.setattr("stale_edge.extras.find_spec", lambda _name: None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UnavailableError, match=r"stale-edge\[plot\]"):
         check_picture(tmp_path / "t.png", 1)

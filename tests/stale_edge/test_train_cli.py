@@ -231,7 +231,7 @@ class TestRefusals:
         assert "another training is writing to it; name another folder" in said
 
     def test_needs_its_extra(self, data, tmp_path, command, monkeypatch):
-        import stale_edge.cli.extras as extras
+        import stale_edge.extras as extras
 
         monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "lightning_fabric" else object())
         code, _, said = command(*words(data, tmp_path / "run"))

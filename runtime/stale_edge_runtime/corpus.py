@@ -1,0 +1,308 @@
+"""One loop over many videos: finding their features, timing them, detecting, collecting failures."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stale_edge_runtime.decoding import enhance
+from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, StorageError, UsageError
+from stale_edge_runtime.formats.features import read_features
+from stale_edge_runtime.formats.hdf5_features import FEATURES_NAME, dataset_names, read_dataset, read_video_file
+from stale_edge_runtime.formats.results import VIDEO_ID
+from stale_edge_runtime.windows import detect_in_windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from stale_edge_runtime.contract import ModelInfo
+    from stale_edge_runtime.decoding import Detection
+    from stale_edge_runtime.detector import Detector
+    from stale_edge_runtime.formats.annotations import Annotations, Video
+    from stale_edge_runtime.formats.external_scores import ExternalScores
+    from stale_edge_runtime.segments import FloatArray
+    from stale_edge_runtime.windows import WindowPlan
+
+HDF5_SUFFIXES: Final = (".h5", ".hdf5")
+SUFFIXES: Final = (".npy", ".npz", *HDF5_SUFFIXES)
+SECONDS: Final = "seconds"
+SNIPPETS: Final = "snippets"
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """The features of one video."""
+
+    video_id: str
+    """Name of the file or dataset without its ending and without `v_`."""
+    path: Path
+    """The file."""
+    dataset: str | None = None
+    """Dataset in an HDF5 file of many videos; None where the file holds one video."""
+
+    def read(self, feature_dim: int) -> FloatArray:
+        """Read the features `[snippets, feature_dim]`, checked.
+
+        Raises:
+            InputMissingError: There is no such file.
+            BadDataError: The file is not what it must be, or its name is none that a video can have.
+            UnavailableError: It is HDF5 and h5py is not installed.
+        """
+        if not VIDEO_ID.fullmatch(self.video_id):
+            raise BadDataError(
+                self.path, "has no name that a video can have", "use 1 to 128 letters, digits, '_', '.' or '-'"
+            )
+        if self.dataset is not None:
+            return read_dataset(self.path, self.dataset, feature_dim)
+        if self.path.suffix.lower() in HDF5_SUFFIXES:
+            return read_video_file(self.path, feature_dim)
+        return read_features(self.path, feature_dim)
+
+
+def find_videos(arguments: Iterable[str]) -> list[VideoFile]:
+    """Find the videos that the arguments name, in order of video id.
+
+    Args:
+        arguments: Files, folders (the feature files right inside, one video each), or globs. An HDF5 file that is
+            named itself holds a video in each dataset, or one video in a dataset `features`.
+
+    Raises:
+        InputMissingError: A file is not there, a folder holds no features, a glob matches nothing.
+        BadDataError: Two files are named like one video.
+        UnavailableError: An HDF5 file is named and h5py is not installed.
+    """
+    found: dict[VideoFile, None] = {}
+    for argument in arguments:
+        found.update(dict.fromkeys(_expand(argument)))
+    videos: dict[str, VideoFile] = {}
+    for video in sorted(found, key=lambda one: (one.path, one.dataset or "")):
+        other = videos.setdefault(video.video_id, video)
+        if (other.path != video.path and not other.path.samefile(video.path)) or other.dataset != video.dataset:
+            raise BadDataError(
+                video.path,
+                f"is named like video {video.video_id}, and so is {other.path}",
+                "rename one, or name only one of them",
+            )
+    return [video for _, video in sorted(videos.items())]
+
+
+def _expand(argument: str) -> list[VideoFile]:
+    path = Path(argument)
+    if path.is_dir():
+        found = sorted(child for child in path.iterdir() if child.suffix.lower() in SUFFIXES)
+        if not found:
+            raise InputMissingError(
+                path, "holds no .npy or .npz file and no HDF5 file", "name the folder right above the features"
+            )
+        return [_one_video(child) for child in found]
+    if path.exists():
+        return _named(path)
+    if any(letter in argument for letter in "*?["):
+        if matches := sorted(Path(match) for match in glob.glob(argument, recursive=True)):  # noqa: PTH207 (absolute too)
+            return [_one_video(match) for match in matches if not match.is_dir()]
+        raise InputMissingError(argument, "matches no file", "check the pattern")
+    raise InputMissingError(path, "no such file", "check the path")
+
+
+def _one_video(path: Path) -> VideoFile:
+    return VideoFile(path.stem.removeprefix("v_"), path)
+
+
+def _named(path: Path) -> list[VideoFile]:
+    """List the videos of a file that was named itself."""
+    if path.suffix.lower() not in HDF5_SUFFIXES:
+        return [_one_video(path)]
+    names = dataset_names(path)
+    if FEATURES_NAME in names:
+        return [_one_video(path)]
+    if not names:
+        raise BadDataError(path, "holds no dataset", "name a file with features")
+    return [VideoFile(name.removeprefix("v_"), path, name) for name in names]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Turns numbers of snippets into durations."""
+
+    annotations: Annotations | None
+    """Durations of videos, where they were given."""
+    snippet_s: float | None
+    """Seconds from one snippet to the next, where known."""
+
+    @classmethod
+    def of(cls, info: ModelInfo, annotations: Annotations | None, fps: float | None, stride: int | None) -> Clock:
+        """A clock from options, or else from what the model says.
+
+        Raises:
+            UsageError: `--fps` without `--stride` or the other way round, or one that is not positive.
+        """
+        if (fps is None) != (stride is None):
+            raise UsageError("--fps and --stride", "belong together", "give both, or neither")
+        if fps is None or stride is None:
+            return cls(annotations, info.snippet_seconds)
+        if not 0 < fps < 1e6 or stride < 1:
+            raise UsageError("--fps and --stride", f"are {fps:g} and {stride}", "give positive numbers")
+        return cls(annotations, stride / fps)
+
+    @property
+    def unit(self) -> str:
+        """What times are in: seconds, or snippets where nothing tells the seconds."""
+        return SECONDS if self.annotations is not None or self.snippet_s is not None else SNIPPETS
+
+    @property
+    def source(self) -> str:
+        """Where times come from, for a note to the user."""
+        if self.annotations is not None:
+            return f"seconds, from {self.annotations.source}"
+        if self.snippet_s is not None:
+            return f"seconds, {self.snippet_s:g} per snippet"
+        return "snippets: give --annotations, or --fps and --stride, to have seconds"
+
+    def duration(self, video: VideoFile, snippets: int) -> float:
+        """Length of a video in this clock's unit.
+
+        Raises:
+            BadDataError: The annotations do not tell it, and nothing else does.
+        """
+        annotated = self._annotated.get(video.video_id)
+        if annotated is not None and (annotated.featured_s or annotated.duration_s):
+            return float(annotated.featured_s or annotated.duration_s or 0.0)
+        if self.snippet_s is not None:
+            return snippets * self.snippet_s
+        if self.annotations is not None:
+            raise BadDataError(
+                video.path,
+                f"{self.annotations.source} has no duration of video {video.video_id}",
+                "give --fps and --stride as well",
+            )
+        return float(snippets)
+
+    def truth(self, video_id: str) -> Sequence[tuple[float, float, str]] | None:
+        """Ground truth of a video as start, end, label; None where there is none."""
+        annotated = self._annotated.get(video_id)
+        return None if annotated is None else [(i.start_s, i.end_s, i.label) for i in annotated.instances]
+
+    @cached_property
+    def _annotated(self) -> dict[str, Video]:
+        return {} if self.annotations is None else {video.id: video for video in self.annotations.videos}
+
+
+@dataclass(frozen=True)
+class DetectionRun:
+    """How videos are run: everything that the options decide."""
+
+    detector: Detector
+    """The model."""
+    clock: Clock
+    """Turns snippets into seconds."""
+    plan: WindowPlan | None = None
+    """Windows; None runs every video in one piece."""
+    compat: str | None = None
+    """`"stale"` for the published decoding."""
+    external: ExternalScores | None = None
+    """External classifier for score enhancement."""
+    top: int | None = None
+    """Most detections of a video; all without it."""
+    min_score: float = 0.0
+    """Detections that score less are left out."""
+
+    def read(self, video: VideoFile) -> FloatArray:
+        """Read the features `[snippets, width]` of a video, checked."""
+        return video.read(self.detector.info.feature_dim)
+
+    def detect(
+        self, video: VideoFile, features: FloatArray, after_window: Callable[[int, int], None] | None = None
+    ) -> list[Detection]:
+        """Detections of one video, best first.
+
+        Args:
+            video: The video.
+            features: What `read` gave.
+            after_window: Called with the first snippet and one past the last of every window that is done.
+
+        Raises:
+            BadDataError: The features do not fit the model or the memory that is allowed, or the clock has no
+                duration for them.
+        """
+        duration = self.clock.duration(video, len(features))
+        if self.plan is None:
+            found = self.detect_piece(features, duration)
+        else:
+            found = detect_in_windows(
+                self.detect_piece, features, self.plan, duration_s=duration, after_window=after_window
+            )
+        return self.select(self._enhance(video.video_id, found))
+
+    def detect_piece(self, features: FloatArray, duration: float) -> list[Detection]:
+        """Detections of a video or a window of one, before enhancement and selection."""
+        return self.detector.detect(features, duration, compat=self.compat)
+
+    def select(self, found: Sequence[Detection]) -> list[Detection]:
+        """What `top` and `min_score` leave."""
+        return [d for d in found if d.score >= self.min_score][: self.top]
+
+    def _enhance(self, video_id: str, found: list[Detection]) -> list[Detection]:
+        best = None if self.external is None else self.external.best(video_id)
+        if best is None:
+            return found
+        return enhance(found, *best, unique=self.compat is None)
+
+
+@dataclass
+class Outcome:
+    """What came of many videos."""
+
+    results: dict[str, list[Detection]] = field(default_factory=dict)
+    """Detections of every video that could be used."""
+    lengths: dict[str, float] = field(default_factory=dict)
+    """Length of each of them, in the clock's unit."""
+    failures: list[tuple[VideoFile, StaleEdgeError]] = field(default_factory=list)
+    """The others, and why."""
+
+    def with_failures_of(self, other: Outcome) -> Outcome:
+        """The videos that both could use, and each failure once."""
+        results = {video: found for video, found in self.results.items() if video in other.results}
+        known = {str(error) for _, error in self.failures}
+        new = [(video, error) for video, error in other.failures if str(error) not in known]
+        return Outcome(results, self.lengths, self.failures + new)
+
+
+def run_all(
+    run: DetectionRun,
+    videos: Sequence[VideoFile],
+    progress: Callable[[str], None] | None = None,
+    after_window: Callable[[int, int], None] | None = None,
+) -> Outcome:
+    """Detect in every video, in the order given; a failure of one is kept in the outcome.
+
+    Args:
+        run: Model and options.
+        videos: Videos of `find_videos`.
+        progress: Called with the id of every video that is done or failed.
+        after_window: Called with the first snippet and one past the last of every window that is done.
+    """
+    outcome = Outcome()
+    for video in videos:
+        try:
+            features = run.read(video)
+            found = run.detect(video, features, after_window)
+            outcome.lengths[video.video_id] = run.clock.duration(video, len(features))
+            outcome.results[video.video_id] = found
+        except (BadDataError, InputMissingError, StorageError) as error:
+            outcome.failures.append((video, _naming(video, error)))
+        except MemoryError:
+            problem = BadDataError(video.path, "needs more memory than there is", "run it in windows with --window")
+            outcome.failures.append((video, problem))
+        if progress is not None:
+            progress(video.video_id)
+    return outcome
+
+
+def _naming(video: VideoFile, error: StaleEdgeError) -> StaleEdgeError:
+    """The same error, naming the file where it named an array."""
+    if str(video.path) in str(error):
+        return error
+    return type(error)(video.path, f"{error.subject} {error.problem}", error.cure)
