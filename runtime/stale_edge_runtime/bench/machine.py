@@ -1,4 +1,4 @@
-"""Description of the machine, recorded beside every timing: the processor, the GPU, who else was using it, the libraries."""
+"""Machine description beside every timing: processor, GPU, load, libraries. No names, no paths."""
 
 from __future__ import annotations
 
