@@ -125,7 +125,7 @@ def bench(
     quiet: Quiet = False,
 ) -> None:
     """Measure time, memory and arithmetic of exported files, taking turns, warmed up at each length."""
-    from stale_edge.cli.bench_contenders import Entry, contenders, parse_engines
+    from stale_edge.cli.bench_contenders import ContenderRequest, contenders, parse_engines
     from stale_edge_runtime.bench.machine import within_memory
 
     if protocol not in {None, "thesis"}:
@@ -142,7 +142,7 @@ def bench(
         report.note("thesis protocol: one forward per seed, not warmed up; read these as the thesis's, not as ours")
     chosen = choose_providers(providers)
     files = read_models(models, plan.lengths, report)
-    entry = Entry(files, chosen, prompts, engines, checkpoint, windows)
+    entry = ContenderRequest(files, chosen, prompts, engines, checkpoint, windows)
     with within_memory(chosen), contenders(entry, report) as field:
         result = _measure(field, plan, questions, report)
     _show(result, outputs, report)

@@ -40,7 +40,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ContenderRequest:
     """Who is to race."""
 
     files: Sequence[ModelFile]
@@ -74,7 +74,7 @@ def parse_engines(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def contenders(entry: Entry, report: Reporter) -> Iterator[Field]:
+def contenders(entry: ContenderRequest, report: Reporter) -> Iterator[Field]:
     """Make ready what is to be measured.
 
     Args:
@@ -121,7 +121,7 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _files(entry: Entry, vocabulary: Vocabulary | None) -> list[OnnxContender]:
+def _files(entry: ContenderRequest, vocabulary: Vocabulary | None) -> list[OnnxContender]:
     """Every file on every provider."""
     from stale_edge_runtime.bench.onnx_contender import OnnxContender, vocabulary_for
 
@@ -161,7 +161,7 @@ def _openvino(files: Sequence[OnnxContender], folder: Path, report: Reporter) ->
     return found
 
 
-def _pytorch(entry: Entry, folder: Path, report: Reporter) -> tuple[list[Contender], Vocabulary]:
+def _pytorch(entry: ContenderRequest, folder: Path, report: Reporter) -> tuple[list[Contender], Vocabulary]:
     """PyTorch's contenders with the weights of the files, and the text inputs that go with them."""
     from stale_edge.extras import require_export
 
@@ -181,7 +181,7 @@ def _pytorch(entry: Entry, folder: Path, report: Reporter) -> tuple[list[Contend
     return found, vocabulary_of(source.network, names, text_embeddings(source, names))
 
 
-def _checkpoint(entry: Entry, purpose: str, folder: Path, report: Reporter) -> tuple[Checkpoint, Path]:
+def _checkpoint(entry: ContenderRequest, purpose: str, folder: Path, report: Reporter) -> tuple[Checkpoint, Path]:
     """The weights that the files were exported from, and where they are."""
     from stale_edge.checkpoint import load_checkpoint, save_checkpoint
 

@@ -212,7 +212,7 @@ def _providers(choice: Choice) -> tuple[str, ...]:
         from stale_edge.cli.bench import choose_providers
 
         return choose_providers(choice.providers)
-    from stale_edge.study.experiments.teaching import accelerator
+    from stale_edge.study.experiments.training_runs import accelerator
 
     return (accelerator(),)
 
@@ -220,8 +220,8 @@ def _providers(choice: Choice) -> tuple[str, ...]:
 def _study(choice: Choice, providers: tuple[str, ...], folder: Path) -> Study:
     """The study that was asked for; nothing is written yet."""
     if choice.name not in TIMING:
-        from stale_edge.study.context import Workplace
-        from stale_edge.study.experiments.learning import learning_study
+        from stale_edge.study.context import RunContext
+        from stale_edge.study.experiments.data_source import learning_study
 
         return learning_study(
             choice.name,
@@ -229,7 +229,7 @@ def _study(choice: Choice, providers: tuple[str, ...], folder: Path) -> Study:
             repeats=choice.repeats,
             seeds=choice.seeds,
             data=choice.data,
-            workplace=Workplace(folder, _computing),
+            context=RunContext(folder, _computing),
         )
     from stale_edge.cli.bench import parse_lengths
     from stale_edge.study.experiments.timing import timing_study

@@ -236,9 +236,9 @@ def _parse_ours(text: str, compat: Compat | None) -> tuple[str, ...]:
     Raises:
         UsageError: There is no such option, or the published training is asked for.
     """
-    from stale_edge.networks.stale.config import OurOptions
+    from stale_edge.networks.stale.config import DesignOptions
 
-    every = OurOptions.every().names
+    every = DesignOptions.every().names
     names = every if text.strip() == "all" else tuple(part.strip() for part in text.split(",") if part.strip())
     if odd := [name for name in names if name not in every]:
         raise UsageError("--design", f"{odd[0]!r} is not known", f"choose from {', '.join(every)}, or give all")

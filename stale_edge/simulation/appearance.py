@@ -1,4 +1,4 @@
-"""How a video looks to CLIP's image tower, snippet by snippet.
+"""Appearance of a video to CLIP's image tower, snippet by snippet.
 
 A snippet's features are the sum of: what all images have in common; the scene, which stays; what is particular to the
 shot; noise that changes quickly; the class, more while its action lasts and less around it, more or less in view from

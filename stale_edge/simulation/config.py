@@ -25,7 +25,7 @@ _LARGEST = 1e6
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """What a simulated world is like."""
+    """Configuration of a simulated world."""
 
     classes: int = 200
     """Number of classes C, as ActivityNet has."""

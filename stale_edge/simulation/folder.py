@@ -41,7 +41,7 @@ _OWN_FEATURES = re.compile(r"v_[tsu]\d{3}_\d{6,10}\.npy")
 
 @dataclass(frozen=True)
 class FolderSummary:
-    """What was written."""
+    """Summary of the written files."""
 
     training_videos: int
     """Videos of the training subset, all of seen classes."""

@@ -50,7 +50,7 @@ SHORTEST_S: Final = 0.6
 
 @dataclass(frozen=True)
 class TimelineFigures:
-    """How videos with a similar number of instances are laid out."""
+    """Layout of videos with a similar number of instances."""
 
     durations_s: tuple[float, ...]
     """Length of the video, quantiles."""

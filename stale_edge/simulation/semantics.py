@@ -1,4 +1,4 @@
-"""What the classes of a world mean: their text embeddings, and how images of them look.
+"""Semantics of a world's classes: their text embeddings, and how images of them look.
 
 Every class has a meaning, a vector whose greater part it shares with the classes of its group. Its text embedding is
 the direction common to all texts plus its meaning. Its image direction is its meaning as the text has it, its meaning

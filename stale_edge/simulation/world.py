@@ -57,7 +57,7 @@ class SimulatedWorld:
 
     @cached_property
     def semantics(self) -> Semantics:
-        """What the classes mean and look like."""
+        """Meaning and appearance of the classes."""
         return make_semantics(self.config, np.random.default_rng([self.config.seed, _WORLD]))
 
     @property

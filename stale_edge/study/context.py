@@ -1,4 +1,4 @@
-"""Where a study of learning computes, and where its trainings write."""
+"""Run context of a learning study: interruption handling and the folder for its trainings."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ IN_PROGRESS: Final = "training-in-progress"
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """What does not change what a study finds."""
+class RunContext:
+    """Execution settings that do not affect results."""
 
     folder: Path | None = None
-    """Of the study, for what a training writes meanwhile; a temporary one by default."""
+    """Study folder, for the files of a training in progress; a temporary one by default."""
     computing: Callable[[], AbstractContextManager[None]] = nullcontext
     """Entered around work that writes no file."""
 
@@ -51,5 +51,5 @@ class Workplace:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-ANYWHERE: Final = Workplace()
+ANYWHERE: Final = RunContext()
 """A temporary folder, and Ctrl-C as Python has it."""

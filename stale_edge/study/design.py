@@ -1,4 +1,4 @@
-"""What a study is: cells that are measured one after the other, and the columns that its measurements have."""
+"""Study design: cells that are measured one after the other, and the columns that its measurements have."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StudyName(StrEnum):
 
 @dataclass(frozen=True)
 class Columns:
-    """What every measurement of a study says."""
+    """Columns common to all measurements of a study."""
 
     factors: tuple[str, ...]
     """Names of what was varied, in the order of the tidy table."""
@@ -76,7 +76,7 @@ class Measurement:
     factors: Mapping[str, Factor]
     """By name."""
     metric: str
-    """What was measured."""
+    """Measured quantity."""
     value: float
     """In the metric's unit."""
     repeat: int
@@ -87,10 +87,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Cell:
-    """What is measured in one go, kept whole or not at all."""
+    """Unit of measurement, kept whole or not at all."""
 
     key: str
-    """Its name in its study, fit for a file name: lower-case letters, digits, dots and hyphens."""
+    """Name within the study, fit for a file name: lower-case letters, digits, dots and hyphens."""
     factors: Mapping[str, Factor] = field(default_factory=dict)
     """What it fixes; what it measures may vary the others."""
     repeat: int = 0
@@ -129,7 +129,7 @@ class Noted(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a reader of the results must know, as far as it is known by now."""
+        """Return remarks for readers of the results, as far as known by now."""
 
 
 @runtime_checkable

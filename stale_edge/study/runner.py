@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a study stands."""
+    """Progress of a study."""
 
     done: int
     """Cells that are finished, those of earlier runs included."""
     cells: int
-    """Of all."""
+    """Number of all cells."""
     key: str
     """The one just finished."""
     seconds: float
-    """What it took."""
+    """Seconds that it took."""
     remaining_s: float
-    """What the others will take: each as long as those like it took in this session, or as all did."""
+    """Estimated seconds for the remaining cells, from similar cells of this session, or from all."""
 
 
 def run_study(
@@ -138,7 +138,7 @@ class _Pace:
             self._seconds.setdefault(kind, []).append(seconds)
 
     def expected_s(self, cells: Sequence[Cell]) -> float:
-        """What cells will take, by the most alike that were measured; one was, at least."""
+        """Estimate the cells' seconds from the most similar measured cells (at least one)."""
         known = (next(self._seconds[kind] for kind in self._kinds[cell.key] if kind in self._seconds) for cell in cells)
         return sum(map(fmean, known))
 

@@ -38,11 +38,11 @@ class Session:
     """One call of the program that measured cells of a study."""
 
     commit: str | None
-    """Of the program, where it is known; a plus after it says that files had been changed."""
+    """Commit of the program, where known; a plus after it says that files had been changed."""
     started: str
     """Date and time, ISO 8601."""
     machine: Mapping[str, Any]
-    """What it ran on, as `bench` describes it."""
+    """Machine, as `bench` describes it."""
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON values."""
@@ -56,11 +56,11 @@ class StudyRun:
     study: StudyName
     """Which."""
     machine: Mapping[str, Any]
-    """What it ran on, as `bench` describes it."""
+    """Machine, as `bench` describes it."""
     options: Mapping[str, Any]
-    """What decided what was measured."""
+    """Settings that determine the measurements."""
     commit: str | None
-    """Of the program, where it is known; a plus after it says that files had been changed."""
+    """Commit of the program, where known; a plus after it says that files had been changed."""
     started: str
     """Date and time, ISO 8601."""
     cells: int
@@ -70,7 +70,7 @@ class StudyRun:
     measurements: tuple[Measurement, ...] = ()
     """All of them, in the order of the cells."""
     notes: tuple[str, ...] = field(default=())
-    """What a reader must know."""
+    """Remarks for readers of the results."""
     sessions: tuple[Session, ...] = ()
     """All that measured something, where there were several; files of earlier versions do not tell."""
 
@@ -323,7 +323,7 @@ def _is_possible(metric: str, value: float) -> bool:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    """Whether it is a number that can be shown; JSON's have no end."""
+    """Return whether the value is a finite number that can be shown."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
@@ -349,7 +349,7 @@ _PARTS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "notes": lambda value: isinstance(value, list),
     "sessions": lambda value: value is None or (isinstance(value, list) and all(map(_is_session, value))),
 }
-"""What a header must have, and which values are right."""
+"""Required keys of a header, with checks of their values."""
 
 
 def _fields(run: StudyRun) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stale_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from stale_edge.networks.stale.config import ModelConfig, OurOptions
+from stale_edge.networks.stale.config import DesignOptions, ModelConfig
 from stale_edge.networks.stale.model import STALE
 from stale_edge_export.exporter import export_checkpoint
 from stale_edge_export.graphs.stale import DetectionGraph, GivenText, StoredText
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from stale_edge.networks.stale.model import DetectionTensors
 
-NAMES = OurOptions.every().names
+NAMES = DesignOptions.every().names
 SUBSETS = [*((name,) for name in NAMES), ("centring", "signed-similarity"), NAMES]
 CLASSES = ("Archery", "Long jump", "Doing kickboxing", "Rock climbing")
 LENGTHS = (1, 2, 3, 9, 10, 11, 100, 257)
@@ -36,7 +36,7 @@ LENGTHS = (1, 2, 3, 9, 10, 11, 100, 257)
 
 def make_network(config: ModelConfig, names: tuple[str, ...]) -> STALE:
     torch.manual_seed(5)
-    network = STALE(replace(config, text=None, ours=OurOptions.named(names))).requires_grad_(requires_grad=False)
+    network = STALE(replace(config, text=None, ours=DesignOptions.named(names))).requires_grad_(requires_grad=False)
     if network.common is not None:
         network.common.set(torch.randn(32), torch.randn(32))
     network.background_embedding.copy_(torch.randn(1, 32))

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stale_edge.checkpoint import Checkpoint, save_checkpoint
 from stale_edge.networks.clip_text import TextTower
-from stale_edge.networks.stale.config import ModelConfig, OurOptions
+from stale_edge.networks.stale.config import DesignOptions, ModelConfig
 from stale_edge.networks.stale.model import STALE
 from stale_edge.seeded import seeded_network
 from stale_edge_export.contenders.torch import TorchContender, count_macs, torch_contenders, vocabulary_of
@@ -172,7 +172,7 @@ def test_full_files_run_on_made_up_prompts(command: Command, tiny_export: Callab
 def test_a_tower_stands_in_where_text_is_stored(command: Command, tiny_config: ModelConfig, tmp_path: Path) -> None:
     """The answers come from the stored text; a tower of the published size runs beside, in cold starts too."""
     torch.manual_seed(0)
-    network = STALE(replace(tiny_config, text=None, ours=OurOptions(signed_similarity=True))).requires_grad_(
+    network = STALE(replace(tiny_config, text=None, ours=DesignOptions(signed_similarity=True))).requires_grad_(
         requires_grad=False
     )
     text = torch.randn(2, 32)

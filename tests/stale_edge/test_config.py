@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from stale_edge.networks.stale.config import ModelConfig, OurOptions, TextConfig
+from stale_edge.networks.stale.config import DesignOptions, ModelConfig, TextConfig
 
 
 def test_survives_json() -> None:
-    ours = ModelConfig(ours=OurOptions(centring=True, no_gate=True))
+    ours = ModelConfig(ours=DesignOptions(centring=True, no_gate=True))
     for config in (ModelConfig(anchors=7), ModelConfig(text=None), ours):
         assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
@@ -47,7 +47,7 @@ def test_refuses_a_foreign_dictionary(change: dict[str, object]) -> None:
 def test_missing_keys_take_defaults_and_unknown_ones_are_left_out() -> None:
     assert ModelConfig.from_dict({}) == ModelConfig()
     assert ModelConfig.from_dict({"text": None, "later": 1}) == ModelConfig(text=None)
-    assert ModelConfig.from_dict({"ours": {"centring": True, "later": 1}}).ours == OurOptions(centring=True)
+    assert ModelConfig.from_dict({"ours": {"centring": True, "later": 1}}).ours == DesignOptions(centring=True)
 
 
 class TestOurOptions:
@@ -58,17 +58,17 @@ class TestOurOptions:
         assert ModelConfig().ours.names == ()
 
     def test_every_option_is_every_field(self) -> None:
-        every = OurOptions.every()
-        assert all(getattr(every, item.name) is True for item in dataclasses.fields(OurOptions))
-        assert OurOptions.named(every.names) == every
+        every = DesignOptions.every()
+        assert all(getattr(every, item.name) is True for item in dataclasses.fields(DesignOptions))
+        assert DesignOptions.named(every.names) == every
 
     def test_go_by_the_names_of_the_command_line(self) -> None:
-        options = OurOptions(centring=True, signed_similarity=True)
+        options = DesignOptions(centring=True, signed_similarity=True)
         assert options.names == ("centring", "signed-similarity")
-        assert OurOptions.named(options.names) == options
+        assert DesignOptions.named(options.names) == options
 
     def test_refuse_what_they_are_not(self) -> None:
         with pytest.raises(ValueError, match="there is no 'gating' among centring, signed-similarity, no-gate"):
-            OurOptions.named(["gating"])
+            DesignOptions.named(["gating"])
         with pytest.raises(ValueError, match="no_gate must be true or false, not 1"):
-            OurOptions(no_gate=1)  # type: ignore[arg-type]
+            DesignOptions(no_gate=1)  # type: ignore[arg-type]

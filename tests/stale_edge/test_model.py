@@ -13,7 +13,7 @@ import torch
 from stale_edge.checkpoint import Checkpoint, load_checkpoint
 from stale_edge.class_names import activitynet_classes
 from stale_edge.networks.clip_text import tokenize
-from stale_edge.networks.stale.config import ModelConfig, OurOptions
+from stale_edge.networks.stale.config import DesignOptions, ModelConfig
 from stale_edge.networks.stale.model import STALE, foreground_gate, similarity_logits
 from stale_edge.networks.stale.published_names import image_tower_shapes, is_unused, published_name
 from stale_edge.seeded import seeded_network, write_published_checkpoint
@@ -196,7 +196,7 @@ def test_training_takes_the_same_products_in_another_order(snippets: int, tiny_c
 class TestOurOptions:
     def network(self, config: ModelConfig, *names: str) -> STALE:
         torch.manual_seed(2)
-        network = STALE(replace(config, text=None, ours=OurOptions.named(names)))
+        network = STALE(replace(config, text=None, ours=DesignOptions.named(names)))
         return network.requires_grad_(requires_grad=False).eval()
 
     def test_centring_takes_out_what_all_have_in_common(self, tiny_config: ModelConfig) -> None:

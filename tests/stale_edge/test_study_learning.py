@@ -20,19 +20,19 @@ from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.model import STALE
 from stale_edge.simulation import SimulatedWorld, WorldConfig
 from stale_edge.simulation.folder import write_world
-from stale_edge.study.context import IN_PROGRESS, Workplace
+from stale_edge.study.context import IN_PROGRESS, RunContext
 from stale_edge.study.design import COLUMNS, StudyName
-from stale_edge.study.experiments import ablation, closed_set, data_fractions, learning, training_cost
+from stale_edge.study.experiments import ablation, closed_set, data_fractions, data_source, training_cost
 from stale_edge.study.experiments.ablation import AblationStudy
 from stale_edge.study.experiments.data_fractions import DataFractionStudy
+from stale_edge.study.experiments.data_source import learning_study, study_seeds
+from stale_edge.study.experiments.evaluation_sets import Exam
 from stale_edge.study.experiments.folder_data import FolderData
-from stale_edge.study.experiments.judging import Exam
-from stale_edge.study.experiments.learning import learning_study, study_seeds
 from stale_edge.study.experiments.open_set import open_set_study
-from stale_edge.study.experiments.pool import CLOSED, OPEN_50, OPEN_75
 from stale_edge.study.experiments.simulated_data import SimulatedData
-from stale_edge.study.experiments.teaching import ANCHORS, Scale, accelerator, first_network
 from stale_edge.study.experiments.training_cost import TrainingCostStudy
+from stale_edge.study.experiments.training_runs import ANCHORS, Scale, accelerator, first_network
+from stale_edge.study.experiments.video_pool import CLOSED, OPEN_50, OPEN_75
 from stale_edge.study.runner import run_study
 from stale_edge.study.store import Store
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
@@ -255,9 +255,9 @@ def test_memory_that_is_not_of_the_training_is_left_out_with_a_note(tmp_path, mo
     assert run.notes == ("no memory: this system cannot tell the peak of one training from those before it",)
 
 
-class TestWorkplace:
+class TestRunContext:
     def test_a_training_writes_into_the_study_s_folder_and_leaves_nothing(self, tmp_path):
-        place = Workplace(tmp_path)
+        place = RunContext(tmp_path)
         (tmp_path / IN_PROGRESS).mkdir()
         (tmp_path / IN_PROGRESS / "of a killed one").write_text("")
         there = []
@@ -265,7 +265,7 @@ class TestWorkplace:
         def look(_line):
             there.append({path.name for path in (tmp_path / IN_PROGRESS).iterdir()})
 
-        study = AblationStudy(SimulatedData(WORLD), TINY, (0,), workplace=place)
+        study = AblationStudy(SimulatedData(WORLD), TINY, (0,), context=place)
         study.measure(next(cell for cell in study.cells() if cell.key == "published-seed0"), look)
         assert there
         assert "best.safetensors" in there[0]
@@ -291,9 +291,9 @@ class TestWorkplace:
                 return real(*words)
 
             monkeypatch.setattr(kind, method, guarded)
-        monkeypatch.setattr(learning, "QUICK_WORLD", WORLD)
+        monkeypatch.setattr(data_source, "QUICK_WORLD", WORLD)
         options = {"quick": True, "repeats": None, "seeds": None, "data": None}
-        study = learning_study(name, **options, workplace=Workplace(tmp_path, computing))
+        study = learning_study(name, **options, context=RunContext(tmp_path, computing))
         study._scale = TINY if name is StudyName.ABLATION else FINITE
         key = {StudyName.ABLATION: "published", StudyName.OPEN_SET: "stale-75-25-p50", StudyName.TRAINING: "ours"}[name]
         assert measure(study, key)
@@ -305,7 +305,7 @@ class TestWorkplace:
 class TestCommand:
     @pytest.fixture(autouse=True)
     def tiny(self, monkeypatch):
-        monkeypatch.setattr(learning, "QUICK_WORLD", WORLD)
+        monkeypatch.setattr(data_source, "QUICK_WORLD", WORLD)
         monkeypatch.setattr(ablation, "QUICK", TINY)
         monkeypatch.setattr(ablation, "SINGLE", {})
         monkeypatch.setattr(training_cost, "QUICK", FINITE)

@@ -22,7 +22,7 @@ import torch
 from stale_edge import extras
 from stale_edge.study.design import StudyName
 from stale_edge.study.experiments import timing
-from stale_edge.study.experiments.timed_models import MADE, Entrant, TimedModels, gpu_peak_macs
+from stale_edge.study.experiments.timed_models import MADE, TimedContender, TimedModels, gpu_peak_macs
 from stale_edge.study.experiments.timing import TURNS, timing_study
 from stale_edge.study.store import read_run
 from stale_edge_export.contenders.torch import OnDevice, TorchContender, torch_contenders
@@ -459,7 +459,7 @@ def test_memory_on_a_gpu_is_that_of_pytorch_s_tensors(tmp_path: Path, monkeypatc
     study = timing_study(StudyName.QUANTIZATION, tmp_path, providers=("cuda",))
     for engine, expected in (("pytorch", 90.0), ("onnxruntime", None)):
         contender: Any = SimpleNamespace(provider="cuda", engine=engine, cold_start_words=lambda *_: ())
-        assert study._peak_mb(Entrant(contender, engine, 1.0), 5, lambda _: None) == expected
+        assert study._peak_mb(TimedContender(contender, engine, 1.0), 5, lambda _: None) == expected
     assert study.notes == (
         "memory of PyTorch on the GPU is the most that its tensors held, loading included",
         "no memory of onnxruntime on the GPU, which does not tell it",

@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stale_edge.checkpoint import load_checkpoint
 from stale_edge.networks.clip_text import tokenize
-from stale_edge.networks.stale.config import OurOptions, TextConfig
+from stale_edge.networks.stale.config import DesignOptions, TextConfig
 from stale_edge.networks.stale.model import STALE, NetworkOutput
 from stale_edge.seeded import seeded_network
 from stale_edge_export.graphs.stale import text_embeddings
@@ -223,7 +223,7 @@ def torch_contenders(
 
 def _with_tower(config: ModelConfig) -> ModelConfig:
     """Sizes of the full network: with a tower of the published size where there is none, as published otherwise."""
-    return config if config.text is not None else replace(config, text=TextConfig(), ours=OurOptions())
+    return config if config.text is not None else replace(config, text=TextConfig(), ours=DesignOptions())
 
 
 def vocabulary_of(network: STALE, class_names: Sequence[str], text_embeddings: Tensor) -> Vocabulary:

@@ -1,4 +1,4 @@
-"""What one matrix product reaches here: the measured ceiling that utilisation is a share of.
+"""Rate of one matrix product on this machine: the measured ceiling that utilisation is a share of.
 
 The product runs through onnxruntime with the same session options as a model, so that threads and kernels are those
 of the measured files. The right operand is a constant, as weights are: onnxruntime packs it once.

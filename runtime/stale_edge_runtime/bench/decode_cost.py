@@ -1,4 +1,4 @@
-"""What the decoding adds to a forward: its time depends on what the network says, so two videos stand for all.
+"""Decoding time added to a forward: its time depends on what the network says, so two videos stand for all.
 
 The *clear* video is what a trained network makes of five actions: a few candidates, few detections. The *noisy* one
 is what an untrained network says: every curve rises and falls everywhere, and as many detections are kept as may be.

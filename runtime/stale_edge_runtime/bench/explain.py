@@ -1,4 +1,4 @@
-"""Where the time of a forward goes: operators by time, from a profiled run of its own.
+"""Time of a forward by operator: operators by time, from a profiled run of its own.
 
 Profiling slows a run down, so its times are never those of the benchmark; what it tells are shares. Nodes of our files
 carry the stage of the network in their name, as in `temporal/MatMul_1`, and keep it through onnxruntime's own fusions.
@@ -43,7 +43,7 @@ class Share:
     operator: str
     """Type of operator, as onnxruntime runs it; empty for a whole stage."""
     calls: int
-    """How many run in one forward."""
+    """Number of them in one forward."""
     ms: float
     """Time of all of them in one forward, median over the profiled runs."""
     share: float
@@ -52,7 +52,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where the time of one file goes at one length."""
+    """Time by operator of one file at one length."""
 
     model: str
     """Name of the contender."""

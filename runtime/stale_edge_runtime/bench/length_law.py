@@ -1,4 +1,4 @@
-"""How time grows with the length of a video: t = a + b T + c T², and what follows from it.
+"""Law of time by video length: t = a + b T + c T², and what follows from it.
 
 A forward has a part that does not depend on the length, one that grows with it (projections, scores) and one that grows
 with its square (attention), and none of them can be negative. The law is a summary: kernels change with the size of
@@ -32,7 +32,7 @@ LENGTHS_TO_SAY = 3
 LENGTHS_TO_DOUBT = 4
 """With one more, the law can be wrong, and its uncertainty be told."""
 MAX_EXTRAPOLATION = 2
-"""How many times longer than the longest measured video a law is believed."""
+"""Largest extrapolation, in multiples of the longest measured video."""
 RELATIVE_FLOOR = 0.01
 """No length is taken to be known better than this: the law itself is not exact."""
 RESAMPLES = 1000
@@ -41,7 +41,7 @@ Triple = tuple[float, float, float]
 
 
 class Reach(StrEnum):
-    """How an answer lies to the lengths that were measured."""
+    """Position of an answer relative to the measured lengths."""
 
     MEASURED = "measured"  # between the shortest and the longest of them
     EXTRAPOLATED = "extrapolated"  # outside, and still believed
@@ -56,7 +56,7 @@ class LengthLaw:
     model: str
     """Name of the contender."""
     provider: str
-    """Where it ran."""
+    """Provider it ran on."""
     threads: int
     """Threads inside one operator."""
     batch: int
@@ -91,7 +91,7 @@ class Budget:
     model: str
     """Name of the contender."""
     provider: str
-    """Where it ran."""
+    """Provider it ran on."""
     threads: int
     """Threads inside one operator."""
     batch: int
@@ -105,7 +105,7 @@ class Budget:
     high: int | None
     """Upper end; none where it is not known or beyond what is believed."""
     reach: Reach
-    """How that lies to the measured lengths."""
+    """Position relative to the measured lengths."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Crossover:
     cpu: str
     """Name of the fastest one on the CPU at the longest length."""
     provider: str
-    """Where the first one ran."""
+    """Provider of the first one."""
     threads: int
     """Threads of both."""
     batch: int
@@ -129,7 +129,7 @@ class Crossover:
     high: int | None
     """Upper end; `horizon` + 1 where it may not be faster at all."""
     reach: Reach
-    """How that lies to the measured lengths."""
+    """Position relative to the measured lengths."""
     horizon: int
     """The longest length that was looked at."""
 

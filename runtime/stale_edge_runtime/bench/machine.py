@@ -1,4 +1,4 @@
-"""What a timing must be read with: the processor, the GPU, who else was using it, the libraries. No names, no paths."""
+"""Machine description beside every timing: processor, GPU, load, libraries. No names, no paths."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIBRARIES = ("stale-edge", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "
 
 @dataclass(frozen=True)
 class LoadReading:
-    """How busy the machine was at one moment."""
+    """Load of the machine at one moment."""
 
     load_1min: float | None
     """Average number of running processes over the last minute."""
@@ -41,7 +41,7 @@ class LoadReading:
 
 
 def read_load() -> LoadReading:
-    """How busy the machine is now."""
+    """Read the machine's current load."""
     try:
         load: float | None = round(os.getloadavg()[0], 2)
     except (OSError, AttributeError):

@@ -31,7 +31,7 @@ class Contender(Protocol):
 
     @property
     def kind(self) -> str:
-        """What it takes in besides features."""
+        """Inputs besides features."""
 
     @property
     def engine(self) -> str:
@@ -43,7 +43,7 @@ class Contender(Protocol):
 
     @property
     def provider(self) -> str:
-        """Where it runs."""
+        """Provider it runs on."""
 
     @property
     def feature_dim(self) -> int:
@@ -73,7 +73,7 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure."""
+    """Measuring time."""
 
     seconds: float = 2.0
     """Time for each contender at each configuration, shared by all that take turns."""

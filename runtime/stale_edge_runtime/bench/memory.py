@@ -32,7 +32,7 @@ _RESET_PEAK = Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class ColdStart:
-    """What a fresh process measured of itself. Megabytes are 10^6 bytes."""
+    """Memory figures measured by a fresh process. Megabytes are 10^6 bytes."""
 
     load_ms: float
     """Reading the model, checking it and making it ready to run."""

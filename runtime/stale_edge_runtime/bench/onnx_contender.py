@@ -38,9 +38,9 @@ class OnnxContender:
     model: ModelFile
     """The file."""
     name: str
-    """Its name in tables."""
+    """Name in tables."""
     provider: str
-    """Where it runs."""
+    """Provider it runs on."""
     vocabulary: Vocabulary
     """Text inputs, for a file that does not have its classes inside."""
     engine: str = "onnxruntime"
@@ -52,7 +52,7 @@ class OnnxContender:
 
     @property
     def kind(self) -> str:
-        """What the file takes in besides features."""
+        """Inputs of the file besides features."""
         return str(self.model.info.kind)
 
     @property
@@ -111,12 +111,12 @@ class OnnxContender:
 
 @dataclass(frozen=True)
 class ColdStartTask:
-    """What the measuring process is to start."""
+    """Command line and settings for the measuring process."""
 
     path: str
     """The file."""
     provider: str
-    """Where it runs."""
+    """Provider it runs on."""
     threads: int
     """Threads inside an operator."""
     batch: int

@@ -33,7 +33,7 @@ CEILING_KEYS = tuple[str, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure and how."""
+    """Measurement plan."""
 
     lengths: tuple[int, ...]
     """Snippets of a video."""
@@ -44,7 +44,7 @@ class Plan:
     seeds: tuple[int, ...] = (0,)
     """Seeds of the features; each is timed."""
     effort: Effort = field(default_factory=Effort)
-    """How long to measure each."""
+    """Measuring time for each contender."""
     cold_start: bool = True
     """Measure load, first run and peak memory in child processes."""
     name: str = "steady"

@@ -1,4 +1,4 @@
-"""What a set of timings says, and no more than it can say.
+"""Statistics of timings: medians, percentiles and intervals, only where the number of runs allows.
 
 No sample is ever dropped: a slow run happened. A 90th percentile needs 64 runs before it means anything (the
 early-stopping rule of MLPerf inference); with fewer it is left out.
@@ -40,7 +40,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times longer one thing takes than another."""
+    """Ratio of two times, with its interval."""
 
     value: float
     """Ratio of the medians."""

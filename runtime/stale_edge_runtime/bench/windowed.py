@@ -33,16 +33,16 @@ class Windowed:
     inner: OnnxContender
     """The file; the session is shared with it."""
     windows: WindowPlan
-    """Where the windows lie."""
+    """Positions of the windows."""
 
     @property
     def name(self) -> str:
-        """Its name in tables."""
+        """Name in tables."""
         return f"{self.inner.name}{WINDOWS}{self.windows.window}"
 
     @property
     def kind(self) -> str:
-        """What the file takes in besides features."""
+        """Inputs of the file besides features."""
         return self.inner.kind
 
     @property
@@ -57,7 +57,7 @@ class Windowed:
 
     @property
     def provider(self) -> str:
-        """Where it runs."""
+        """Provider it runs on."""
         return self.inner.provider
 
     @property

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MAX_ANNOTATION_BYTES: Final = 1 << 28
 VIDEO_INFO_NAME: Final = "video_info_new.csv"
 SUBSETS_BY_PREFERENCE: Final = ("test", "testing", "validation", "val")
-"""What is evaluated when no subset is named: the first of these that has instances."""
+"""Subsets evaluated when none is named: the first of these that has instances."""
 
 AMBIGUOUS: Final = "Ambiguous"
 """Label of THUMOS14 for segments that may or may not hold an action: no class, and no false positive lies there."""
@@ -51,11 +51,11 @@ class Instance:
     """One action in a video."""
 
     start_s: float
-    """Where it starts, in seconds."""
+    """Start, in seconds."""
     end_s: float
-    """Where it ends, in seconds; not before the start, perhaps after the video."""
+    """End, in seconds; not before the start, perhaps after the video."""
     label: str
-    """Its class."""
+    """Class name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Video:
     duration_s: float | None
     """Length in seconds, where the file tells."""
     instances: tuple[Instance, ...]
-    """Its actions, in the order of the file."""
+    """Actions, in the order of the file."""
     featured_s: float | None = None
     """Seconds that the published features cover, where the file tells: a little less than the duration."""
     ambiguous: tuple[Instance, ...] = ()
@@ -234,7 +234,7 @@ def _ambiguous_apart(video: Video) -> Video:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where in which file a value stands; turns what is wrong there into an error."""
+    """Position of a value in a file, for error messages."""
 
     path: Path
     video: str

@@ -61,7 +61,7 @@ _CURE = "save them with numpy.save as float16, float32 or float64 with two axes"
 
 @dataclass(frozen=True)
 class _Header:
-    """What an array says about itself."""
+    """Header of an array: type, order and shape."""
 
     dtype: np.dtype[np.floating]
     fortran_order: bool
@@ -288,7 +288,7 @@ def _choose(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 
 
 def _axes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int | None:
-    """How many axes an array has; None for one that is no array of floats."""
+    """Return the number of axes of an array; None if it does not hold floats."""
     try:
         with archive.open(member) as stream:
             return len(_read_header(stream, member.file_size)[0].shape)

@@ -23,7 +23,7 @@ class ElementType:
     values: str
     """Field that holds the numbers where they are not raw bytes."""
     wire: Wire
-    """How that field holds one number."""
+    """Wire format of one number in that field."""
 
 
 ELEMENT_TYPES = {

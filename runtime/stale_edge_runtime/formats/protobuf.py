@@ -45,7 +45,7 @@ class Field:
     """One field that a message may have."""
 
     name: str
-    """Its name in the schema."""
+    """Field name in the schema."""
     wire: Wire
     """Wire type of one value."""
     repeated: bool = False
@@ -158,7 +158,7 @@ class Message:
         return [value for value in self._values.get(name, ()) if isinstance(value, memoryview)]
 
     def count(self, name: str, wire: Wire) -> int:
-        """How many numbers a repeated field holds, packed or not, without decoding them.
+        """Count the numbers in a repeated field, packed or not, without decoding them.
 
         Raises:
             WireError: Packed numbers end in the middle of one.

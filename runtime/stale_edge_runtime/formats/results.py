@@ -38,7 +38,7 @@ CSV_COLUMNS: Final = ("video", "start_s", "end_s", "score", "label")
 
 @dataclass(frozen=True)
 class Results:
-    """What a result file holds."""
+    """Contents of a result file."""
 
     detections: Mapping[str, tuple[Detection, ...]]
     """Detections of each video, in the order of the file."""
@@ -49,7 +49,7 @@ class Results:
 
     @property
     def score_enhancement(self) -> Mapping[str, Any] | None:
-        """What is recorded of score enhancement; nothing when none was used."""
+        """Record of score enhancement; empty when none was used."""
         record = self.external.get(SCORE_ENHANCEMENT)
         if not record:
             return None

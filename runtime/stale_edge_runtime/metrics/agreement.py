@@ -1,4 +1,4 @@
-"""How far two detectors agree on the same videos, in the task's own units.
+"""Agreement of two detectors on the same videos, in the task's own units.
 
 Detections of one video are paired one to one, the best overlaps first: within a label at tIoU >= 0.5, then
 what is left across labels. Pairs within a label give the share matched (tIoU >= 0.95), the boundary shift and

@@ -1,4 +1,4 @@
-"""What kinds of errors detections make, and why instances were not found.
+"""Kinds of detection errors, and reasons for missed instances.
 
 After Alwassel et al., "Diagnosing Error in Temporal Action Detectors" (ECCV 2018): of every class the k·G
 best-scoring detections are sorted into true positives and five kinds of false positives, G being the number of
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 NEAR_TIOU: Final = 0.1
 """Below it two segments have nothing to do with each other."""
 MULTIPLES: Final = (1, 10)
-"""How many detections of a class are looked at, in multiples of its instances."""
+"""Number of detections looked at for each class, in multiples of its instances."""
 
 
 class Outcome(StrEnum):
-    """What a detection is: the first that holds, among the instances of its video."""
+    """Kind of a detection: the first that holds, among the instances of its video."""
 
     TRUE_POSITIVE = "true positive"
     """It matches an instance of its class."""
@@ -50,7 +50,7 @@ class Outcome(StrEnum):
 
 
 class Fate(StrEnum):
-    """What became of an instance: the first that holds, among all detections of its video."""
+    """Fate of an instance: the first that holds, among all detections of its video."""
 
     FOUND = "found"
     """A detection of its class matches it."""
@@ -72,7 +72,7 @@ class Breakdown:
     """Outcomes of the best-scoring detections."""
 
     multiple: int
-    """How many detections of each class are counted, in multiples of its instances."""
+    """Number of detections counted for each class, in multiples of its instances."""
     counts: Mapping[Outcome, int]
     """Number of detections of each outcome, every outcome present."""
 

@@ -60,7 +60,7 @@ class EvaluationResult:
     unknown_videos: Mapping[str, int]
     """Videos that are not in the ground truth, and how many detections each has."""
     compat: str | None
-    """Whose rules were followed; ours when none."""
+    """Published code whose rules were followed; None for ours."""
 
     @property
     def map(self) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Which detection finds which instance: ground truth and detections as columns, and their one-to-one matching.
+"""Matching of detections to instances: ground truth and detections as columns, and their one-to-one matching.
 
 Everything is ordered by content (class, score, video, segment), never by position in a file, so that what is
 computed from it does not depend on how files are written.

@@ -34,7 +34,7 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
-class OurOptions:
+class DesignOptions:
     """What this project offers beside the published design; all of it is off by default, and all of it exports."""
 
     centring: bool = False
@@ -57,12 +57,12 @@ class OurOptions:
         return tuple(item.name.replace("_", "-") for item in dataclasses.fields(self) if getattr(self, item.name))
 
     @classmethod
-    def every(cls) -> OurOptions:
+    def every(cls) -> DesignOptions:
         """All options on."""
         return cls(**{item.name: True for item in dataclasses.fields(cls)})
 
     @classmethod
-    def named(cls, names: Iterable[str]) -> OurOptions:
+    def named(cls, names: Iterable[str]) -> DesignOptions:
         """The options of these names on, as the command line spells them.
 
         Raises:
@@ -94,7 +94,7 @@ class ModelConfig:
     """Width inside its feed-forward parts: one, as published."""
     text: TextConfig | None = field(default_factory=TextConfig)
     """The text tower; none for a network that runs on stored text embeddings."""
-    ours: OurOptions = field(default_factory=OurOptions)
+    ours: DesignOptions = field(default_factory=DesignOptions)
     """Departures from the published design."""
 
     def __post_init__(self) -> None:
@@ -121,7 +121,7 @@ class ModelConfig:
         return cls(
             **{name: value for name, value in _known(cls, values).items() if name not in {"text", "ours"}},
             text=TextConfig(**_known(TextConfig, text)) if text is not None else None,
-            ours=OurOptions(**_known(OurOptions, ours)) if ours else OurOptions(),
+            ours=DesignOptions(**_known(DesignOptions, ours)) if ours else DesignOptions(),
         )
 
 

@@ -8,7 +8,7 @@ import torch
 
 from stale_edge.networks.base import NetworkSpec, PublishedNames
 from stale_edge.networks.resampling import resize
-from stale_edge.networks.stale.config import ModelConfig, OurOptions
+from stale_edge.networks.stale.config import DesignOptions, ModelConfig
 from stale_edge.networks.stale.loss import LOSS_WEIGHTS, LossTerms, StaleLoss
 from stale_edge.networks.stale.model import STALE, NetworkOutput
 from stale_edge.networks.stale.published_names import is_unused, published_name
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _first_config(feature_dim: int, options: Sequence[str]) -> ModelConfig:
-    return ModelConfig(feature_dim=feature_dim, text=None, ours=OurOptions.named(options))
+    return ModelConfig(feature_dim=feature_dim, text=None, ours=DesignOptions.named(options))
 
 
 def collate(

@@ -1,4 +1,4 @@
-"""What holds the network back: the published design and each departure from it, beside what needs no training.
+"""Ablation study: the published design and each departure from it, beside what needs no training.
 
 Taught with endless simulated videos of the seen classes; judged by videos of seen and of unseen classes that no
 training draws. In full, on two cores: five minutes for each of nine trainings, half a minute for each of nine
@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol
 
 from stale_edge.data.reference_points import ceiling_predictor, nearest_text_predictor, whole_video_predictor
-from stale_edge.networks.stale.config import OurOptions
+from stale_edge.networks.stale.config import DesignOptions
 from stale_edge.study.design import Cell, Measurement, StudyName
-from stale_edge.study.experiments.taught_study import StudyData, TaughtStudy
-from stale_edge.study.experiments.teaching import (
+from stale_edge.study.experiments.trained_study import StudyData, TrainedStudy
+from stale_edge.study.experiments.training_runs import (
     ANCHORS,
     EVERY_OPTION,
     Material,
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stale_edge.data.reference_points import Predictor
-    from stale_edge.study.experiments.judging import Exam
+    from stale_edge.study.experiments.evaluation_sets import Exam
 
 FULL: Final = Scale(videos=1024, epochs=3, selection=150, seen=900, unseen=300)
 QUICK: Final = Scale(videos=16, epochs=2, selection=12, seen=60, unseen=20, batch_size=8)
 REPEATS: Final = 3
 
-REPEATED: Final[Mapping[str, OurOptions]] = {"published": OurOptions(), "all ours": EVERY_OPTION}
+REPEATED: Final[Mapping[str, DesignOptions]] = {"published": DesignOptions(), "all ours": EVERY_OPTION}
 """Designs that are taught once with every seed."""
-SINGLE: Final[Mapping[str, OurOptions]] = {name: OurOptions.named([name]) for name in EVERY_OPTION.names}
+SINGLE: Final[Mapping[str, DesignOptions]] = {name: DesignOptions.named([name]) for name in EVERY_OPTION.names}
 """Designs that are taught with the first seed alone."""
-UNTRAINED: Final[Mapping[str, OurOptions]] = {"untrained": OurOptions(), "untrained, all ours": EVERY_OPTION}
+UNTRAINED: Final[Mapping[str, DesignOptions]] = {"untrained": DesignOptions(), "untrained, all ours": EVERY_OPTION}
 """Designs that are judged with their first weights, once with every seed."""
 TRAINING_FREE: Final[Mapping[str, Callable[[Exam, Material], Predictor]]] = {
     "nearest text": lambda exam, material: nearest_text_predictor(exam.text, material.common, snippets=ANCHORS),
@@ -49,13 +49,13 @@ TRAINING_FREE: Final[Mapping[str, Callable[[Exam, Material], Predictor]]] = {
 
 
 class EndlessData(StudyData, Protocol):
-    """What gives an ablation its videos."""
+    """Source of an ablation's videos."""
 
     def endless(self, scale: Scale) -> Material:
         """Videos to teach and to judge by."""
 
 
-class AblationStudy(TaughtStudy[EndlessData]):
+class AblationStudy(TrainedStudy[EndlessData]):
     """The ablation; see the module."""
 
     name: Final = StudyName.ABLATION
@@ -91,7 +91,7 @@ class AblationStudy(TaughtStudy[EndlessData]):
         measured = []
         for subset, predictor in predictors.items():
             exam = self._material.exams[subset]
-            with self._workplace.computing():
+            with self._context.computing():
                 accuracy = exam.accuracy(exam.sit(predictor))
             factors = {**cell.factors, "subset": subset}
             measured += [
@@ -112,14 +112,14 @@ class AblationStudy(TaughtStudy[EndlessData]):
                 material,
                 self._scale.settings(cell.repeat),
                 lambda line: note(f"{method}, seed {cell.repeat}: {line}"),
-                self._workplace,
+                self._context,
             )
             network, cost = taught.network, {"seconds": taught.seconds, "steps": float(taught.steps)}
         return {subset: predictor_of(network, exam) for subset, exam in material.exams.items()}, cost
 
     @cached_property
     def _material(self) -> Material:
-        with self._workplace.computing():
+        with self._context.computing():
             return self._data.endless(self._scale)
 
 

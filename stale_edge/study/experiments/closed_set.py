@@ -14,8 +14,8 @@ from typing import Final
 
 from stale_edge.study.design import StudyName
 from stale_edge.study.experiments.data_fractions import DataFractionStudy, Plan
-from stale_edge.study.experiments.pool import CLOSED
-from stale_edge.study.experiments.teaching import Scale
+from stale_edge.study.experiments.training_runs import Scale
+from stale_edge.study.experiments.video_pool import CLOSED
 
 PLAN: Final = Plan(StudyName.CLOSED_SET, (CLOSED,), (0.1, 0.2, 0.4, 0.6, 0.8, 1.0))
 FULL: Final = Scale(videos=2400, epochs=5, seen=400)

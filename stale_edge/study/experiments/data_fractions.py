@@ -1,4 +1,4 @@
-"""What a network learns from a fraction of the data: the design that the open set and the closed set share.
+"""Accuracy by fraction of the training data: the design that the open set and the closed set share.
 
 One training for each split, fraction and seed; what it finds is judged twice, with and without the labels of an
 external classifier. The untrained network and what needs no training stand beside it.
@@ -11,19 +11,19 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from stale_edge.data.reference_points import nearest_text_predictor
-from stale_edge.networks.stale.config import OurOptions
-from stale_edge.study.context import ANYWHERE, Workplace
+from stale_edge.networks.stale.config import DesignOptions
+from stale_edge.study.context import ANYWHERE, RunContext
 from stale_edge.study.design import Cell, Measurement, StudyName
-from stale_edge.study.experiments.pool import FiniteData
-from stale_edge.study.experiments.taught_study import TaughtStudy
-from stale_edge.study.experiments.teaching import ANCHORS, first_network, predictor_of, teach
+from stale_edge.study.experiments.trained_study import TrainedStudy
+from stale_edge.study.experiments.training_runs import ANCHORS, first_network, predictor_of, teach
+from stale_edge.study.experiments.video_pool import FiniteData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stale_edge.data.reference_points import Predictor
-    from stale_edge.study.experiments.pool import Pool, Split
-    from stale_edge.study.experiments.teaching import Scale
+    from stale_edge.study.experiments.training_runs import Scale
+    from stale_edge.study.experiments.video_pool import Pool, Split
 
 STALE: Final = "stale"
 UNTRAINED: Final = "untrained"
@@ -43,7 +43,7 @@ class Plan:
     """Of the data."""
 
 
-class DataFractionStudy(TaughtStudy[FiniteData]):
+class DataFractionStudy(TrainedStudy[FiniteData]):
     """A study of what is learned from how much; see the module.
 
     Args:
@@ -52,7 +52,7 @@ class DataFractionStudy(TaughtStudy[FiniteData]):
         scale: How much is taught and judged.
         seeds: One for each repeat.
         quick: Whether the scale is that of a trial.
-        workplace: Where it computes.
+        context: Folder and lock to compute with.
 
     Raises:
         StaleEdgeError: The data has none of the splits.
@@ -66,9 +66,9 @@ class DataFractionStudy(TaughtStudy[FiniteData]):
         seeds: Sequence[int],
         *,
         quick: bool = False,
-        workplace: Workplace = ANYWHERE,
+        context: RunContext = ANYWHERE,
     ) -> None:
-        super().__init__(data, scale, seeds, quick=quick, workplace=workplace)
+        super().__init__(data, scale, seeds, quick=quick, context=context)
         self._plan = plan
         self._splits = {split.name: split for split in data.splits(plan.splits)}
         self._pool = lru_cache(maxsize=None)(self._make_pool)
@@ -132,11 +132,11 @@ class DataFractionStudy(TaughtStudy[FiniteData]):
         split = next(split for name, split in self._splits.items() if cell.factors.get("split", name) == name)
         pool = self._pool(split)
         predictor, cost = self._predictor(cell, split, pool, note)
-        with self._workplace.computing():
+        with self._context.computing():
             found = pool.exam.sit(predictor)
         measured = []
         for enhancement, external in (("without", None), ("with", pool.external)):
-            with self._workplace.computing():
+            with self._context.computing():
                 accuracy = pool.exam.accuracy(found, external)
             factors = {**cell.factors, "enhancement": enhancement}
             measured += [
@@ -149,18 +149,18 @@ class DataFractionStudy(TaughtStudy[FiniteData]):
     ) -> tuple[Predictor, dict[str, float]]:
         """What a cell judges, and the seconds of its training."""
         method, fraction = cell.factors["method"], float(cell.factors["fraction"])
-        with self._workplace.computing():
+        with self._context.computing():
             material = pool.material(fraction, cell.repeat)
         if method == NEAREST_TEXT:
             return nearest_text_predictor(pool.exam.text, material.common, snippets=ANCHORS), {}
-        network = first_network(material, OurOptions(), cell.repeat)
+        network = first_network(material, DesignOptions(), cell.repeat)
         if method == UNTRAINED:
             return predictor_of(network, pool.exam), {}
         settings = self._scale.settings(cell.repeat, split.name)
         note(f"{cell.key}: {len(material.source)} videos of {len(material.source.classes)} classes")
-        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._workplace)
+        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._context)
         return predictor_of(taught.network, pool.exam), {"seconds": taught.seconds}
 
     def _make_pool(self, split: Split) -> Pool:
-        with self._workplace.computing():
+        with self._context.computing():
             return self._data.finite(split, self._scale)

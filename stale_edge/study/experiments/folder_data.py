@@ -1,4 +1,4 @@
-"""What a folder of videos gives to teach and to judge by: real ones, or those that `simulate` wrote.
+"""Training and evaluation data from a folder of videos: real ones, or those that `simulate` wrote.
 
 | file | what |
 |---|---|
@@ -24,9 +24,17 @@ from stale_edge.data.selection import training_subset
 from stale_edge.data.splits import sample
 from stale_edge.data.vocabulary import Vocabulary, read_vocabulary
 from stale_edge.simulation.folder import WORLD_FILE, read_world_config
-from stale_edge.study.experiments.judging import Exam
-from stale_edge.study.experiments.pool import OPEN_50, OPEN_75, TOP1_ACCURACY, PartOf, Pool, Split, simulated_external
-from stale_edge.study.experiments.teaching import ANCHORS
+from stale_edge.study.experiments.evaluation_sets import Exam
+from stale_edge.study.experiments.training_runs import ANCHORS
+from stale_edge.study.experiments.video_pool import (
+    OPEN_50,
+    OPEN_75,
+    TOP1_ACCURACY,
+    PartOf,
+    Pool,
+    Split,
+    simulated_external,
+)
 from stale_edge_runtime.contract import FEATURE_DIM
 from stale_edge_runtime.errors import BadDataError, InputMissingError, reading_error
 from stale_edge_runtime.formats.annotations import Annotations, read_annotations
@@ -40,7 +48,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stale_edge.study.experiments.teaching import Material, Scale
+    from stale_edge.study.experiments.training_runs import Material, Scale
 
 ANNOTATIONS, FEATURES, TEXT, CLASSES = "annotations.json", "features", "text_embeddings.npy", "classes.txt"
 SPLITS, SEEN, UNSEEN, EXTERNAL = "splits", "seen.list", "unseen.list", "external.json"

@@ -15,8 +15,8 @@ from typing import Final
 
 from stale_edge.study.design import StudyName
 from stale_edge.study.experiments.data_fractions import DataFractionStudy, Plan
-from stale_edge.study.experiments.pool import OPEN_50, OPEN_75
-from stale_edge.study.experiments.teaching import Scale
+from stale_edge.study.experiments.training_runs import Scale
+from stale_edge.study.experiments.video_pool import OPEN_50, OPEN_75
 
 PLAN: Final = Plan(StudyName.OPEN_SET, (OPEN_75, OPEN_50), (1.0, 0.5))
 FULL: Final = Scale(videos=600, epochs=10, unseen=300)

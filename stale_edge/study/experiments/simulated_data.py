@@ -1,4 +1,4 @@
-"""What the simulated world gives to teach and to judge by."""
+"""Training and evaluation data from the simulated world."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from stale_edge.data.reference_points import common_feature
 from stale_edge.data.selection import LabelledVideo
 from stale_edge.simulation import SimulatedWorld, WorldConfig
-from stale_edge.study.experiments.judging import Exam
-from stale_edge.study.experiments.pool import TOP1_ACCURACY, Pool, Split, simulated_external
-from stale_edge.study.experiments.teaching import ANCHORS, KeptVideos, Material, Scale
+from stale_edge.study.experiments.evaluation_sets import Exam
+from stale_edge.study.experiments.training_runs import ANCHORS, KeptVideos, Material, Scale
+from stale_edge.study.experiments.video_pool import TOP1_ACCURACY, Pool, Split, simulated_external
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What the timing studies measure: one network as PyTorch's contenders and as exported files, kept beside the study.
+"""Contenders of the timing studies: one network as PyTorch's contenders and as exported files, kept beside the study.
 
 The files are made once, in the study's folder, so that a study that goes on measures the same ones.
 """
@@ -31,7 +31,7 @@ HALF_LIMIT: Final = 3.0
 
 
 @dataclass(frozen=True)
-class Entrant:
+class TimedContender:
     """One contender, with what does not depend on the length."""
 
     contender: Contender
@@ -43,13 +43,13 @@ class Entrant:
 
 
 @dataclass(frozen=True)
-class Roster:
-    """Who takes part."""
+class ContenderList:
+    """Contenders that take part."""
 
-    entrants: tuple[Entrant, ...]
+    entrants: tuple[TimedContender, ...]
     """References first."""
     left_out: tuple[str, ...]
-    """Who does not, and why."""
+    """Contenders left out, with reasons."""
 
 
 def identify(checkpoint: Path | None) -> str:
@@ -93,7 +93,7 @@ class TimedModels:
         torch_precisions: dict[str, tuple[Precision, ...]],
         onnx_precisions: dict[str, tuple[Precision, ...]],
         note: Callable[[str], None],
-    ) -> Roster:
+    ) -> ContenderList:
         """Make what is not there yet, and everything ready to be measured.
 
         Args:
@@ -114,7 +114,7 @@ class TimedModels:
         text = text_embeddings(checkpoint, checkpoint.classes)
         vocabulary = vocabulary_of(checkpoint.network, checkpoint.classes, text)
         entrants += self._onnx(onnx_precisions, vocabulary)
-        return Roster(_named(entrants), tuple(left_out))
+        return ContenderList(_named(entrants), tuple(left_out))
 
     def _made(self, note: Callable[[str], None]) -> dict[str, Any]:
         """What is known of the models; they are made unless they were."""
@@ -159,11 +159,11 @@ class TimedModels:
 
     def _torch(
         self, checkpoint: Checkpoint, precisions: dict[str, tuple[Precision, ...]], made: dict[str, Any]
-    ) -> tuple[list[Entrant], list[str]]:
+    ) -> tuple[list[TimedContender], list[str]]:
         """PyTorch's contenders on each provider, and who is left out."""
         from stale_edge_export.contenders.torch import torch_contenders
 
-        found: list[Entrant] = []
+        found: list[TimedContender] = []
         left_out: list[str] = []
         for provider, wanted in precisions.items():
             if provider == CUDA and not _torch_has_cuda():
@@ -177,17 +177,17 @@ class TimedModels:
                 )
             chosen = [precision for precision in wanted if not (slow and precision is Precision.FP16)]
             entered = torch_contenders(checkpoint, checkpoint.classes, self._weights, chosen, provider)
-            found += [Entrant(each, each.name, made["torch_file_mb"][str(each.precision)]) for each in entered]
+            found += [TimedContender(each, each.name, made["torch_file_mb"][str(each.precision)]) for each in entered]
         return found, left_out
 
-    def _onnx(self, precisions: dict[str, tuple[Precision, ...]], vocabulary: Vocabulary) -> list[Entrant]:
+    def _onnx(self, precisions: dict[str, tuple[Precision, ...]], vocabulary: Vocabulary) -> list[TimedContender]:
         """The exported files on each provider."""
         from stale_edge_runtime.bench.onnx_contender import OnnxContender
         from stale_edge_runtime.model_file import read_model
 
         files = {precision: read_model(self._folder / name) for precision, name in FILES.items()}
         return [
-            Entrant(
+            TimedContender(
                 OnnxContender(files[precision], FILES[precision], provider, vocabulary),
                 FILES[precision],
                 files[precision].size_bytes / 1e6,
@@ -206,7 +206,7 @@ def _is_record(found: Any) -> TypeGuard[dict[str, Any]]:
     return all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
 
 
-def _named(entrants: Sequence[Entrant]) -> tuple[Entrant, ...]:
+def _named(entrants: Sequence[TimedContender]) -> tuple[TimedContender, ...]:
     """The same with names that say where they run, if not all run in one place."""
     if len({entrant.contender.provider for entrant in entrants}) < 2:
         return tuple(entrants)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stale_edge.study.design import Factor
-    from stale_edge.study.experiments.timed_models import Entrant, Roster
+    from stale_edge.study.experiments.timed_models import ContenderList, TimedContender
     from stale_edge_runtime.bench.measure import Timing
 
 SEEDS: Final = (0, 100, 200, 300, 400)
@@ -78,7 +78,7 @@ DESIGNS: Final[Mapping[StudyName, Design]] = {
 
 @dataclass(frozen=True)
 class TimingSettings:
-    """What is timed, and how thoroughly."""
+    """Contenders to time, and how thoroughly."""
 
     lengths: tuple[int, ...]
     """Snippets of a video."""
@@ -158,7 +158,7 @@ class TimingStudy:
     """Of the study."""
     computing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     """Surrounds what computes for seconds and writes nothing."""
-    _roster: Roster | None = field(default=None, repr=False)
+    _roster: ContenderList | None = field(default=None, repr=False)
     _warm: tuple[int, list[float]] | None = field(default=None, repr=False)
     _remarks: list[str] = field(default_factory=list, repr=False)
 
@@ -231,7 +231,7 @@ class TimingStudy:
                 found += [Measurement(factors, metric, value, 0) for metric, value in once]
         return found
 
-    def _entrants(self, note: Callable[[str], None]) -> tuple[Entrant, ...]:
+    def _entrants(self, note: Callable[[str], None]) -> tuple[TimedContender, ...]:
         """Who takes part."""
         if self._roster is None:
             design, providers = DESIGNS[self.name], self.settings.providers
@@ -242,7 +242,7 @@ class TimingStudy:
                 note(remark)
         return self._roster.entrants
 
-    def _time(self, entrants: Sequence[Entrant], snippets: int, seed: int) -> list[Timing]:
+    def _time(self, entrants: Sequence[TimedContender], snippets: int, seed: int) -> list[Timing]:
         """All samples of all contenders, in their order."""
         from stale_edge_runtime.bench.measure import Effort, time_together
         from stale_edge_runtime.synthetic import clip_like_features
@@ -258,7 +258,7 @@ class TimingStudy:
         self._warm = snippets, [float(timing.samples_ms.min()) / 1e3 for timing in timings]
         return timings
 
-    def _ceilings(self, entrants: Sequence[Entrant]) -> dict[str, float]:
+    def _ceilings(self, entrants: Sequence[TimedContender]) -> dict[str, float]:
         """Multiply-accumulates a second that a product reaches on the CPU now, in 10^9, by precision."""
         if not DESIGNS[self.name].arithmetic:
             return {}
@@ -272,7 +272,7 @@ class TimingStudy:
             }
 
     def _rates(
-        self, entrant: Entrant, snippets: int, median_ms: float, ceilings: Mapping[str, float]
+        self, entrant: TimedContender, snippets: int, median_ms: float, ceilings: Mapping[str, float]
     ) -> dict[str, list[float]]:
         """What the multiply-accumulates of one forward tell."""
         from stale_edge_runtime.bench.ceiling import ceiling_precision
@@ -299,7 +299,7 @@ class TimingStudy:
             self._remarks.append(f"no utilisation of the GPU in {precision}: its peak is not known{cure}")
         return peak / 1e9 if peak else None
 
-    def _once(self, entrant: Entrant, snippets: int, note: Callable[[str], None]) -> Iterator[tuple[str, float]]:
+    def _once(self, entrant: TimedContender, snippets: int, note: Callable[[str], None]) -> Iterator[tuple[str, float]]:
         """What does not depend on the input."""
         if not DESIGNS[self.name].arithmetic:
             yield "file_mb", entrant.file_mb
@@ -309,7 +309,7 @@ class TimingStudy:
         if peak is not None:
             yield "peak_mb", peak
 
-    def _peak_mb(self, entrant: Entrant, snippets: int, note: Callable[[str], None]) -> float | None:
+    def _peak_mb(self, entrant: TimedContender, snippets: int, note: Callable[[str], None]) -> float | None:
         """Memory of a forward with the model loaded; what converting a model takes on the way is not its cost."""
         from stale_edge_runtime.bench.memory import ChildError, run_child
 
@@ -337,7 +337,7 @@ def _on(wanted: Mapping[str, tuple[Precision, ...]], providers: Sequence[str]) -
     return {provider: wanted[provider] for provider in providers if provider in wanted}
 
 
-def _factors(entrant: Entrant, snippets: int) -> dict[str, Factor]:
+def _factors(entrant: TimedContender, snippets: int) -> dict[str, Factor]:
     contender = entrant.contender
     return {
         "engine": contender.engine,

@@ -11,26 +11,33 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from stale_edge.networks.stale.config import OurOptions
+from stale_edge.networks.stale.config import DesignOptions
 from stale_edge.study.design import Cell, Measurement, StudyName
-from stale_edge.study.experiments.pool import CLOSED, FiniteData
-from stale_edge.study.experiments.taught_study import TaughtStudy
-from stale_edge.study.experiments.teaching import EVERY_OPTION, Scale, accelerator, first_network, predictor_of, teach
+from stale_edge.study.experiments.trained_study import TrainedStudy
+from stale_edge.study.experiments.training_runs import (
+    EVERY_OPTION,
+    Scale,
+    accelerator,
+    first_network,
+    predictor_of,
+    teach,
+)
+from stale_edge.study.experiments.video_pool import CLOSED, FiniteData
 from stale_edge_runtime.bench.memory import peak_rss_mb, reset_peak
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stale_edge.study.experiments.pool import Pool
+    from stale_edge.study.experiments.video_pool import Pool
 
 FULL: Final = Scale(videos=1600, epochs=5, seen=400)
 QUICK: Final = Scale(videos=100, epochs=1, seen=40, batch_size=16)
 REPEATS: Final = 3
-METHODS: Final[Mapping[str, OurOptions]] = {"stale": OurOptions(), "ours": EVERY_OPTION}
+METHODS: Final[Mapping[str, DesignOptions]] = {"stale": DesignOptions(), "ours": EVERY_OPTION}
 """The published network, and the same with all that this project offers beside it."""
 
 
-class TrainingCostStudy(TaughtStudy[FiniteData]):
+class TrainingCostStudy(TrainedStudy[FiniteData]):
     """The study; see the module."""
 
     name: Final = StudyName.TRAINING
@@ -64,15 +71,15 @@ class TrainingCostStudy(TaughtStudy[FiniteData]):
             StaleEdgeError: It cannot be measured.
         """
         pool = self._pool
-        with self._workplace.computing():
+        with self._context.computing():
             material = pool.material(1.0, cell.repeat)
         network = first_network(material, METHODS[str(cell.factors["method"])], cell.repeat)
         was_reset = reset_peak()
         settings = self._scale.settings(cell.repeat, CLOSED.name)
-        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._workplace)
+        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._context)
         peak_mb = peak_rss_mb() if was_reset else None
         self._remark_on_memory(peak_mb)
-        with self._workplace.computing():
+        with self._context.computing():
             accuracy = pool.exam.accuracy(pool.exam.sit(predictor_of(taught.network, pool.exam)))
         values: dict[str, float | None] = {
             "parameters": sum(parameter.numel() for parameter in taught.network.parameters()),
@@ -101,5 +108,5 @@ class TrainingCostStudy(TaughtStudy[FiniteData]):
 
     @cached_property
     def _pool(self) -> Pool:
-        with self._workplace.computing():
+        with self._context.computing():
             return self._data.finite(CLOSED, self._scale)

@@ -1,4 +1,4 @@
-"""Which files of a folder are a report's, so that the next report takes its own away and nothing else."""
+"""Files of a report within its folder, recorded so that the next report takes its own away and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader sees first: one figure of each study, and the thesis's beside it."""
+"""Headlines of the report: one figure of each study, and the thesis's beside it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Headline:
     """A figure to begin with."""
 
     topic: str
-    """What it is about."""
+    """Subject."""
     value: str
     """The figure."""
     detail: str
-    """Of what, under which conditions."""
+    """Metric and conditions."""
     thesis: str
     """The thesis's, or that it has none."""
 

@@ -1,4 +1,4 @@
-"""What runs ran on and how, as tables: machines side by side, and one line for each run."""
+"""Tables of machines and run settings: machines side by side, and one line for each run."""
 
 from __future__ import annotations
 

@@ -19,21 +19,21 @@ class Table:
     """A table, ready to be shown."""
 
     key: str
-    """Its name in the report, fit for a file name."""
+    """Name in the report, fit for a file name."""
     title: str
     """A few words."""
     caption: str
-    """What its cells say."""
+    """Cells, by row."""
     columns: tuple[str, ...]
     """Headings."""
     rows: tuple[tuple[str, ...], ...]
     """Cells, as many as columns."""
     note: str = ""
-    """What a reader must know, below the table."""
+    """Notes below the table."""
     marked: frozenset[int] = frozenset()
     """Numbers of the rows that are the thesis's or reference points, not ours."""
     heads: int = 1
-    """How many columns at the left say what a row is about."""
+    """Number of columns at the left that identify a row."""
 
     def to_csv(self) -> str:
         """Headings and rows; headings and cells as they are shown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stale_edge.simulation import WorldConfig
-from stale_edge.study.context import ANYWHERE, Workplace
+from stale_edge.study.context import ANYWHERE, RunContext
 from stale_edge.study.design import StudyName
 from stale_edge.study.experiments.seeds import check_seeds
 from stale_edge_runtime.errors import UsageError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stale_edge.study.design import Study
-    from stale_edge.study.experiments.teaching import Scale
+    from stale_edge.study.experiments.training_runs import Scale
 
 QUICK_WORLD = WorldConfig(classes=40, seen_classes=30, feature_dim=128, semantic_dim=64)
 """The world of a quick study: few classes, narrow features, and so a small network."""
@@ -28,7 +28,7 @@ def learning_study(
     repeats: int | None,
     seeds: tuple[int, ...] | None,
     data: Path | None,
-    workplace: Workplace = ANYWHERE,
+    context: RunContext = ANYWHERE,
 ) -> Study:
     """One of the studies of learning, ready to be run.
 
@@ -38,7 +38,7 @@ def learning_study(
         repeats: Number of repeats; as the thesis has them by default.
         seeds: One for each repeat; 0, 1, … by default.
         data: Folder in the layout that `simulate` writes; the simulated world by default.
-        workplace: Where it computes.
+        context: Folder and lock to compute with.
 
     Raises:
         UsageError: Repeats and seeds that cannot be, or another study.
@@ -64,7 +64,7 @@ def learning_study(
     make, full, trial, usual = kinds[name]
     source = FolderData(data, limited=quick) if data is not None else SimulatedData(QUICK_WORLD if quick else None)
     chosen = study_seeds(1 if quick else usual, repeats, seeds)
-    return make(source, trial if quick else full, chosen, quick=quick, workplace=workplace)
+    return make(source, trial if quick else full, chosen, quick=quick, context=context)
 
 
 def study_seeds(usual: int, repeats: int | None, seeds: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from stale_edge.data.reference_points import common_feature
 from stale_edge.data.splits import hold_out, sample
-from stale_edge.study.experiments.taught_study import StudyData
-from stale_edge.study.experiments.teaching import Material
+from stale_edge.study.experiments.trained_study import StudyData
+from stale_edge.study.experiments.training_runs import Material
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats.external_scores import ExternalScores
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from stale_edge.data.dataset import TrainingVideo, VideoSource
     from stale_edge.data.selection import LabelledVideo
-    from stale_edge.study.experiments.judging import Exam
-    from stale_edge.study.experiments.teaching import Scale
+    from stale_edge.study.experiments.evaluation_sets import Exam
+    from stale_edge.study.experiments.training_runs import Scale
 
 HELD_OUT: Final = 0.1
 """Share of a pool that the best checkpoint is chosen by: set aside first, so that every fraction has the same."""
@@ -52,7 +52,7 @@ CLOSED: Final = Split("closed", 1.0)
 
 
 class FiniteData(StudyData, Protocol):
-    """What gives a study a fixed number of videos."""
+    """Source of a fixed number of videos."""
 
     @property
     def enhancement(self) -> Mapping[str, Any]:

@@ -12,9 +12,9 @@ import torch
 
 from stale_edge.checkpoint import load_checkpoint
 from stale_edge.data.reference_points import network_predictor
-from stale_edge.networks.stale.config import ModelConfig, OurOptions
+from stale_edge.networks.stale.config import DesignOptions, ModelConfig
 from stale_edge.networks.stale.model import STALE
-from stale_edge.study.context import ANYWHERE, Workplace
+from stale_edge.study.context import ANYWHERE, RunContext
 from stale_edge.training.run import Lesson, RunOptions
 from stale_edge.training.settings import TrainingSettings
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from stale_edge.data.dataset import TrainingVideo, VideoSource
     from stale_edge.data.reference_points import Predictor
-    from stale_edge.study.experiments.judging import Exam
+    from stale_edge.study.experiments.evaluation_sets import Exam
     from stale_edge.training.run import ValidationReport
 
 ANCHORS = ModelConfig().anchors
 """Training length: snippets that every video is resized to."""
-EVERY_OPTION = OurOptions.every()
+EVERY_OPTION = DesignOptions.every()
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Material:
-    """What is taught, and by what it is judged."""
+    """Training data and evaluation sets."""
 
     source: VideoSource
     """Videos to teach."""
@@ -89,7 +89,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Taught:
-    """What came of a training."""
+    """Result of a training."""
 
     network: STALE
     """With the weights that were best on the held-out videos, on the device it was taught on."""
@@ -122,7 +122,7 @@ class KeptVideos:
         return self._videos[index]
 
 
-def first_network(material: Material, ours: OurOptions, seed: int) -> STALE:
+def first_network(material: Material, ours: DesignOptions, seed: int) -> STALE:
     """A network with the first weights that `train` would give it.
 
     Args:
@@ -143,7 +143,7 @@ def teach(
     material: Material,
     settings: TrainingSettings,
     note: Callable[[str], None] = lambda _: None,
-    workplace: Workplace = ANYWHERE,
+    context: RunContext = ANYWHERE,
 ) -> Taught:
     """Train a network, on the CPU or on a GPU where there is one, in full precision.
 
@@ -152,7 +152,7 @@ def teach(
         material: What to teach.
         settings: How.
         note: Called with a line after each epoch.
-        workplace: Where.
+        context: Folder and lock to compute with.
 
     Raises:
         StaleEdgeError: The training cannot be done.
@@ -166,8 +166,8 @@ def teach(
     fabric = _fabric()
     lesson = Lesson(network, torch.from_numpy(material.text), material.source, material.held_out)
     # No state between epochs: a cell that is killed starts anew.
-    options = RunOptions(save_every_s=np.inf, on_validation=tell, computing=workplace.computing)
-    with workplace.training() as folder:
+    options = RunOptions(save_every_s=np.inf, on_validation=tell, computing=context.computing)
+    with context.training() as folder:
         trainer = Trainer(fabric, lesson, settings, folder, options)
         start = time.perf_counter()
         result = trainer.fit()

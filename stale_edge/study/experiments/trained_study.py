@@ -1,19 +1,19 @@
-"""What all studies of learning share: videos, a scale, seeds, and a place to compute."""
+"""Base of the learning studies: videos, a scale, seeds, and a place to compute."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from stale_edge.study.context import ANYWHERE, Workplace
+from stale_edge.study.context import ANYWHERE, RunContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stale_edge.study.experiments.teaching import Scale
+    from stale_edge.study.experiments.training_runs import Scale
 
 
 class StudyData(Protocol):
-    """What gives a study its videos."""
+    """Source of a study's videos."""
 
     @property
     def description(self) -> Mapping[str, Any]:
@@ -30,7 +30,7 @@ class StudyData(Protocol):
 Data = TypeVar("Data", bound=StudyData)
 
 
-class TaughtStudy(Generic[Data]):
+class TrainedStudy(Generic[Data]):
     """The beginning of a study of learning.
 
     Args:
@@ -38,7 +38,7 @@ class TaughtStudy(Generic[Data]):
         scale: How much is taught and judged.
         seeds: One for each repeat: of the first weights, of what is held out and drawn, of the order.
         quick: Whether the scale is that of a trial; recorded.
-        workplace: Where it computes.
+        context: Folder and lock to compute with.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class TaughtStudy(Generic[Data]):
         seeds: Sequence[int],
         *,
         quick: bool = False,
-        workplace: Workplace = ANYWHERE,
+        context: RunContext = ANYWHERE,
     ) -> None:
         self._data = data
         self._scale = scale
         self._seeds = tuple(seeds)
         self._quick = quick
-        self._workplace = workplace
+        self._context = context
 
     def _described(self, asked: Mapping[str, Any]) -> dict[str, object]:
         """Who learns from what, for the options of a study.
