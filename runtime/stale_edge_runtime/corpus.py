@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stale_edge_runtime.decoding import enhance
-from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, StorageError, UsageError
+from stale_edge_runtime.errors import (
+    BadDataError,
+    InputMissingError,
+    StaleEdgeError,
+    StorageError,
+    UnavailableError,
+    UsageError,
+)
 from stale_edge_runtime.formats.features import read_features
 from stale_edge_runtime.formats.hdf5_features import FEATURES_NAME, dataset_names, read_dataset, read_video_file
 from stale_edge_runtime.formats.results import VIDEO_ID
@@ -275,6 +282,7 @@ def run_all(
     videos: Sequence[VideoFile],
     progress: Callable[[str], None] | None = None,
     after_window: Callable[[int, int], None] | None = None,
+    read: Callable[[VideoFile], FloatArray] | None = None,
 ) -> Outcome:
     """Detect in every video, in the order given; a failure of one is kept in the outcome.
 
@@ -283,15 +291,16 @@ def run_all(
         videos: Videos of `find_videos`.
         progress: Called with the id of every video that is done or failed.
         after_window: Called with the first snippet and one past the last of every window that is done.
+        read: Gives the features of a video; `DetectionRun.read` by default.
     """
     outcome = Outcome()
     for video in videos:
         try:
-            features = run.read(video)
+            features = (read or run.read)(video)
             found = run.detect(video, features, after_window)
             outcome.lengths[video.video_id] = run.clock.duration(video, len(features))
             outcome.results[video.video_id] = found
-        except (BadDataError, InputMissingError, StorageError) as error:
+        except (BadDataError, InputMissingError, StorageError, UnavailableError) as error:
             outcome.failures.append((video, _naming(video, error)))
         except MemoryError:
             problem = BadDataError(video.path, "needs more memory than there is", "run it in windows with --window")

@@ -72,11 +72,14 @@ def run_all(run: DetectionRun, videos: Sequence[VideoFile], reporter: Reporter, 
 
 def _run_windows(run: DetectionRun, video: VideoFile, reporter: Reporter, label: str) -> Outcome:
     try:
-        windows = run.plan.count(len(run.read(video))) if run.plan else 1
+        features = run.read(video)
+        windows = run.plan.count(len(features)) if run.plan else 1
     except StaleEdgeError:
         return corpus.run_all(run, [video])
     with reporter.progress(label, windows) as step:
-        return corpus.run_all(run, [video], after_window=lambda _first, last: step(f"snippet {last:,}"))
+        return corpus.run_all(
+            run, [video], after_window=lambda _first, last: step(f"snippet {last:,}"), read=lambda _video: features
+        )
 
 
 def report_failures(outcome: Outcome, reporter: Reporter) -> int:

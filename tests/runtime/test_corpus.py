@@ -107,3 +107,20 @@ def test_a_pickled_detector_opens_its_file_again(run: DetectionRun) -> None:
     features = _features(run.detector.info, 20)
     again = pickle.loads(pickle.dumps(run.detector))
     assert again.detect(features) == run.detector.detect(features)
+
+
+def test_without_h5py_the_other_videos_of_a_folder_are_complete(
+    tmp_path: Path, run: DetectionRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    np.save(tmp_path / "a.npy", _features(run.detector.info, 7))
+    (tmp_path / "b.h5").touch()
+    outcome = run_all(run, find_videos([str(tmp_path)]))
+    assert list(outcome.results) == ["a"]
+    assert [video.video_id for video, _ in outcome.failures] == ["b"]
+
+
+def test_features_at_hand_are_not_read_again(run: DetectionRun) -> None:
+    features = _features(run.detector.info, 7)
+    outcome = run_all(run, [VideoFile("a", Path("nowhere.npy"))], read=lambda _video: features)
+    assert outcome.results["a"] == run.detector.detect(features, 3.5)
