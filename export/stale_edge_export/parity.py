@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from stale_edge_runtime.contract import CLASS_LOGITS, FEATURES, MASKS, TEXT_EMBEDDINGS, TOKEN_IDS, VIDEO_LOGITS
+from stale_edge_export.graphs.base import CLIP_LIKE
+from stale_edge_runtime.contract import FEATURES, TEXT_EMBEDDINGS, TOKEN_IDS
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.synthetic import clip_like_features
 
@@ -16,13 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from stale_edge.networks.stale.model import STALE
+    from stale_edge_export.graphs.base import GraphSpec
 
-LENGTHS = (1, 2, 3, 99, 100, 101, 257, 1000)
-BATCHES = (1, 3)
-INPUTS = ("random", "clip_like")
-TOLERANCE = {CLASS_LOGITS: 1e-4, VIDEO_LOGITS: 1e-4, MASKS: 1e-5, TEXT_EMBEDDINGS: 1e-4}
-GATE_MARGIN = 2e-6
+TEXT_TOLERANCE = 1e-4
+"""Largest absolute difference that a text tower may have."""
 MAX_DRAWS = 50
 
 Arrays = dict[str, np.ndarray]
@@ -48,6 +46,8 @@ class Parity:
     """All comparisons."""
     covered: Mapping[str, Any]
     """What was covered: lengths, batches, kinds of input."""
+    tolerance: Mapping[str, float]
+    """Largest absolute difference that each output may have."""
 
     @property
     def max_error(self) -> dict[str, float]:
@@ -64,7 +64,7 @@ class Parity:
         return {
             **self.covered,
             "max_error": {name: float(f"{error:.3g}") for name, error in self.max_error.items()},
-            "tolerance": {name: TOLERANCE[name] for name in self.max_error},
+            "tolerance": {name: self.tolerance[name] for name in self.max_error},
         }
 
     def require(self, path: Path) -> None:
@@ -75,11 +75,11 @@ class Parity:
         """
         for case in self.cases:
             for name, error in case.errors.items():
-                if not error <= TOLERANCE[name]:
+                if not error <= self.tolerance[name]:
                     raise BadDataError(
                         path,
                         f"{name} differs from PyTorch by {error:.2g} at {case.size}, {case.detail}, "
-                        f"more than {TOLERANCE[name]:.0e}",
+                        f"more than {self.tolerance[name]:.0e}",
                         "no file was written; try --no-fold and report this",
                     )
 
@@ -91,7 +91,9 @@ class Parity:
 
 def check_detection(
     run: Callable[[Arrays], Arrays],
-    network: STALE,
+    reference: Callable[[torch.Tensor, torch.Tensor], Mapping[str, torch.Tensor]],
+    spec: GraphSpec,
+    feature_dim: int,
     texts: Callable[[int], tuple[torch.Tensor, Arrays]],
     progress: Callable[[str], None] = lambda _: None,
 ) -> Parity:
@@ -99,30 +101,35 @@ def check_detection(
 
     Args:
         run: Runs the file: inputs by name to outputs by name.
-        network: The network.
+        reference: The network: features [B, T, D] and text embeddings [C, D] to outputs by name.
+        spec: Cases and tolerances of its kind.
+        feature_dim: D.
         texts: From the number of a case to text embeddings [C, D] and the file's text inputs.
         progress: Called after each case.
     """
     cases: list[Case] = []
-    for kind in INPUTS:
-        for batch in BATCHES:
-            for snippets in LENGTHS:
-                embeddings, text_inputs = texts(len(cases))
-                features, reference = _decided_case(network, embeddings, kind, batch, snippets)
-                outputs = run({FEATURES: features, **text_inputs})
-                errors = {name: _difference(outputs[name], reference[name]) for name in reference}
-                case = Case(f"{snippets} snippets", f"batch {batch}, {kind} features", errors)
-                cases.append(case)
-                progress(f"{case.size}, {case.detail}")
-    return Parity(tuple(cases), {"lengths": list(LENGTHS), "batches": list(BATCHES), "inputs": list(INPUTS)})
+    for kind, batch, snippets in spec.cases:
+        embeddings, text_inputs = texts(len(cases))
+        for seed in range(MAX_DRAWS):
+            features = _draw(kind, batch, snippets, feature_dim, seed)
+            with torch.inference_mode():
+                expected = reference(torch.from_numpy(features), embeddings)
+            if spec.is_decided(expected):
+                break
+        outputs = run({FEATURES: features, **text_inputs})
+        errors = {name: _difference(outputs[name], value.numpy()) for name, value in expected.items()}
+        case = Case(f"{snippets} snippets", f"batch {batch}, {kind} features", errors)
+        cases.append(case)
+        progress(f"{case.size}, {case.detail}")
+    return Parity(tuple(cases), {key: list(values) for key, values in vars(spec.cases).items()}, spec.tolerance)
 
 
-def check_text_tower(run: Callable[[Arrays], Arrays], network: STALE, token_ids: Mapping[str, np.ndarray]) -> Parity:
+def check_text_tower(run: Callable[[Arrays], Arrays], network: Any, token_ids: Mapping[str, np.ndarray]) -> Parity:
     """Compare a text tower with the network's.
 
     Args:
         run: Runs the file.
-        network: The network.
+        network: The network, with a text tower.
         token_ids: int64 [classes, tokens] of each case, by label.
     """
     cases = []
@@ -132,38 +139,15 @@ def check_text_tower(run: Callable[[Arrays], Arrays], network: STALE, token_ids:
         outputs = run({TOKEN_IDS: ids})
         errors = {TEXT_EMBEDDINGS: _difference(outputs[TEXT_EMBEDDINGS], reference)}
         cases.append(Case(label, "as a text", errors))
-    return Parity(tuple(cases), {"vocabularies": [list(ids.shape) for ids in token_ids.values()]})
-
-
-def _decided_case(
-    network: STALE, embeddings: torch.Tensor, kind: str, batch: int, snippets: int
-) -> tuple[np.ndarray, Arrays]:
-    """Features whose gate is decided, and what the network says of them.
-
-    A snippet within rounding of the gate's threshold may fall on either side, and both are right; such a draw says
-    nothing about the file and is replaced by the next.
-    """
-    for seed in range(MAX_DRAWS):
-        features = _draw(kind, batch, snippets, network.config.feature_dim, seed)
-        with torch.inference_mode():
-            tensors = network.detect(torch.from_numpy(features), embeddings)
-        if snippets == 1 or _gate_margin(tensors.masks) > GATE_MARGIN:
-            break
-    named = {CLASS_LOGITS: tensors.class_logits, MASKS: tensors.masks, VIDEO_LOGITS: tensors.video_logits}
-    return features, {name: value.numpy() for name, value in named.items()}
+    covered = {"vocabularies": [list(ids.shape) for ids in token_ids.values()]}
+    return Parity(tuple(cases), covered, {TEXT_EMBEDDINGS: TEXT_TOLERANCE})
 
 
 def _draw(kind: str, batch: int, snippets: int, feature_dim: int, seed: int) -> np.ndarray:
-    if kind == "clip_like":
+    if kind == CLIP_LIKE:
         return clip_like_features(batch, snippets, feature_dim, seed=seed)
     rng = np.random.default_rng([seed, batch, snippets])
     return rng.standard_normal((batch, snippets, feature_dim)).astype(np.float32)
-
-
-def _gate_margin(masks: torch.Tensor) -> float:
-    strength = masks.mean(dim=2)[:, None]
-    strength = torch.nn.functional.interpolate(strength, size=masks.shape[2], mode="linear", align_corners=False)
-    return float((strength - strength.mean(dim=2, keepdim=True)).abs().min())
 
 
 def _difference(found: np.ndarray, reference: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats.features import check_features
 from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.memory_limit import limited_memory
-from stale_edge_runtime.model_file import read_model
+from stale_edge_runtime.model_file import ModelFile, read_model
 from stale_edge_runtime.session import ORT_ERRORS, check_snippets, open_session, provider_of, short_reason
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Detector:
     """Finds actions in features, with one model file.
 
     Args:
-        path: A baked or open-vocabulary `.onnx` file that stale-edge exported.
+        path: A baked or open-vocabulary `.onnx` file that stale-edge exported, or one that was read already.
         threads: Threads inside one operator.
         provider: Device to run on: `"cpu"` or `"cuda"`.
         text_embeddings: `[C, feature_dim]`, for an open-vocabulary file; may come with each call instead.
@@ -72,7 +72,7 @@ class Detector:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | ModelFile,
         threads: int = 1,
         provider: str = "cpu",
         *,
@@ -81,8 +81,9 @@ class Detector:
         max_memory_mb: float | None = MAX_MEMORY_MB,
         reuse_memory: bool = True,
     ) -> None:
-        self.path = Path(path)
-        model = read_model(self.path)
+        model = path if isinstance(path, ModelFile) else read_model(Path(path))
+        self.path = model.path
+        self._source = path if isinstance(path, ModelFile) else self.path.absolute()
         self.info: ModelInfo = model.info
         if self.info.kind in _CURES:
             raise UsageError(self.path, f"is a {self.info.kind} file, which cannot detect", _CURES[self.info.kind])
@@ -104,8 +105,8 @@ class Detector:
         self.provider = provider_of(self._session)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the path and the options: whoever unpickles opens the file again."""
-        return _reopen, (self.path.absolute(), self._threads, self.provider, self._options)
+        """Pickle as the path, or the file that was given, and the options: whoever unpickles opens it again."""
+        return _reopen, (self._source, self._threads, self.provider, self._options)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -296,5 +297,5 @@ class Detector:
             raise UsageError(self.path, "has its classes baked in", "export it with --open to choose them freely")
 
 
-def _reopen(path: Path, threads: int, provider: str, options: dict[str, Any]) -> Detector:
-    return Detector(path, threads, provider, **options)
+def _reopen(source: Path | ModelFile, threads: int, provider: str, options: dict[str, Any]) -> Detector:
+    return Detector(source, threads, provider, **options)

@@ -131,7 +131,19 @@ def read_model(path: Path) -> ModelFile:
         InputMissingError: There is no such file.
         BadDataError: It is damaged, not ours, or holds something that our files never hold.
     """
-    content = read_bytes(path, limit=MAX_MODEL_BYTES)
+    return parse_model(read_bytes(path, limit=MAX_MODEL_BYTES), path)
+
+
+def parse_model(content: bytes, path: Path) -> ModelFile:
+    """Check the bytes of a model file, before or without writing them.
+
+    Args:
+        content: The whole file.
+        path: Where it was read from or is to go, for messages.
+
+    Raises:
+        BadDataError: They are damaged, not ours, or hold something that our files never hold.
+    """
     try:
         return _parse(path, content)
     except WireError as error:

@@ -168,7 +168,7 @@ def _pytorch(entry: ContenderRequest, folder: Path, report: Reporter) -> tuple[l
     purpose = "--compare torch"
     require_export(f"stale-edge bench {purpose}")
     from stale_edge_export.contenders.torch import torch_contenders, vocabulary_of
-    from stale_edge_export.graphs.stale import text_embeddings
+    from stale_edge_export.graphs.text import text_embeddings
 
     baked = {file.info.classes for file in entry.files if file.info.kind is Kind.BAKED}
     if len(baked) > 1:

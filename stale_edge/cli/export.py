@@ -74,7 +74,7 @@ def export(
         raise UsageError("--classes", f"does not go with a {kind} file", "leave it out")
     require_export("stale-edge export")
     from stale_edge_export.exporter import export_checkpoint
-    from stale_edge_export.parity import BATCHES, INPUTS, LENGTHS
+    from stale_edge_export.graphs.registry import GRAPHS
     from stale_edge_runtime.formats.class_list import read_class_list
     from stale_edge_runtime.formats.files import check_target
 
@@ -84,7 +84,7 @@ def export(
     target = ready_default(output or default, default)
     check_target(target, [model or CHECKPOINT])
     checkpoint = _checkpoint(model, report)
-    with report.progress("export", len(LENGTHS) * len(BATCHES) * len(INPUTS) + 2) as step:
+    with report.progress("export", len(GRAPHS[checkpoint.network_name].cases) + 2) as step:
         made = export_checkpoint(
             checkpoint, target, kind=kind, classes=names, fold=fold, snippet_seconds=snippet_seconds, progress=step
         )
@@ -100,8 +100,6 @@ def parity_table(parity: Parity) -> Table:
     """The check as a table: one row per size, the tolerance last."""
     from rich.table import Table
 
-    from stale_edge_export.parity import TOLERANCE
-
     table = Table(title="Largest difference from PyTorch, over all batches and inputs", title_justify="left")
     table.add_column("size")
     names = list(parity.max_error)
@@ -110,7 +108,7 @@ def parity_table(parity: Parity) -> Table:
     for size, errors in parity.by_size().items():
         table.add_row(size, *(f"{errors[name]:.1e}" for name in names))
     table.add_section()
-    table.add_row("allowed", *(f"{TOLERANCE[name]:.0e}" for name in names))
+    table.add_row("allowed", *(f"{parity.tolerance[name]:.0e}" for name in names))
     return table
 
 

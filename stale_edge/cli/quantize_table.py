@@ -20,6 +20,8 @@ def harm_table(made: QuantizationReport, *, on_given: bool) -> Table:
     """
     from rich.table import Table
 
+    from stale_edge_export.graphs.registry import decisions
+
     table = Table(title=f"Change against fp32, on {'the given' if on_given else 'CLIP-like'} features")
     for column in ("output", "relative error", "largest change", "changed decisions"):
         table.add_column(column, justify="left" if column == "output" else "right")
@@ -27,10 +29,9 @@ def harm_table(made: QuantizationReport, *, on_given: bool) -> Table:
         changed = "" if harm.changed_decisions is None else f"{100 * harm.changed_decisions:.2f} %"
         table.add_row(name, f"{harm.relative_error:.2e}", f"{harm.largest_change:.3g}", changed)
     table.caption_justify = "left"
-    table.caption = (
-        "Relative error: root mean square over the spread of fp32. Changed decisions: snippets (videos) whose top "
-        "class changed; for masks, values that crossed 1/2."
-    )
+    taken = "; ".join(f"{name}, {decision.description}" for name, decision in decisions(made.info).items())
+    changed = f" Changed decisions: {taken}." if taken else ""
+    table.caption = f"Relative error: root mean square over the spread of fp32.{changed}"
     return table
 
 

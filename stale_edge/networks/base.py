@@ -105,6 +105,6 @@ class NetworkSpec:
     loss_terms: tuple[str, ...]
     """Names of the terms, the total first; the log's columns."""
     outputs: Callable[[Any, Tensor, Tensor], Mapping[str, Tensor]]
-    """Outputs of the network's head by name, [1, …], from a network, features [1, T, D] and text embeddings [C, D]."""
+    """Outputs of the network's head by name, [B, …], from a network, features [B, T, D] and text embeddings [C, D]."""
     published: PublishedNames | None = None
     """Names of its published checkpoints; None where there are none."""

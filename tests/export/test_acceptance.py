@@ -199,7 +199,7 @@ def test_products_are_tried_on_annotated_videos() -> None:
 def test_a_video_that_does_not_fit_is_named(fp32: Path) -> None:
     long = TrialVideo("tall", np.zeros((9000, 32), np.float32), 1.0)
     with pytest.raises(BadDataError, match="video tall: features 9,000 snippets, the model takes at most 8,192"):
-        Trial((long,)).detect(fp32)
+        Trial((long,)).detect(read_model(fp32))
 
 
 @given(st.integers(1, 60), st.integers(1, 40))

@@ -11,7 +11,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from stale_edge_export.exporter import write_model
+from stale_edge_export.encoding import encode_model
+from stale_edge_export.graphs.stale_spec import STALE_GRAPH
 from stale_edge_export.quantization.arithmetic import Judging, exact_products, judging_for
 from stale_edge_export.quantization.int8 import TARGETS, Products, to_int8
 from stale_edge_export.quantization.quantize import Int8Options, quantize_file
@@ -20,7 +21,7 @@ from stale_edge_export.quantization.sensitivity import Budget
 from stale_edge_runtime.bench.macs import model_feeds
 from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
 from stale_edge_runtime.contract import Kind, Precision
-from stale_edge_runtime.model_file import read_model
+from stale_edge_runtime.model_file import parse_model, read_model
 from stale_edge_runtime.session import open_session
 from stale_edge_runtime.synthetic import clip_like_features
 
@@ -36,16 +37,16 @@ def test_only_a_host_that_saturates_computes_what_its_target_does_not(target: st
 
 
 @pytest.mark.parametrize("kind", [Kind.BAKED, Kind.OPEN])
-def test_exact_products_answer_as_exact_integers_do(tiny_export: TinyExport, tmp_path: Path, kind: Kind) -> None:
+def test_exact_products_answer_as_exact_integers_do(tiny_export: TinyExport, kind: Kind) -> None:
     original = read_model(tiny_export(kind))
     model = onnx.load_model_from_string(original.content)
-    int8 = to_int8(model, Products.of(model))
+    int8 = to_int8(model, Products.of(model, STALE_GRAPH.quantization))
     exact = exact_products(int8)
-    write_model(tmp_path / "exact.onnx", exact, original.info)
+    judged = parse_model(encode_model(exact, original.info), Path("exact.onnx"))
     dim = original.info.feature_dim
     feeds = model_feeds(original, clip_like_features(1, 60, dim), synthetic_vocabulary(dim, classes=5))
     expected = emulate(int8, feeds, saturate=False).outputs
-    found = open_session(read_model(tmp_path / "exact.onnx")).run(None, feeds)
+    found = open_session(judged).run(None, feeds)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-3 * float(np.std(other)))
 

@@ -13,8 +13,9 @@ from stale_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stale_edge.networks.stale.config import DesignOptions, ModelConfig
 from stale_edge.networks.stale.model import STALE
 from stale_edge_export.exporter import export_checkpoint
-from stale_edge_export.graphs.stale import DetectionGraph, GivenText, StoredText
+from stale_edge_export.graphs.stale import DetectionGraph
 from stale_edge_export.graphs.stale_rewrites import REWRITES
+from stale_edge_export.graphs.text import GivenText, StoredText
 from stale_edge_export.quantization.quantize import quantize_file
 from stale_edge_runtime.contract import Kind, Precision
 from stale_edge_runtime.model_file import read_model

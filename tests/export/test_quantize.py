@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-from stale_edge_export.exporter import inner_nodes
+from stale_edge_export.encoding import inner_nodes
+from stale_edge_export.graphs.stale_spec import STALE_GRAPH
 from stale_edge_export.quantization.fp16 import check_range
 from stale_edge_export.quantization.harm import measure_harm
 from stale_edge_export.quantization.int8 import TARGETS, Products, this_machine
@@ -94,7 +95,7 @@ def test_this_machine_is_a_target() -> None:
 def test_excluded_products_stay_in_fp32(files: dict[str, Path], tmp_path: Path) -> None:
     options = Int8Options(exclude="^temporal/")
     recipe = quantize_file(files["fp32"], tmp_path / "a.onnx", Precision.INT8, int8=options).info.recipe
-    everything = set(Products.of(onnx.load(files["fp32"])))
+    everything = set(Products.of(onnx.load(files["fp32"]), STALE_GRAPH.quantization))
     assert set(recipe["kept_fp32"]) == {name for name in everything if name.startswith("temporal/")}
     assert {*recipe["kept_fp32"], *recipe["weight_products"], *recipe["activation_products"]} == everything
     nodes = [part for node in onnx.load(tmp_path / "a.onnx").graph.node for part in (node, *inner_nodes(node))]
@@ -113,9 +114,9 @@ def test_every_kind(kind: Kind, precision: Precision, tiny_export: TinyExport, t
 def test_values_beyond_half_precision_are_refused(files: dict[str, Path]) -> None:
     model = onnx.load(files["fp32"])
     features = clip_like_features(1, 50, 32)
-    check_range(model, {"features": features})
+    check_range(model, {"features": features}, STALE_GRAPH.quantization)
     with pytest.raises(BadDataError, match=r"temporal.*beyond half precision's 65504; use --int8"):
-        check_range(model, {"features": features * np.float32(1e4)})
+        check_range(model, {"features": features * np.float32(1e4)}, STALE_GRAPH.quantization)
 
 
 class TestCommand:

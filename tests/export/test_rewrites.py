@@ -14,8 +14,9 @@ import torch
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.model import foreground_gate
 from stale_edge.seeded import seeded_network
-from stale_edge_export.graphs.stale import DetectionGraph, GivenText, StoredText
+from stale_edge_export.graphs.stale import DetectionGraph
 from stale_edge_export.graphs.stale_rewrites import REWRITES, Centre
+from stale_edge_export.graphs.text import GivenText, StoredText
 from stale_edge_runtime.contract import Kind
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper
 
+from stale_edge_export.graphs.stale_spec import STALE_GRAPH
 from stale_edge_export.quantization.activations import LARGEST_REDUCED
 from stale_edge_export.quantization.int8 import Products, to_int8
 from stale_edge_export.quantization.saturation import LARGEST_SUM, SMALLEST_SUM, emulate, saturating_product
@@ -135,9 +136,9 @@ def test_share_and_error_of_a_product() -> None:
 def test_a_seven_bit_file_is_the_same_everywhere(snippets: int, scale: float, tiny_export: TinyExport) -> None:
     model = onnx.load(tiny_export(Kind.BAKED))
     feeds = {"features": clip_like_features(2, snippets, 32) * np.float32(scale)}
-    reduced = to_int8(model, Products.of(model), reduce_range=True)
+    reduced = to_int8(model, Products.of(model, STALE_GRAPH.quantization), reduce_range=True)
     seen = emulate(reduced, feeds)
-    assert set(seen.products) == set(Products.of(model))
+    assert set(seen.products) == set(Products.of(model, STALE_GRAPH.quantization))
     assert not any(item.happens for item in seen.products.values())
     session = ort.InferenceSession(reduced.SerializeToString(), providers=["CPUExecutionProvider"])
     masks = session.run(["masks"], feeds)[0]
@@ -147,7 +148,7 @@ def test_a_seven_bit_file_is_the_same_everywhere(snippets: int, scale: float, ti
 
 def test_eight_bits_saturate_and_the_outputs_show_it(tiny_export: TinyExport) -> None:
     model = onnx.load(tiny_export(Kind.BAKED))
-    products = Products.of(model)
+    products = Products.of(model, STALE_GRAPH.quantization)
     feeds = {"features": clip_like_features(1, 100, 32)}
     made = to_int8(model, products)
     spoiled, exact = emulate(made, feeds), emulate(made, feeds, saturate=False)

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from stale_edge_export.graphs.stale_spec import STALE_GRAPH
 from stale_edge_export.quantization.harm import calibration_features
 from stale_edge_export.quantization.int8 import TARGETS, Products
 from stale_edge_export.quantization.quantize import Int8Options, quantize_file
@@ -34,17 +35,15 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def analysis(tiny_export: TinyExport, tmp_path_factory: pytest.TempPathFactory) -> SensitivityAnalysis:
+def analysis(tiny_export: TinyExport) -> SensitivityAnalysis:
     original = read_model(tiny_export(Kind.BAKED))
     features = [item[:, :100] for item in calibration_features(original)]
-    return SensitivityAnalysis(
-        original, onnx.load_model_from_string(original.content), features, tmp_path_factory.mktemp("analysis")
-    )
+    return SensitivityAnalysis(original, onnx.load_model_from_string(original.content), features)
 
 
 @pytest.fixture(scope="module")
 def products(tiny_export: TinyExport) -> Products:
-    return Products.of(onnx.load(tiny_export(Kind.BAKED)))
+    return Products.of(onnx.load(tiny_export(Kind.BAKED)), STALE_GRAPH.quantization)
 
 
 def test_a_harm_is_measured_where_it_is_done(analysis: SensitivityAnalysis, products: Products) -> None:
@@ -163,7 +162,7 @@ class TestCommand:
         code, out, err = command(*words)
         assert code == 0, err
         said = json.loads(out)
-        everything = Products.of(onnx.load(tiny_export(Kind.OPEN)))
+        everything = Products.of(onnx.load(tiny_export(Kind.OPEN)), STALE_GRAPH.quantization)
         assert [layer["product"] for layer in said["layers"]] == list(everything)
         for layer in said["layers"]:
             assert layer["kind"] == ("weights" if layer["product"] in everything.weights else "activations")
@@ -183,5 +182,7 @@ def test_a_text_tower_can_be_examined(tiny_export: TinyExport, tmp_path: Path) -
     options = Int8Options(report=True)
     made = quantize_file(tiny_export(Kind.TEXT_TOWER), tmp_path / "a.onnx", Precision.INT8, int8=options)
     assert made.layers is not None
-    assert [layer.product for layer in made.layers.layers] == list(Products.of(onnx.load(tiny_export(Kind.TEXT_TOWER))))
+    assert [layer.product for layer in made.layers.layers] == list(
+        Products.of(onnx.load(tiny_export(Kind.TEXT_TOWER)), STALE_GRAPH.quantization)
+    )
     assert all(np.isfinite(layer.harm.worst_output) for layer in made.layers.layers)

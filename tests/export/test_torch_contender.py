@@ -20,7 +20,7 @@ from stale_edge.networks.stale.model import STALE
 from stale_edge.seeded import seeded_network
 from stale_edge_export.contenders.torch import TorchContender, count_macs, torch_contenders, vocabulary_of
 from stale_edge_export.exporter import export_checkpoint
-from stale_edge_export.graphs.stale import text_embeddings
+from stale_edge_export.graphs.text import text_embeddings
 from stale_edge_runtime.bench.graph_types import product_type, read_operands
 from stale_edge_runtime.bench.memory import run_child
 from stale_edge_runtime.contract import Kind, Precision
@@ -90,7 +90,7 @@ def test_element_types_are_those_of_the_file_and_not_of_the_kernels() -> None:
 
 def test_macs_are_those_of_the_published_forward() -> None:
     """Against the table of docs/speed.md: 200 classes, the text tower's share does not depend on the length."""
-    at = [count_macs(ModelConfig(), 1, snippets, 200, 12) for snippets in (100, 200, 300)]
+    at = [count_macs("stale", ModelConfig(), 1, snippets, 200, 12) for snippets in (100, 200, 300)]
     square = (at[2] - 2 * at[1] + at[0]) / 2 / 100**2
     linear = (at[1] - at[0]) / 100 - 300 * square
     assert square == 4096 + 2048  # temporal embedding, representation mask
@@ -186,7 +186,7 @@ def test_a_tower_stands_in_where_text_is_stored(command: Command, tiny_config: M
     torch.testing.assert_close(found[0], expected.class_logits)
     towers = [module for module in fp32.network.modules() if isinstance(module, TextTower)]
     assert sum(parameter.numel() for parameter in towers[0].parameters()) > 60e6
-    assert fp32.macs(1, 13) > 10 * count_macs(tiny_config, 1, 13, *fp32.token_ids.shape)
+    assert fp32.macs(1, 13) > 10 * count_macs("stale", tiny_config, 1, 13, *fp32.token_ids.shape)
     export_checkpoint(checkpoint, tmp_path / "stored.onnx")
     assert run_child(fp32.cold_start_words(1, 1, 13), subject=fp32.name).first_ms > 0
     words = ("--compare", "torch", "--checkpoint", weights, "--lengths", 13, "--runs", 1, "--no-cold-start")

@@ -396,7 +396,7 @@ def test_a_forward_on_a_device_is_timed_from_host_to_host(
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: (clock.sleep(0.02), waits.append(clock.now_s)))
     network = tiny_checkpoint.network
     inputs = torch.from_numpy(clip_like_features(1, 7, 32)), torch.tensor([[1, 49406, 49407]])
-    forward = OnDevice(network, inputs, "cpu", torch.float32)
+    forward = OnDevice(network, inputs, "cpu", torch.float32, 3)
     answers = forward()
     assert len(answers) == 3
     for one, other in zip(answers, network(*inputs), strict=False):
@@ -405,7 +405,7 @@ def test_a_forward_on_a_device_is_timed_from_host_to_host(
     timings = time_together([forward, lambda: None], Effort(seconds=0.01, rounds=2))
     np.testing.assert_allclose(timings[0].samples_ms, 20)
     assert len(waits) == timings[0].samples_ms.size + timings[0].warmup_runs
-    half = OnDevice(copy.deepcopy(network).half(), inputs, "cpu", torch.float16)()
+    half = OnDevice(copy.deepcopy(network).half(), inputs, "cpu", torch.float16, 3)()
     assert {answer.dtype for answer in half} == {torch.float32}
 
 

@@ -1,8 +1,7 @@
 """The thesis's contenders: PyTorch, the whole network with the text tower inside, in fp32, fp16 and dynamic int8.
 
-Every forward encodes the class prompts again and computes the representation mask, as the published code does. A
-checkpoint that stores text embeddings has no tower to do it with; there a tower of the published size stands in. Run as
-a module, this measures a contender's cold start in a process of its own.
+Every forward encodes the class prompts again, as the published code does; the network's `GraphSpec.whole` is what runs.
+Run as a module, this measures a contender's cold start in a process of its own.
 
 Source: docs/protocol.md, section 6, Fig. 4c.
 """
@@ -15,7 +14,7 @@ import sys
 import tempfile
 import time
 import warnings
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,13 +27,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stale_edge.checkpoint import load_checkpoint
 from stale_edge.networks.clip_text import tokenize
-from stale_edge.networks.stale.config import DesignOptions, TextConfig
-from stale_edge.networks.stale.model import STALE, NetworkOutput
-from stale_edge.seeded import seeded_network
-from stale_edge_export.graphs.stale import text_embeddings
+from stale_edge_export.graphs.registry import GRAPHS
+from stale_edge_export.graphs.text import token_ids as network_token_ids
 from stale_edge_runtime.bench.memory import leave_with_parent, report_cold_start
 from stale_edge_runtime.bench.vocabulary import Vocabulary
 from stale_edge_runtime.contract import Kind, Precision
+from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.synthetic import clip_like_features
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stale_edge.checkpoint import Checkpoint
-    from stale_edge.networks.stale.config import ModelConfig
+    from stale_edge_export.graphs.base import WholeNetwork
 
 NAMES = {
     Precision.FP32: "PyTorch fp32",
@@ -52,8 +51,7 @@ NAMES = {
 }
 ON_CPU = (Precision.FP32, Precision.INT8)
 CUDA = "cuda"
-ANSWERS = 3
-"""Outputs of an exported file: class logits, masks, video logits; the network gives them first."""
+PURPOSE = "stale-edge bench --compare torch"
 _PRODUCT_ROWS, _PRODUCT_WIDTH, _PRODUCT_RUNS = 128, 512, 5
 
 
@@ -63,7 +61,9 @@ class TorchContender:
 
     network: nn.Module
     """Ready, where it runs: `forward(features, token_ids)`."""
-    config: ModelConfig
+    network_name: str
+    """Kind of network, a key of `GRAPHS`."""
+    config: Any
     """Its sizes."""
     precision: Precision
     """fp32, fp16, or int8 for PyTorch's dynamic quantisation of the linear layers."""
@@ -91,7 +91,7 @@ class TorchContender:
     @property
     def feature_dim(self) -> int:
         """Width of the features it takes."""
-        return self.config.feature_dim
+        return int(self.config.feature_dim)
 
     def prepare(self, features: NDArray[np.float32], threads: int) -> Callable[[], Sequence[Any]]:
         """A function that runs one forward, in inference mode.
@@ -100,13 +100,14 @@ class TorchContender:
             features: [batch, snippets, D].
             threads: Threads of PyTorch, for the whole process.
         """
-        return _forward(self.network, features, self.token_ids, threads, self.precision, self.provider)
+        answers = len(HEADS[self.network_name].outputs)
+        return _forward(self.network, features, self.token_ids, threads, self.precision, self.provider, answers)
 
     def macs(self, batch: int, snippets: int) -> int:
         """Multiply-accumulates of one forward, counted by PyTorch on tensors without data."""
         key = batch, snippets
         if key not in self._macs:
-            self._macs[key] = count_macs(self.config, batch, snippets, *self.token_ids.shape)
+            self._macs[key] = count_macs(self.network_name, self.config, batch, snippets, *self.token_ids.shape)
         return self._macs[key]
 
     def cold_start_words(self, threads: int, batch: int, snippets: int) -> Sequence[str]:
@@ -149,34 +150,8 @@ class ColdStartTask:
     """Their tokenised prompts."""
 
 
-class StandInTower(nn.Module):
-    """A network that runs on stored text embeddings, beside a text tower that costs what the published one costs.
-
-    The answers are those of the network and its stored text; the tower, filled from a seed, is run for its time alone.
-
-    Args:
-        network: Without a text tower, in evaluation mode.
-        text: Its text embeddings [C, D].
-    """
-
-    text: Tensor
-
-    def __init__(self, network: STALE, text: Tensor) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("text", text)
-        self.tower = seeded_network(_with_tower(network.config), seed=0).text_tower
-
-    def forward(self, features: Tensor, token_ids: Tensor) -> NetworkOutput:
-        """The published forward pass of features [B, T, D] and tokenised prompts [C, L]."""
-        assert self.tower is not None  # noqa: S101 (`_with_tower`)
-        self.tower(token_ids)
-        detection = self.network.detect(features, self.text)
-        return NetworkOutput(*detection, self.network.representation_mask(features, detection.embedded))
-
-
 def full_network(checkpoint: Checkpoint, class_names: Sequence[str]) -> nn.Module:
-    """A network that takes features and tokenised prompts: the checkpoint's own, or one with a tower that stands in.
+    """Build a network that takes features and tokenised prompts.
 
     Args:
         checkpoint: Its network in evaluation mode.
@@ -184,11 +159,15 @@ def full_network(checkpoint: Checkpoint, class_names: Sequence[str]) -> nn.Modul
 
     Raises:
         BadDataError: The checkpoint stores text embeddings, and not of one of the classes.
+        UsageError: There is no such form of this kind of network.
     """
-    network = checkpoint.network
-    if network.text_tower is not None:
-        return network
-    return StandInTower(network, text_embeddings(checkpoint, tuple(class_names))).eval()
+    return _whole(checkpoint.network_name).build(checkpoint, tuple(class_names))
+
+
+def _whole(network_name: str) -> WholeNetwork:
+    if (whole := GRAPHS[network_name].whole) is None:
+        raise UsageError(PURPOSE, f"has no published forward of the network {network_name}", "leave it out")
+    return whole
 
 
 def torch_contenders(
@@ -209,24 +188,20 @@ def torch_contenders(
 
     Raises:
         BadDataError: The checkpoint stores text embeddings, and not of one of the classes.
+        UsageError: There is no such form of this kind of network.
     """
-    network, config = full_network(checkpoint, class_names), _with_tower(checkpoint.network.config)
-    assert config.text is not None  # noqa: S101 (`_with_tower`)
-    token_ids, names = tokenize(class_names, config.text.context), tuple(class_names)
+    name, names = checkpoint.network_name, tuple(class_names)
+    network, config = full_network(checkpoint, names), _whole(name).config(checkpoint.network.config)
+    token_ids = tokenize(names, config.text.context)
     return [
         TorchContender(
-            ready(network, precision, provider), config, precision, names, token_ids, weights, provider=provider
+            ready(network, precision, provider), name, config, precision, names, token_ids, weights, provider=provider
         )
         for precision in precisions
     ]
 
 
-def _with_tower(config: ModelConfig) -> ModelConfig:
-    """Sizes of the full network: with a tower of the published size where there is none, as published otherwise."""
-    return config if config.text is not None else replace(config, text=TextConfig(), ours=DesignOptions())
-
-
-def vocabulary_of(network: STALE, class_names: Sequence[str], text_embeddings: Tensor) -> Vocabulary:
+def vocabulary_of(network: Any, class_names: Sequence[str], text_embeddings: Tensor) -> Vocabulary:
     """The text inputs that make exported files compute what the network computes.
 
     Args:
@@ -234,8 +209,7 @@ def vocabulary_of(network: STALE, class_names: Sequence[str], text_embeddings: T
         class_names: The classes.
         text_embeddings: [C, D] of them.
     """
-    token_ids = tokenize(class_names, network.config.text.context) if network.config.text else tokenize(class_names)
-    return Vocabulary(token_ids, text_embeddings.numpy())
+    return Vocabulary(network_token_ids(network, class_names), text_embeddings.numpy())
 
 
 def ready(network: nn.Module, precision: Precision, provider: str = "cpu") -> nn.Module:
@@ -287,18 +261,19 @@ def half_slowdown() -> float:
     return best[torch.float16] / best[torch.float32]
 
 
-def count_macs(config: ModelConfig, batch: int, snippets: int, classes: int, tokens: int) -> int:
+def count_macs(network_name: str, config: Any, batch: int, snippets: int, classes: int, tokens: int) -> int:
     """Multiply-accumulates of one published forward.
 
     Args:
-        config: Sizes of the network.
+        network_name: Kind of network, a key of `GRAPHS`.
+        config: Sizes of the network, text tower included.
         batch: Videos.
         snippets: Length of each.
         classes: Prompts.
         tokens: Length of the longest.
     """
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network = STALE(config).eval()
+        network = _whole(network_name).empty(config).eval()
         features = torch.empty(batch, snippets, config.feature_dim)
         network(features, torch.empty(classes, tokens, dtype=torch.int64))
     return int(counter.get_total_flops()) // 2
@@ -308,24 +283,28 @@ class OnDevice:
     """A forward on another device, from inputs in host memory to answers there, as onnxruntime runs a file.
 
     What is copied is what a file of ours takes and gives, in fp32 and as wide: the features, the prompts, and of the
-    answers the three that detections are made of. It returns when all of the network has run.
+    answers those that detections are made of. It returns when all of the network has run.
 
     Args:
         network: On the device.
         inputs: Features [B, T, D] and tokenised prompts [C, L], in host memory.
         device: Where the network is.
         dtype: Of its weights.
+        answers: Number of outputs that a file gives; the network gives them first.
     """
 
-    def __init__(self, network: nn.Module, inputs: tuple[Tensor, Tensor], device: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self, network: nn.Module, inputs: tuple[Tensor, Tensor], device: str, dtype: torch.dtype, answers: int
+    ) -> None:
         self._network, self._inputs, self._device, self._dtype = network, inputs, device, dtype
+        self._answers = answers
 
     def __call__(self) -> Sequence[Any]:
         """Run once."""
         features, token_ids = (values.to(self._device) for values in self._inputs)
         with torch.inference_mode():
             outputs = self._network(features.to(self._dtype), token_ids)
-            answers = [output.float().cpu() for output in outputs[:ANSWERS]]
+            answers = [output.float().cpu() for output in outputs[: self._answers]]
         torch.cuda.synchronize()
         return answers
 
@@ -342,11 +321,13 @@ def _forward(
     threads: int,
     precision: str,
     provider: str,
+    answers: int,
 ) -> Callable[[], Sequence[Any]]:
     torch.set_num_threads(threads)
     if provider == CUDA:
         torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, as onnxruntime is told too
-        return OnDevice(network, (torch.from_numpy(features), torch.from_numpy(token_ids)), CUDA, _dtype(precision))
+        inputs = torch.from_numpy(features), torch.from_numpy(token_ids)
+        return OnDevice(network, inputs, CUDA, _dtype(precision), answers)
     inputs = torch.from_numpy(features).to(_dtype(precision)), torch.from_numpy(token_ids)
 
     def forward() -> Sequence[Any]:
@@ -366,9 +347,10 @@ def main(words: Sequence[str]) -> None:
     token_ids = np.array(task.token_ids, dtype=np.int64)
 
     def load() -> Callable[[], Sequence[Any]]:
-        network = full_network(load_checkpoint(Path(task.path)), task.class_names)
-        placed = ready(network, Precision(task.precision), task.provider)
-        return _forward(placed, features, token_ids, task.threads, task.precision, task.provider)
+        checkpoint = load_checkpoint(Path(task.path))
+        placed = ready(full_network(checkpoint, task.class_names), Precision(task.precision), task.provider)
+        answers = len(HEADS[checkpoint.network_name].outputs)
+        return _forward(placed, features, token_ids, task.threads, task.precision, task.provider, answers)
 
     report_cold_start(load, _allocated_mb if task.provider == CUDA else None)
 

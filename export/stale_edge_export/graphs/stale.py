@@ -7,18 +7,11 @@ Symbols: B batch, T snippets, D feature width, C classes, A anchors.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stale_edge.networks.stale.model import CLAMP_MIN, LOGIT_SCALE, STALE, foreground_gate
-from stale_edge_runtime.errors import BadDataError
-
-if TYPE_CHECKING:
-    from stale_edge.checkpoint import Checkpoint
-
 
 SHORTEST = 1e-12
 """What a length is divided by at least, as in `torch.nn.functional.normalize`."""
@@ -119,51 +112,3 @@ class Similarities(nn.Module):
         video = torch.ones_like(scale).transpose(1, 2) @ clamped  # [B, 1, D]
         video_logits = (F.normalize(video, dim=2) @ transposed[:, :, :-1]).squeeze(1)
         return clamped @ transposed * scale, LOGIT_SCALE * video_logits
-
-
-class StoredText(nn.Module):
-    """Text embeddings fixed at export.
-
-    Args:
-        embeddings: [C, D].
-    """
-
-    embeddings: Tensor
-
-    def __init__(self, embeddings: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("embeddings", embeddings)
-
-    def forward(self) -> Tensor:
-        """[C, D]."""
-        return self.embeddings
-
-
-class GivenText(nn.Module):
-    """Text embeddings as an input."""
-
-    def forward(self, text_embeddings: Tensor) -> Tensor:
-        """[C, D], as given."""
-        return text_embeddings
-
-
-def text_embeddings(checkpoint: Checkpoint, class_names: tuple[str, ...]) -> Tensor:
-    """Text embeddings [C, D] of class names: those that the checkpoint stores, else by the network's own tower.
-
-    Raises:
-        BadDataError: The checkpoint stores embeddings, and not of one of the names.
-    """
-    from stale_edge.networks.clip_text import tokenize
-
-    network = checkpoint.network
-    if checkpoint.text_embeddings is not None:
-        rows = {name: row for row, name in enumerate(checkpoint.classes)}
-        if absent := [name for name in class_names if name not in rows]:
-            problem = f"is not among the {len(rows):,} classes whose text the checkpoint stores"
-            raise BadDataError(f"class {absent[0]!r}", problem, "train with its text embedding, or use --open")
-        return checkpoint.text_embeddings[[rows[name] for name in class_names]]
-    config = network.config.text
-    context = config.context if config else 77
-    with torch.inference_mode():
-        embeddings = network.encode_text(torch.from_numpy(tokenize(class_names, context)))
-    return embeddings.clone()

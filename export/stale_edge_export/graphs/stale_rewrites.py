@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stale_edge_export.graphs.blocked_attention import self_attend
-from stale_edge_export.graphs.stale import DetectionGraph, StoredText
+from stale_edge_export.graphs.text import StoredText
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stale_edge.networks.stale.model import STALE, MaskHead, WideAttention
+    from stale_edge_export.graphs.stale import DetectionGraph
 
 
 def mask_head_as_product(graph: DetectionGraph, network: STALE) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.decoding import Detection
     from stale_edge_runtime.formats.annotations import Annotations
+    from stale_edge_runtime.model_file import ModelFile
 
 Detections = dict[str, list["Detection"]]
 """Detections of each video, by its id."""
@@ -65,17 +66,17 @@ class Trial:
         count = min(most, len(videos))
         return replace(self, videos=tuple(videos[index * len(videos) // count] for index in range(count)))
 
-    def detect(self, path: Path) -> Detections:
-        """What a file finds in each video.
+    def detect(self, file: ModelFile) -> Detections:
+        """Find the actions in each video.
 
         Args:
-            path: A file that detects.
+            file: A file that detects.
 
         Raises:
             BadDataError: A video does not fit the file.
             UsageError: An open-vocabulary file without text embeddings, or a kind of file that cannot detect.
         """
-        detector = Detector(path, text_embeddings=self.text_embeddings, classes=self.classes)
+        detector = Detector(file, text_embeddings=self.text_embeddings, classes=self.classes)
         found = {}
         for video in self.videos:
             try:

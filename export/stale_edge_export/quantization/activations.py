@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from stale_edge_export.exporter import inner_nodes
+from stale_edge_export.encoding import inner_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

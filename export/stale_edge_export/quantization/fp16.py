@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -10,25 +10,26 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
+from stale_edge_export.encoding import sort_nodes
 from stale_edge_runtime.errors import BadDataError
 
+if TYPE_CHECKING:
+    from stale_edge_export.graphs.base import QuantizationRules
+
 LARGEST = 65504.0
-STAGES_KEPT = ("gate", "similarities")
-"""The gate compares values a few 1e-4 apart; the similarities sum up to 8192 snippets and divide by small lengths."""
-OPERATORS_KEPT = ("ReduceL2", "Clip")
-"""Lengths that are divided by, and clamps below the smallest half-precision number."""
 
 
-def to_fp16(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def to_fp16(model: onnx.ModelProto, rules: QuantizationRules) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Convert the products of a model to half precision; inputs and outputs stay float32.
 
     Args:
         model: An fp32 model of the exporter; it is not changed.
+        rules: Of its network.
 
     Returns:
         The fp16 model, and the recipe for its metadata.
     """
-    kept = [node.name for node in model.graph.node if _keeps_fp32(node)]
+    kept = [node.name for node in model.graph.node if _keeps_fp32(node, rules)]
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     converted = convert_float_to_float16(
@@ -36,15 +37,16 @@ def to_fp16(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Any]]:
     )
     del converted.graph.value_info[:]
     _drop_round_trips(converted.graph, {node.name for node in model.graph.node})
+    sort_nodes(converted.graph)  # the tool appends its casts
     recipe = {
         "method": "float16",
-        "kept_fp32": [*STAGES_KEPT, *OPERATORS_KEPT],
+        "kept_fp32": [*rules.fp16_kept_stages, *rules.fp16_kept_operators],
         "tool": "onnxruntime.transformers.float16",
     }
     return converted, recipe
 
 
-def check_range(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[str, float]:
+def check_range(model: onnx.ModelProto, feeds: dict[str, np.ndarray], rules: QuantizationRules) -> tuple[str, float]:
     """Refuse a model whose inner values do not fit half precision.
 
     The fp32 model is asked, because a CPU computes an fp16 file in float32 and would hide an overflow.
@@ -52,6 +54,7 @@ def check_range(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[s
     Args:
         model: The fp32 model.
         feeds: Inputs, at the longest length to be supported.
+        rules: Of its network.
 
     Returns:
         Name of the node with the largest value, and that value.
@@ -62,7 +65,7 @@ def check_range(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[s
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     del probed.graph.output[:]
-    probes = _append_probes(probed)
+    probes = _append_probes(probed, rules)
     options = ort.SessionOptions()
     options.log_severity_level = 4
     session = ort.InferenceSession(probed.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -77,8 +80,8 @@ def check_range(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[s
     return worst, largest[worst]
 
 
-def _keeps_fp32(node: onnx.NodeProto) -> bool:
-    return node.name.startswith(tuple(f"{stage}/" for stage in STAGES_KEPT)) or node.op_type in OPERATORS_KEPT
+def _keeps_fp32(node: onnx.NodeProto, rules: QuantizationRules) -> bool:
+    return node.name.split("/")[0] in rules.fp16_kept_stages or node.op_type in rules.fp16_kept_operators
 
 
 def _drop_round_trips(graph: onnx.GraphProto, original: set[str]) -> None:
@@ -112,7 +115,7 @@ def _casts_to(node: onnx.NodeProto, element_type: int) -> bool:
     return node.op_type == "Cast" and any(item.name == "to" and item.i == element_type for item in node.attribute)
 
 
-def _append_probes(model: onnx.ModelProto) -> dict[str, str]:
+def _append_probes(model: onnx.ModelProto, rules: QuantizationRules) -> dict[str, str]:
     """Add the largest and smallest entry of every value that becomes half precision as outputs."""
     inferred = onnx.shape_inference.infer_shapes(model)
     floats = {
@@ -120,7 +123,7 @@ def _append_probes(model: onnx.ModelProto) -> dict[str, str]:
     }
     probes: dict[str, str] = {}
     for node in list(model.graph.node):
-        if _keeps_fp32(node):
+        if _keeps_fp32(node, rules):
             continue
         for value in floats.intersection(node.output):
             for operator in ("ReduceMax", "ReduceMin"):

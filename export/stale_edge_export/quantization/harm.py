@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stale_edge_export.graphs.registry import decisions
 from stale_edge_runtime.bench.macs import model_feeds
 from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
-from stale_edge_runtime.contract import CLASS_LOGITS, MASKS, TEXT_EMBEDDINGS, VIDEO_LOGITS, Kind
+from stale_edge_runtime.contract import Role
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.session import open_session
 from stale_edge_runtime.synthetic import clip_like_features
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import onnxruntime as ort
 
+    from stale_edge_export.graphs.base import Decision
     from stale_edge_runtime.model_file import ModelFile
 
 LENGTHS = (100, 200, 1000)
@@ -35,7 +37,7 @@ class OutputHarm:
     largest_change: float
     """Largest absolute change."""
     changed_decisions: float | None
-    """Share of snippets (videos, for video logits) whose top class changed; for masks, of values that crossed 1/2."""
+    """Share of the decisions taken from it, see `GraphSpec.decisions`, that changed; None where none are taken."""
 
     def to_json(self) -> dict[str, float | None]:
         """The figures, rounded to three digits."""
@@ -75,13 +77,14 @@ def measure_harm(reference: ModelFile, changed: ModelFile, features: Iterable[np
     sessions = open_session(reference), open_session(changed)
     vocabulary = synthetic_vocabulary(reference.info.feature_dim, classes=HARM_CLASSES)
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    inputs = [np.empty(0, np.float32)] if reference.info.kind is Kind.TEXT_TOWER else features
+    inputs = [np.empty(0, np.float32)] if reference.info.role is Role.TEXT_TOWER else features
     for item in inputs:
         feeds = model_feeds(reference, item, vocabulary)
         outputs = [_run(session, feeds) for session in sessions]
         for name in outputs[0]:
             pairs.setdefault(name, []).append((outputs[0][name], outputs[1][name]))
-    return {name: _harm(changed.path, name, values) for name, values in pairs.items()}
+    decided = decisions(reference.info)
+    return {name: _harm(changed.path, name, values, decided.get(name)) for name, values in pairs.items()}
 
 
 def _run(session: ort.InferenceSession, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -89,7 +92,7 @@ def _run(session: ort.InferenceSession, feeds: dict[str, np.ndarray]) -> dict[st
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 
-def _harm(path: Path, name: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> OutputHarm:
+def _harm(path: Path, name: str, pairs: list[tuple[np.ndarray, np.ndarray]], decision: Decision | None) -> OutputHarm:
     before = np.concatenate([pair[0].ravel() for pair in pairs]).astype(np.float64)
     after = np.concatenate([pair[1].ravel() for pair in pairs]).astype(np.float64)
     if not np.isfinite(after).all():
@@ -99,20 +102,13 @@ def _harm(path: Path, name: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> 
     return OutputHarm(
         relative_error=float(np.sqrt(np.mean(difference**2))) / spread,
         largest_change=float(np.abs(difference).max()),
-        changed_decisions=_changed(name, pairs),
+        changed_decisions=None if decision is None else _changed_share(decision, pairs),
     )
 
 
-def _changed(name: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> float | None:
-    if name == TEXT_EMBEDDINGS:
-        return None
-    decisions: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        CLASS_LOGITS: lambda logits: logits.argmax(axis=2),
-        VIDEO_LOGITS: lambda logits: logits.argmax(axis=1),
-        MASKS: lambda masks: masks > 0.5,
-    }
-    decide = decisions[name]
-    return float(np.mean(np.concatenate([(decide(a) != decide(b)).ravel() for a, b in pairs])))
+def _changed_share(decision: Decision, pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    changed = [(decision.decide(before) != decision.decide(after)).ravel() for before, after in pairs]
+    return float(np.mean(np.concatenate(changed)))
 
 
 def harm_json(harm: dict[str, OutputHarm]) -> dict[str, Any]:

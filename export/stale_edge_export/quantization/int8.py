@@ -13,13 +13,14 @@ import platform
 import re
 import tempfile
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from stale_edge_export.exporter import inner_nodes
+from stale_edge_export.encoding import inner_nodes
 from stale_edge_export.quantization.activations import quantize_activation_products
 from stale_edge_runtime.bench.machine import cpu_flags
 from stale_edge_runtime.errors import UsageError
@@ -27,8 +28,7 @@ from stale_edge_runtime.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-ATTENTION_STAGES = ("temporal", "cross_attention")
-"""Stages whose products of two activations are quantised; the similarities decide and stay in fp32."""
+    from stale_edge_export.graphs.base import QuantizationRules
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,21 @@ class Products:
     """Those of two activations."""
 
     @classmethod
-    def of(cls, model: onnx.ModelProto) -> Products:
-        """The products of an fp32 model of the exporter."""
+    def of(cls, model: onnx.ModelProto, rules: QuantizationRules) -> Products:
+        """List the products of an fp32 model of the exporter.
+
+        Args:
+            model: The model.
+            rules: Of its network.
+        """
         constants = {item.name for item in model.graph.initializer}
         nodes = [part for node in model.graph.node for part in (node, *inner_nodes(node))]
-        # The products of a centre have one row: nothing to gain, and everything rests on them.
-        products = [node for node in nodes if node.op_type == "MatMul" and not _stage(node).endswith("centre")]
-        attention = [node for node in products if _stage(node).split(".")[0] in ATTENTION_STAGES]
+        products = [node for node in nodes if node.op_type == "MatMul" and not _is_kept(node, rules)]
+        stages = rules.int8_activation_stages
+        activations = [node for node in products if _stage(node).split(".")[0] in stages]
         return cls(
             tuple(node.name for node in products if node.input[1] in constants),
-            tuple(node.name for node in attention if node.input[1] not in constants),
+            tuple(node.name for node in activations if node.input[1] not in constants),
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -100,6 +105,10 @@ class Products:
         return found
 
 
+def _is_kept(node: onnx.NodeProto, rules: QuantizationRules) -> bool:
+    return any(fnmatchcase(_stage(node), pattern) for pattern in rules.int8_kept_stages)
+
+
 def _stage(node: onnx.NodeProto) -> str:
     return str(node.name.split("/")[0])
 
@@ -119,7 +128,7 @@ def to_int8(model: onnx.ModelProto, products: Products, *, reduce_range: bool = 
 
     Args:
         model: An fp32 model of the exporter; it is not changed.
-        products: What to quantise, of `Products.of(model)`.
+        products: What to quantise, of `Products.of`.
         reduce_range: Keep right operands, weights or not, to 7 bits.
 
     Returns:

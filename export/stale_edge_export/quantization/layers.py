@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stale_edge_export.graphs.registry import quantization_rules
 from stale_edge_export.quantization.int8 import Products, to_int8
 from stale_edge_export.quantization.saturation import Saturation, emulate
 from stale_edge_runtime.bench.macs import model_feeds
@@ -99,8 +100,8 @@ def examine(
         choice: What was decided.
         gains: Gain of the products for which it was measured.
     """
-    everything = Products.of(model)
     original = analysis.original
+    everything = Products.of(model, quantization_rules(original.info))
     shown = features[0][:, :EMULATED_SNIPPETS] if features else np.empty(0, np.float32)
     feeds = model_feeds(original, shown, synthetic_vocabulary(original.info.feature_dim, classes=EMULATED_CLASSES))
     old, saturations = _old_processors(model, everything, feeds, [item.name for item in original.outputs])

@@ -1,4 +1,4 @@
-"""From an fp32 file to a smaller one: convert, write, run beside the original, account for it.
+"""From an fp32 file to a smaller one: convert, run beside the original, account for it, write.
 
 Weight products are quantised dynamically. Static quantisation (MinMax over videos of 1 to 1000 snippets, QDQ) was tried
 and does not earn its place: on the published size it is 1 to 5 % slower at 100 and 200 snippets, does a third more
@@ -7,14 +7,13 @@ harm to masks, and depends on the features it was calibrated on.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from stale_edge_export.exporter import write_model
+from stale_edge_export.encoding import encode_model
+from stale_edge_export.graphs.registry import quantization_rules
 from stale_edge_export.quantization.arithmetic import Judging, exact_products, judging_for
 from stale_edge_export.quantization.fp16 import check_range, to_fp16
 from stale_edge_export.quantization.harm import OutputHarm, calibration_features, harm_json, measure_harm
@@ -33,12 +32,13 @@ from stale_edge_runtime.bench.macs import count_macs, model_feeds
 from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
 from stale_edge_runtime.contract import ModelInfo, Precision
 from stale_edge_runtime.errors import BadDataError
-from stale_edge_runtime.formats.files import atomic_path
-from stale_edge_runtime.model_file import read_model
+from stale_edge_runtime.formats.files import write_bytes
+from stale_edge_runtime.model_file import parse_model, read_model
 from stale_edge_runtime.synthetic import clip_like_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import numpy as np
 
@@ -121,33 +121,30 @@ def quantize_file(
     if trial and not trial.fits(original.info) and max_drop_points is None:
         trial = None  # the features still serve, detections cannot be had
     layers = None
-    with atomic_path(target) as temporary, tempfile.TemporaryDirectory(prefix="stale-edge-") as folder:
-        if precision is Precision.INT8:
-            changed, recipe, layers = _int8(original, model, int8 or Int8Options(), features, trial, progress)
-        else:
-            changed, recipe = to_fp16(model)
-            recipe["largest_value"] = _check_longest(original, model)
-        progress("quantised")
-        info = replace(original.info, precision=precision, recipe=recipe)
-        write_model(temporary, changed, info)
-        made = judged = read_model(temporary)
-        if recipe.get("judged") == Judging.COMPUTED:
-            write_model(Path(folder) / "judged.onnx", exact_products(changed), info)
-            judged = read_model(Path(folder) / "judged.onnx")
-        harm = measure_harm(original, judged, features)
-        progress("compared with fp32")
-        share = count_macs(made).share(LOW_PRECISION[precision], SHARE_LENGTH)
-        recipe = {**recipe, "low_precision_share": float(f"{share:.4g}"), "harm": harm_json(harm)}
-        progress("counted")
-        acceptance = None
-        if trial:
-            acceptance = trial.compare(trial.detect(source), trial.detect(judged.path))
-            recipe["detections"] = acceptance.to_json()
-            if max_drop_points is not None:
-                acceptance.require(target, max_drop_points)
-            progress("tried on the videos")
-        write_model(temporary, changed, replace(info, recipe=recipe))
-        made = read_model(temporary)
+    if precision is Precision.INT8:
+        changed, recipe, layers = _int8(original, model, int8 or Int8Options(), features, trial, progress)
+    else:
+        changed, recipe = to_fp16(model, quantization_rules(original.info))
+        recipe["largest_value"] = _check_longest(original, model)
+    progress("quantised")
+    info = replace(original.info, precision=precision, recipe=recipe)
+    made = judged = parse_model(encode_model(changed, info), target)
+    if recipe.get("judged") == Judging.COMPUTED:
+        judged = parse_model(encode_model(exact_products(changed), info), target)
+    harm = measure_harm(original, judged, features)
+    progress("compared with fp32")
+    share = count_macs(made).share(LOW_PRECISION[precision], SHARE_LENGTH)
+    recipe = {**recipe, "low_precision_share": float(f"{share:.4g}"), "harm": harm_json(harm)}
+    progress("counted")
+    acceptance = None
+    if trial:
+        acceptance = trial.compare(trial.detect(original), trial.detect(judged))
+        recipe["detections"] = acceptance.to_json()
+        if max_drop_points is not None:
+            acceptance.require(target, max_drop_points)
+        progress("tried on the videos")
+    made = parse_model(encode_model(changed, replace(info, recipe=recipe)), target)
+    write_bytes(target, made.content)
     return QuantizationReport(made.info, made.size_bytes, original.size_bytes, share, harm, acceptance, layers)
 
 
@@ -160,23 +157,21 @@ def _int8(
     progress: Callable[[str], None],
 ) -> tuple[onnx.ModelProto, dict[str, Any], LayerReport | None]:
     """The int8 model, its recipe, and what was asked for beside it."""
-    everything, reduce_range = Products.of(model), TARGETS[options.cpu].reduce_range
+    everything = Products.of(model, quantization_rules(original.info))
+    reduce_range = TARGETS[options.cpu].reduce_range
     judging = judging_for(TARGETS[options.cpu], options.host)
     choice, gains, layers = Choice(everything), dict[str, Gain](), None
     for name in everything.matching(options.exclude) if options.exclude else ():
         choice = choice.without(name, f"--exclude {options.exclude}")
-    with tempfile.TemporaryDirectory(prefix="stale-edge-") as folder:
-        analysis = SensitivityAnalysis(
-            original, model, features, Path(folder), reduce_range=reduce_range, judging=judging, trial=trial
-        )
-        choice = choose(analysis, choice, options.budget)
-        if options.gain_seconds is not None:
-            gains = measure_gains(analysis, choice.products, seconds=options.gain_seconds)
-            choice = veto(choice, gains)
-            progress("timed")
-        if options.report:
-            layers = examine(analysis, model, features, choice, gains)
-            progress("examined the products")
+    analysis = SensitivityAnalysis(original, model, features, reduce_range=reduce_range, judging=judging, trial=trial)
+    choice = choose(analysis, choice, options.budget)
+    if options.gain_seconds is not None:
+        gains = measure_gains(analysis, choice.products, seconds=options.gain_seconds)
+        choice = veto(choice, gains)
+        progress("timed")
+    if options.report:
+        layers = examine(analysis, model, features, choice, gains)
+        progress("examined the products")
     recipe = {
         "method": "dynamic",
         "target": options.cpu,
@@ -201,5 +196,5 @@ def _check_longest(original: ModelFile, model: onnx.ModelProto) -> dict[str, Any
     snippets = original.info.max_snippets
     features = clip_like_features(1, snippets, original.info.feature_dim)
     feeds = model_feeds(original, features, synthetic_vocabulary(original.info.feature_dim))
-    node, value = check_range(model, feeds)
+    node, value = check_range(model, feeds, quantization_rules(original.info))
     return {"node": node, "value": float(f"{value:.4g}"), "snippets": snippets}

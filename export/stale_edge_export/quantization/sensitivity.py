@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stale_edge_export.exporter import write_model
+from stale_edge_export.encoding import encode_model
 from stale_edge_export.quantization.arithmetic import Judging, exact_products
 from stale_edge_export.quantization.harm import measure_harm
 from stale_edge_export.quantization.int8 import Products, to_int8
@@ -24,13 +24,12 @@ from stale_edge_runtime.bench.macs import count_macs, model_feeds
 from stale_edge_runtime.bench.measure import Effort, time_together
 from stale_edge_runtime.bench.statistics import ratio_of_medians
 from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
-from stale_edge_runtime.model_file import read_model
+from stale_edge_runtime.model_file import parse_model
 from stale_edge_runtime.session import open_session
 from stale_edge_runtime.synthetic import clip_like_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     import onnx
 
@@ -134,7 +133,6 @@ class SensitivityAnalysis:
         original: The fp32 file.
         model: The same, decoded.
         features: float32 [1, T, D] each, to measure the error of outputs on.
-        folder: A temporary folder for variants.
         reduce_range: Keep right operands to 7 bits.
         judging: How to find the answers that the target gives.
         trial: Videos to measure detections on.
@@ -145,7 +143,6 @@ class SensitivityAnalysis:
         original: ModelFile,
         model: onnx.ModelProto,
         features: Sequence[np.ndarray],
-        folder: Path,
         *,
         reduce_range: bool = False,
         judging: Judging = Judging.RUN,
@@ -154,7 +151,6 @@ class SensitivityAnalysis:
         self.original = original
         self._model = model
         self._features = _thinned(features, MEASURED_VIDEOS)
-        self._folder = folder
         self._reduce_range = reduce_range
         self._judging = judging
         self._trial = trial.thinned(MEASURED_VIDEOS) if trial else None
@@ -167,7 +163,7 @@ class SensitivityAnalysis:
         Args:
             products: What to quantise.
         """
-        return self._write(to_int8(self._model, products, reduce_range=self._reduce_range))
+        return self._encoded(to_int8(self._model, products, reduce_range=self._reduce_range))
 
     def make_judged(self, products: Products) -> ModelFile:
         """Give a file with the answers that the variant gives on its target.
@@ -176,7 +172,7 @@ class SensitivityAnalysis:
             products: Products to quantise.
         """
         variant = to_int8(self._model, products, reduce_range=self._reduce_range)
-        return self._write(exact_products(variant) if self._judging is Judging.COMPUTED else variant)
+        return self._encoded(exact_products(variant) if self._judging is Judging.COMPUTED else variant)
 
     def harm(self, products: Products) -> Harm:
         """What quantising these products does.
@@ -203,17 +199,15 @@ class SensitivityAnalysis:
         alone = ((name, count_macs(self.make(products.only([name])))) for name in products)
         return {name: count.share("int8", GAIN_SNIPPETS) for name, count in alone}
 
-    def _write(self, variant: onnx.ModelProto) -> ModelFile:
-        path = self._folder / "variant.onnx"
-        write_model(path, variant, self.original.info)
-        return read_model(path)
+    def _encoded(self, variant: onnx.ModelProto) -> ModelFile:
+        return parse_model(encode_model(variant, self.original.info), self.original.path)
 
     def _with_detections(self, made: ModelFile, errors: dict[str, float]) -> Harm:
         if self._trial is None:
             return Harm(errors)
         if self._found is None:
-            self._found = self._trial.detect(self.original.path)
-        seen = self._trial.compare(self._found, self._trial.detect(made.path))
+            self._found = self._trial.detect(self.original)
+        seen = self._trial.compare(self._found, self._trial.detect(made))
         return Harm(errors, seen.matched_share, seen.drop_points)
 
 

@@ -107,7 +107,7 @@ class TimedModels:
         made = self._made(note)
         from stale_edge.checkpoint import load_checkpoint
         from stale_edge_export.contenders.torch import vocabulary_of
-        from stale_edge_export.graphs.stale import text_embeddings
+        from stale_edge_export.graphs.text import text_embeddings
 
         checkpoint = load_checkpoint(self._weights)
         entrants, left_out = self._torch(checkpoint, torch_precisions, made)
