@@ -19,7 +19,7 @@ from stale_edge.seeded import seeded_network
 from stale_edge_export import exporter
 from stale_edge_export.exporter import export_checkpoint
 from stale_edge_export.graphs.stale_rewrites import REWRITES
-from stale_edge_runtime.contract import BLOCKWISE, OPERATORS, Kind, Precision
+from stale_edge_runtime.contract import BLOCKWISE, OPERATORS, Kind, Precision, Role
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.heads.registry import output_names
 from stale_edge_runtime.model_file import read_model
@@ -207,10 +207,30 @@ class TestCommand:
         assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_files_are_stamped_with_the_lowest_version_that_is_true_and_pass_the_checker(
-    tiny_export: Callable[..., Path], kind: Kind
-) -> None:
-    model = onnx.load(tiny_export(kind))
-    assert model.ir_version == onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
+def test_files_are_stamped_with_the_lowest_version_that_is_true_and_pass_the_checker(exported: Path) -> None:
+    model = onnx.load(exported)
+    assert model.ir_version == 8 == onnx.helper.find_min_ir_version_for(list(model.opset_import))
     onnx.checker.check_model(model, full_check=True)
+    if read_model(exported).info.role is Role.DETECTOR:
+        model.opset_import[0].version -= 1
+        with pytest.raises(onnx.checker.ValidationError):
+            onnx.checker.check_model(model, full_check=True)
+
+
+def test_a_file_is_written_once_after_it_was_checked(
+    tiny_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, seen = tmp_path / "stale.onnx", list[str]()
+
+    def note(path: Path, content: bytes) -> None:
+        assert seen[-1] == "1000 snippets, batch 3, clip_like features"
+        assert not path.exists()
+        seen.append(path.name)
+        path.write_bytes(content)
+
+    monkeypatch.setattr(exporter, "write_bytes", note)
+    made = export_checkpoint(tiny_checkpoint, target, progress=seen.append)
+    assert seen.count(target.name) == 1
+    assert list(tmp_path.iterdir()) == [target]
+    assert made.size_bytes == target.stat().st_size
+    assert made.info == read_model(target).info

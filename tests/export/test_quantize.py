@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-from stale_edge_export.encoding import inner_nodes
+from stale_edge_export.encoding import inner_nodes, sort_nodes
 from stale_edge_export.graphs.stale_spec import STALE_GRAPH
+from stale_edge_export.quantization import quantize
 from stale_edge_export.quantization.fp16 import check_range
 from stale_edge_export.quantization.harm import measure_harm
 from stale_edge_export.quantization.int8 import TARGETS, Products, this_machine
@@ -103,12 +104,42 @@ def test_excluded_products_stay_in_fp32(files: dict[str, Path], tmp_path: Path) 
     assert set(recipe["kept_fp32"]) <= products
 
 
-@pytest.mark.parametrize("kind", [Kind.OPEN, Kind.FULL, Kind.TEXT_TOWER])
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP16])
 def test_every_kind(kind: Kind, precision: Precision, tiny_export: TinyExport, tmp_path: Path) -> None:
     report = quantize_file(tiny_export(kind), tmp_path / "b.onnx", precision)
     assert report.low_precision_share > 0.1
     assert all(np.isfinite(item.relative_error) for item in report.harm.values())
+    made = onnx.load(tmp_path / "b.onnx")
+    assert made.ir_version == 8
+    onnx.checker.check_model(made, full_check=True)
+
+
+def test_nodes_are_sorted_with_the_bodies_that_take_in_their_outputs(tiny_export: TinyExport) -> None:
+    model = onnx.load(tiny_export(Kind.OPEN))
+    names = [node.name for node in model.graph.node]
+    sort_nodes(model.graph)
+    assert [node.name for node in model.graph.node] == names
+    reverse = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(model.graph.node)]
+    del model.graph.node[:]
+    model.graph.node.extend(reverse)
+    with pytest.raises(onnx.checker.ValidationError, match="topologically sorted"):
+        onnx.checker.check_model(model)
+    sort_nodes(model.graph)
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_a_file_that_fails_leaves_what_was_there(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BadDataError("masks", "is not finite")
+
+    (tmp_path / "a.onnx").write_bytes(b"what was there")
+    monkeypatch.setattr(quantize, "measure_harm", refuse)
+    with pytest.raises(BadDataError, match="not finite"):
+        quantize_file(files["fp32"], tmp_path / "a.onnx", Precision.FP16)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.onnx", b"what was there")]
 
 
 def test_values_beyond_half_precision_are_refused(files: dict[str, Path]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from stale_edge_export.graphs.registry import TOWER_RULES
 from stale_edge_export.graphs.stale_spec import STALE_GRAPH
 from stale_edge_export.quantization.harm import calibration_features
 from stale_edge_export.quantization.int8 import TARGETS, Products
@@ -183,6 +184,6 @@ def test_a_text_tower_can_be_examined(tiny_export: TinyExport, tmp_path: Path) -
     made = quantize_file(tiny_export(Kind.TEXT_TOWER), tmp_path / "a.onnx", Precision.INT8, int8=options)
     assert made.layers is not None
     assert [layer.product for layer in made.layers.layers] == list(
-        Products.of(onnx.load(tiny_export(Kind.TEXT_TOWER)), STALE_GRAPH.quantization)
+        Products.of(onnx.load(tiny_export(Kind.TEXT_TOWER)), TOWER_RULES)
     )
     assert all(np.isfinite(layer.harm.worst_output) for layer in made.layers.layers)

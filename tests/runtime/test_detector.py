@@ -19,6 +19,7 @@ import stale_edge_runtime
 from stale_edge_runtime import Detector, decode, detector, memory_limit
 from stale_edge_runtime.contract import MAX_SNIPPETS
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, UsageError
+from stale_edge_runtime.model_file import parse_model
 
 DATA = Path(__file__).parents[1] / "data"
 BAKED, OPEN = DATA / "tiny_baked.onnx", DATA / "tiny_open.onnx"
@@ -301,3 +302,11 @@ def test_a_pickled_detector_opens_its_file_again():
     assert copy.classes == names
     assert copy.detect(features, 60.0) == detector.detect(features, 60.0)
     assert copy.predict_memory_mb(60) == detector.predict_memory_mb(60)
+
+
+def test_a_detector_of_a_file_that_is_nowhere_is_pickled_with_it(tmp_path):
+    detector = Detector(parse_model(BAKED.read_bytes(), tmp_path / "not-written.onnx"))
+    copy = pickle.loads(pickle.dumps(detector))
+    features = video(60)
+    assert copy.path == detector.path == tmp_path / "not-written.onnx"
+    assert copy.detect(features, 60.0) == detector.detect(features, 60.0) == Detector(BAKED).detect(features, 60.0)

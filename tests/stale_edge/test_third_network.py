@@ -1,4 +1,4 @@
-"""A tiny network defined here alone, trained by the command line with no line of the product touched."""
+"""A tiny network defined here alone goes all the way by the command line, with no line of the product touched."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 from typing import NamedTuple
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,14 @@ from stale_edge.checkpoint import load_checkpoint
 from stale_edge.networks.base import NetworkSpec
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.networks.resampling import resize
+from stale_edge_export.graphs.base import Decision, GraphSpec
+from stale_edge_export.graphs.registry import GRAPHS
 from stale_edge_runtime.contract import BATCH, CLASSES, SNIPPETS
 from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.heads.base import Head
 from stale_edge_runtime.heads.registry import HEADS
+from stale_edge_runtime.model_file import read_model
 
 NAME = "curve"
 LENGTH = 20
@@ -52,6 +56,17 @@ class Curve(nn.Module):
 
     def forward(self, features, text):
         return F.normalize(self.map(features), dim=2) @ F.normalize(text, dim=1).T  # [B, T, C]
+
+
+class CurveGraph(nn.Module):
+    """The network as a file holds it: features in, and text where it is not inside."""
+
+    def __init__(self, network, text):
+        super().__init__()
+        self.network, self.text = network, text
+
+    def forward(self, features, *text_inputs):
+        return self.network(features, self.text(*text_inputs))
 
 
 class CurveTargets:
@@ -134,8 +149,16 @@ HEAD = Head(
 )
 
 
+GRAPH = GraphSpec(
+    build=CurveGraph,
+    tolerance={"curves": 1e-5},
+    decisions={"curves": Decision(lambda curves: curves.argmax(axis=2), "top class of a snippet")},
+)
+
+
 @pytest.fixture
 def curve(monkeypatch):
+    monkeypatch.setitem(GRAPHS, NAME, GRAPH)
     monkeypatch.setitem(NETWORKS, NAME, SPEC)
     monkeypatch.setitem(HEADS, NAME, HEAD)
 
@@ -175,6 +198,94 @@ def test_it_is_trained_saved_and_resumed_by_the_command_line(curve, data, comman
     assert f'"network": "{NAME}"' in command("inspect", data / "curve.safetensors", "--json")[1]
 
 
+@pytest.fixture
+def trained(curve, data, command):
+    """The folder of `data`, with a checkpoint in it."""
+    where = ("--annotations", data / "gt.json", "--features", data / "features", "--text-embeddings", data / "text.npy")
+    words = ("train", *where, "--classes", data / "classes.txt", "--network", NAME, "--held-out", 0.3, "--batch", 4)
+    code, _, err = command(*words, "-o", data / "run", "--model", data / "curve.safetensors", "--epochs", 2)
+    assert code == 0, err
+    return data
+
+
+@pytest.fixture
+def exported(trained, command):
+    """The same with files of all precisions beside, classes inside."""
+    code, out, err = command(
+        "export", trained / "curve.safetensors", "-o", trained / "curve.onnx", "--snippet-seconds", 1
+    )
+    assert code == 0, err
+    assert "agrees with PyTorch at every length checked" in out
+    for precision in ("int8", "fp16"):
+        code, out, err = command("quantize", trained / "curve.onnx", f"--{precision}")
+        assert code == 0, err
+        assert "Changed decisions: curves, top class of a snippet." in " ".join(out.split())
+    return trained
+
+
+FILES = ("curve.onnx", "curve.int8.onnx", "curve.fp16.onnx")
+
+
+def test_its_files_say_what_they_are_and_pass_the_checker(exported):
+    infos = [read_model(exported / name).info for name in FILES]
+    assert [str(info.precision) for info in infos] == ["fp32", "int8", "fp16"]
+    for name, info in zip(FILES, infos, strict=True):
+        assert (info.network, info.classes, info.anchors) == (NAME, ("run", "jump"), 0)
+        assert info.parity["max_error"]["curves"] <= info.parity["tolerance"]["curves"] == 1e-5
+        onnx.checker.check_model(onnx.load(exported / name), full_check=True)
+    assert infos[1].recipe["weight_products"]
+    assert infos[1].recipe["harm"]["curves"]["changed_decisions"] is not None
+    assert infos[1].recipe["low_precision_share"] > 0.5
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_detects_and_is_evaluated(exported, command, name):
+    results, truth = exported / "results.json", exported / "gt.json"
+    assert command("detect", exported / name, exported / "features", "-o", results)[0] == 0
+    code, _, err = command("evaluate", results, "--ground-truth", truth, "--tiou", 0.5, "--json", exported / "m.json")
+    assert code == 0, err
+    found = json.loads((exported / "m.json").read_text())
+    assert found["videos"] == 12
+    assert found["average_map"] > 0.9  # every action is where the features are those of its class
+
+
+def test_it_is_timed_with_its_decoding(exported, command, brief_ceiling):
+    quick = ("--lengths", "30,60", "--runs", 2, "--no-cold-start", "--json", exported / "bench.json")
+    code, out, err = command("bench", *(exported / name for name in FILES[:2]), *quick)
+    assert code == 0, err
+    rows = json.loads((exported / "bench.json").read_text())["rows"]
+    assert {(row["model"], row["snippets"]) for row in rows} == {(name, at) for name in FILES[:2] for at in (30, 60)}
+    # One map of the features, and their products with the text.
+    assert rows[0]["gmacs"] == pytest.approx(30 * 512 * (512 + 2) / 1e9, rel=0.01)
+    assert "decoding" in out
+
+
+def test_it_takes_text_as_an_input(trained, command):
+    path = trained / "open.onnx"
+    code, _, err = command("export", trained / "curve.safetensors", "--open", "-o", path)
+    assert code == 0, err
+    text = ("--text-embeddings", trained / "text.npy", "--classes", trained / "classes.txt")
+    code, _, err = command("detect", path, trained / "features", *text, "-o", trained / "results.json")
+    assert code == 0, err
+    assert len(json.loads((trained / "results.json").read_text())["results"]) == 12
+
+
+def test_a_file_that_differs_from_it_is_not_written(trained, command, monkeypatch):
+    strict = dataclasses.replace(GRAPH, tolerance={"curves": -1.0})
+    monkeypatch.setitem(GRAPHS, NAME, strict)
+    code, _, err = command("export", trained / "curve.safetensors", "-o", trained / "curve.onnx")
+    assert code == 65
+    assert "curves differs from PyTorch by" in err
+    assert not (trained / "curve.onnx").exists()
+
+
+def test_it_has_no_published_forward_to_be_compared_with(exported, command):
+    words = ("--compare", "torch", "--checkpoint", exported / "curve.safetensors", "--lengths", 30, "--runs", 1)
+    code, _, err = command("bench", exported / "curve.onnx", *words)
+    assert code == 2
+    assert "has no published forward of the network curve" in err
+
+
 def test_it_is_refused_by_name_where_it_is_not_known(data, command):
     where = ("--annotations", data / "gt.json", "--features", data / "features", "--text-embeddings", data / "text.npy")
     code, _, err = command("train", *where, "--classes", data / "classes.txt", "--network", NAME, "-o", data / "run")
@@ -190,5 +301,8 @@ def test_a_checkpoint_of_it_is_refused_where_it_is_not_known(data, tmp_path):
         load_checkpoint(tmp_path / "c.safetensors")
 
 
-def test_every_network_has_a_head():
-    assert NETWORKS.keys() == HEADS.keys()
+def test_every_network_has_a_head_and_a_graph():
+    assert NETWORKS.keys() == HEADS.keys() == GRAPHS.keys()
+    for name, spec in GRAPHS.items():
+        assert spec.tolerance.keys() == set(HEADS[name].outputs) >= spec.decisions.keys()
+        assert all(0 < tolerance <= 1e-4 for tolerance in spec.tolerance.values())
