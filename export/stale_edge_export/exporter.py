@@ -33,7 +33,7 @@ from stale_edge_runtime.contract import (
     Precision,
 )
 from stale_edge_runtime.errors import BadDataError
-from stale_edge_runtime.formats.files import write_bytes
+from stale_edge_runtime.formats.files import check_target, write_bytes
 from stale_edge_runtime.heads.registry import output_names
 from stale_edge_runtime.model_file import parse_model
 from stale_edge_runtime.session import open_session
@@ -99,6 +99,7 @@ def export_checkpoint(
         raise BadDataError(target, f"a {kind} file needs the text tower, which the checkpoint lacks", "use --open")
     if kind is Kind.BAKED and not names:
         raise BadDataError(target, "the checkpoint names no classes", "give them with --classes FILE")
+    check_target(target)
     progress("tracing the network")
     text = text_embeddings(checkpoint, names) if kind is Kind.BAKED else None
     module, applied = build_graph(checkpoint, kind, text, fold=fold)

@@ -20,7 +20,7 @@ from stale_edge_export import exporter
 from stale_edge_export.exporter import export_checkpoint
 from stale_edge_export.graphs.stale_rewrites import REWRITES
 from stale_edge_runtime.contract import BLOCKWISE, OPERATORS, Kind, Precision, Role
-from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.errors import BadDataError, CannotWriteError
 from stale_edge_runtime.heads.registry import output_names
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.session import open_session
@@ -137,6 +137,15 @@ def test_a_network_without_text_tower_exports_open_only(tiny_config: ModelConfig
     assert read_model(tmp_path / "open.onnx").info.untrained
     with pytest.raises(BadDataError, match="needs the text tower"):
         export_checkpoint(checkpoint, tmp_path / "baked.onnx")
+
+
+def test_a_target_that_cannot_be_written_is_refused_before_anything_is_traced(
+    tiny_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+    with pytest.raises(CannotWriteError):
+        export_checkpoint(tiny_checkpoint, tmp_path / "no" / "stale.onnx", progress=seen.append)
+    assert seen == []
 
 
 class TestCommand:

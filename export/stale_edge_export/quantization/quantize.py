@@ -32,7 +32,7 @@ from stale_edge_runtime.bench.macs import count_macs, model_feeds
 from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
 from stale_edge_runtime.contract import ModelInfo, Precision
 from stale_edge_runtime.errors import BadDataError
-from stale_edge_runtime.formats.files import write_bytes
+from stale_edge_runtime.formats.files import check_target, write_bytes
 from stale_edge_runtime.model_file import parse_model, read_model
 from stale_edge_runtime.synthetic import clip_like_features
 
@@ -112,10 +112,12 @@ def quantize_file(
         BadDataError: The source is not an fp32 file of ours, its values do not fit the format, or the new file loses
             more than it may; no file is left.
         CannotWriteError: The target cannot be written.
+        UsageError: The target is the source.
     """
     original = read_model(source)
     if original.info.precision is not Precision.FP32:
         raise BadDataError(source, f"is {original.info.precision} already", "quantise the fp32 file")
+    check_target(target, [source])
     model = onnx.load_model_from_string(original.content)
     features = calibration_features(original, [video.features for video in trial.videos] if trial else ())
     if trial and not trial.fits(original.info) and max_drop_points is None:
