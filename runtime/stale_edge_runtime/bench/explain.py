@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stale_edge_runtime.bench.macs import model_feeds
+from stale_edge_runtime.bench.macs import KERNEL, model_feeds
 from stale_edge_runtime.contract import BLOCKWISE
 from stale_edge_runtime.session import open_session
 from stale_edge_runtime.synthetic import clip_like_features
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 WARM_RUNS, RUNS = 2, 5
 BETWEEN = "between"
 """Stage of what belongs to none: operators that onnxruntime or the quantiser added between two."""
-_KERNEL = "_kernel_time"
 
 _Events = list[dict[str, Any]]
 
@@ -114,7 +113,7 @@ def _runs(events: Iterable[dict[str, Any]]) -> list[_Events]:
         if event["name"] == "model_run":  # comes after the operators of its run
             runs[-1].append(event)
             runs.append([])
-        elif event["name"].endswith(_KERNEL) and event["args"].get("op_name") != BLOCKWISE:
+        elif event["name"].endswith(KERNEL) and event["args"].get("op_name") != BLOCKWISE:
             # A blockwise operator only holds others, which are there themselves.
             runs[-1].append(event)
     return runs[:-1]

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from stale_edge_runtime.model_file import ModelFile
 
 PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "MatMulInteger", "ConvInteger", "QLinearMatMul"})
+KERNEL = "_kernel_time"
+"""End of the names of the events of a profile that are operators at work; older versions profile fences too."""
 STEPS = (3, 8, 15, 26)
 """Lengths beyond the shortest allowed one: three to fit, one to check."""
 
@@ -147,8 +149,8 @@ def _profiled_counts(
     for event in events:
         if event["name"] == "model_run":  # comes after the operators of its run
             counts.append(Counter())
-        elif event.get("args", {}).get("op_name") in PRODUCTS:
-            product = operators.get(event["name"].removesuffix("_kernel_time"))
+        elif event["name"].endswith(KERNEL) and event["args"].get("op_name") in PRODUCTS:
+            product = operators.get(event["name"].removesuffix(KERNEL))
             if product is None or product.operator != event["args"]["op_name"]:
                 raise BadDataError(model.path, "has products without names of their own", "export it again")
             counts[-1][product.operator, product_type(product)] += _product_macs(product, event["args"])

@@ -56,6 +56,8 @@ _ARCHIVE_ERRORS = (
     ValueError,
 )
 _FLOATS = {sign + code for sign in "<>=" for code in ("f2", "f4", "f8")}
+MAX_AXES = 32
+"""Most axes that every supported numpy can hold; features have two."""
 _CURE = "save them with numpy.save as float16, float32 or float64 with two axes"
 
 
@@ -170,6 +172,8 @@ def _read(stream: IO[bytes]) -> NDArray[np.floating]:
 def _read_array(stream: IO[bytes], size: int) -> NDArray[np.floating]:
     """Read an array that takes up `size` bytes with its header."""
     header, used = _read_header(stream, size)
+    if len(header.shape) > MAX_AXES:
+        raise _Problem(f"has {len(header.shape)} axes {list(header.shape[:8])}", _CURE)
     wanted = math.prod(header.shape) * header.dtype.itemsize
     if wanted != size - used:
         shape = " x ".join(map(str, header.shape[:8])) or "one value"
