@@ -96,8 +96,9 @@ class NetworkSpec:
     """Snippets that a video has in training, from a configuration."""
     collate: Callable[[Sequence[AnnotatedVideo], Mapping[str, int], Any, str | None], tuple[Tensor, BatchTargets]]
     """Features [B, T, D] and targets of videos, from class indices, a configuration and a published behaviour."""
-    set_statistics: Callable[[Any, Tensor, Tensor], None]
-    """Give a network the mean feature [D] and the mean text [D] before training; those that need none ignore it."""
+    set_statistics: Callable[[Any, Callable[[], tuple[Tensor, Tensor]]], None]
+    """Give a network statistics before training. The second argument computes the mean feature [D] and the mean text
+    [D]; it reads hundreds of videos, so a network that needs none does not call it."""
     training_outputs: Callable[[Any, Tensor, Tensor], tuple[Tensor, ...]]
     """What the loss looks at, a named tuple, from a network, features [B, T, D] and text embeddings [C, D]."""
     loss: Callable[[str, str | None], Callable[[Any, Any], tuple[Tensor, ...]]]

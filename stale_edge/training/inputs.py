@@ -130,7 +130,10 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
     else:
         text = _tower_text(network, source.classes, train=settings.train_text if train_text is None else train_text)
     if options.initial is None:
-        spec.set_statistics(network, torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0))
+        spec.set_statistics(
+            network,
+            lambda: (torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0)),
+        )
     data = {
         "classes": list(source.classes),
         "videos": len(source),

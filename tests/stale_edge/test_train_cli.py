@@ -317,3 +317,17 @@ def test_the_text_tower_of_another_checkpoint(more, data, tiny_file, tmp_path, c
     towers = [name.startswith("text_tower") for name in before.network.state_dict()]
     assert all(equal for equal, tower in zip(same, towers, strict=True) if tower) != bool(more)
     assert not all(same)
+
+
+def test_statistics_are_computed_only_for_a_network_that_needs_them():
+    from stale_edge.networks.stale.spec import STALE_SPEC
+
+    calls = []
+
+    def means():
+        calls.append(1)
+        return torch.ones(512), torch.zeros(512)
+
+    for options in ((), ("centring",)):
+        STALE_SPEC.set_statistics(STALE_SPEC.build(STALE_SPEC.first_config(512, options)), means)
+    assert len(calls) == 1

@@ -16,7 +16,7 @@ from stale_edge.networks.stale.targets import Targets, video_targets
 from stale_edge_runtime.contract import CLASS_LOGITS, MASKS, VIDEO_LOGITS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -52,9 +52,9 @@ def collate(
     return features, Targets.stack(targets)
 
 
-def _set_statistics(network: STALE, mean_feature: Tensor, mean_text: Tensor) -> None:
+def _set_statistics(network: STALE, means: Callable[[], tuple[Tensor, Tensor]]) -> None:
     if network.common is not None:
-        network.common.set(mean_feature, mean_text)
+        network.common.set(*means())
 
 
 def _training_outputs(network: STALE, features: Tensor, text: Tensor) -> NetworkOutput:
