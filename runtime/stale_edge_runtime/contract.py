@@ -256,7 +256,7 @@ class ModelInfo:
         """
         reader = _MetadataReader(path, metadata)
         if (found := reader.text("format")) != FORMAT:
-            raise BadDataError(path, f"has format {found!r}, this version reads {FORMAT!r}", "export it again")
+            raise BadDataError(path, f"has format {found!r}, this version reads {FORMAT!r}", "use a newer stale-edge")
         kind = reader.kind()
         classes = reader.strings("classes") if kind is Kind.BAKED else ()
         if kind is Kind.BAKED and not 0 < len(classes) <= MAX_CLASSES:
@@ -303,12 +303,26 @@ class _MetadataReader:
         return value
 
     def kind(self) -> Kind:
-        """Kind as 0.1 wrote it, or from the role and the text mode that later versions write."""
-        if METADATA_PREFIX + "kind" in self._metadata or METADATA_PREFIX + "role" not in self._metadata:
+        """Kind as 0.1 wrote it, or from the role and the text mode that later versions write; both must agree."""
+        if METADATA_PREFIX + "role" not in self._metadata:
             return self.choice("kind", Kind)
-        if self.choice("role", Role) is Role.TEXT_TOWER:
-            return Kind.TEXT_TOWER
-        return Kind(self.choice("text", TextMode))
+        role = self.text("role")
+        if role not in (Role.DETECTOR, Role.TEXT_TOWER):
+            raise BadDataError(
+                self._path,
+                f"has the role {role[:40]!r}, this version reads {Role.DETECTOR} and {Role.TEXT_TOWER}",
+                "use a newer stale-edge",
+            )
+        named = METADATA_PREFIX + "kind" in self._metadata
+        if role == Role.TEXT_TOWER:
+            kind = Kind.TEXT_TOWER
+        elif named and METADATA_PREFIX + "text" not in self._metadata:
+            kind = Kind(self.choice("kind", TextMode))
+        else:
+            kind = Kind(self.choice("text", TextMode))
+        if named and self.choice("kind", Kind) is not kind:
+            raise self._bad("kind", f"{str(kind)!r} as its role and text mode say")
+        return kind
 
     def others(self) -> dict[str, str]:
         """Properties that `ModelInfo` has no field for, without the prefix."""

@@ -28,6 +28,9 @@ from stale_edge_runtime.model_file import MAX_MODEL_BYTES, read_model
 DATA = Path(__file__).parents[1] / "data"
 BAKED = (DATA / "tiny_baked.onnx").read_bytes()
 OPEN = (DATA / "tiny_open.onnx").read_bytes()
+# Files of 0.1 name a kind alone: no role contradicts another one, so that the inputs and outputs must.
+OLD_BAKED = (DATA / "v0_1" / "tiny_baked.onnx").read_bytes()
+OLD_OPEN = (DATA / "v0_1" / "tiny_open.onnx").read_bytes()
 
 Fields = list[tuple[int, int, "int | bytes"]]
 
@@ -319,11 +322,14 @@ REFUSED = {
     "metadata infinite": (with_metadata("recipe", '{"scale": 1e999}'), "infinity"),
     "seconds negative": (with_metadata("snippet_seconds", "-1"), "positive number"),
     "open file that says baked": (
-        with_metadata("classes", '["a"]', with_metadata("kind", "baked", OPEN)),
+        with_metadata("classes", '["a"]', with_metadata("kind", "baked", OLD_OPEN)),
         "inputs 'features', 'text_embeddings', not features",
     ),
-    "baked file that says open": (with_metadata("kind", "open"), "inputs 'features', not features, text_embeddings"),
-    "text tower that is none": (with_metadata("kind", "text_tower"), "not token_ids"),
+    "baked file that says open": (
+        with_metadata("kind", "open", OLD_BAKED),
+        "inputs 'features', not features, text_embeddings",
+    ),
+    "text tower that is none": (with_metadata("kind", "text_tower", OLD_BAKED), "not token_ids"),
     "input of another name": (with_border(GRAPH_INPUT, tensor_value("x", 1, "batch", "snippets", 8)), "inputs 'x'"),
     "one input more": (with_border(GRAPH_INPUT, FEATURES, tensor_value("path", 8, 1)), "element type 8"),
     "two thousand inputs": (with_border(GRAPH_INPUT, *[FEATURES] * 2000), "has the inputs"),
@@ -606,3 +612,25 @@ class TestGrowth:
         path.write_bytes(with_metadata("anchors", None))
         with pytest.raises(BadDataError, match=r"stale_edge\.anchors"):
             read_model(path)
+
+    @pytest.mark.parametrize(
+        ("changes", "problem"),
+        [
+            ({"role": "text-tower"}, r"stale_edge\.kind' is 'open', not 'text_tower' as its role and text mode say"),
+            ({"text": "baked"}, r"stale_edge\.kind' is 'open', not 'baked' as its role and text mode say"),
+            ({"text": "spoken"}, r"stale_edge\.text' is 'spoken', not one of baked, open, full"),
+            ({"role": "image-tower"}, "has the role 'image-tower'.*use a newer stale-edge"),
+            ({"role": "oracle"}, "has the role 'oracle', this version reads detector and text-tower"),
+            ({"format": "2"}, "has format '2', this version reads '1'; use a newer stale-edge"),
+        ],
+    )
+    def test_what_this_version_does_not_read_is_refused_by_name(self, tmp_path, changes, problem):
+        metadata = read_model(DATA / "tiny_open.onnx").info.to_metadata()
+        metadata |= {f"stale_edge.{key}": value for key, value in changes.items()}
+        with pytest.raises(BadDataError, match=problem):
+            ModelInfo.from_metadata(tmp_path, metadata)
+
+    def test_a_missing_text_mode_follows_the_kind(self, tmp_path):
+        metadata = read_model(DATA / "tiny_open.onnx").info.to_metadata()
+        del metadata["stale_edge.text"]
+        assert ModelInfo.from_metadata(tmp_path, metadata).text is TextMode.OPEN
