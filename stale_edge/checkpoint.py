@@ -11,7 +11,7 @@ import json
 import re
 import zipfile
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +19,14 @@ import torch
 from torch import Tensor
 
 from stale_edge.networks.registry import NETWORKS
-from stale_edge.networks.stale.config import ModelConfig
-from stale_edge.networks.stale.model import STALE
-from stale_edge.networks.stale.published_names import is_unused, published_name, without_parallel_prefix
 from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
 from stale_edge_runtime.formats.files import atomic_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from stale_edge.networks.base import PublishedNames
 
 FORMAT_FAMILY = "stale-edge-checkpoint-"
 FORMAT = f"{FORMAT_FAMILY}1"
@@ -41,7 +40,7 @@ _METADATA_FIELDS = {"format", "network", "config", "classes", "origin"}
 class Checkpoint:
     """A network with all that is needed to use it."""
 
-    network: STALE
+    network: Any
     """In evaluation mode, on the CPU."""
     classes: tuple[str, ...]
     """Class names it was trained or converted with, in order."""
@@ -141,7 +140,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             stored = _read_metadata(path, metadata)
-            network, config, classes = stored.build(), stored.config, stored.classes
+            network, config, classes = _meta_network(stored.network_name, stored.config), stored.config, stored.classes
             expected = network.state_dict()
             if TEXT_KEY in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
                 expected[TEXT_KEY] = torch.empty(len(classes), config.feature_dim, device="meta")
@@ -163,13 +162,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(network, classes, stored.origin, text, stored.network_name, stored.extra)
 
 
-def read_published(path: Path, classes: tuple[str, ...], config: ModelConfig | None = None) -> Conversion:
+def read_published(path: Path, classes: tuple[str, ...], config: Any | None = None) -> Conversion:
     """Read a checkpoint in the published format, running no code from it.
 
     Args:
         path: A `.pth.tar` file: a pickle with a `state_dict`, with or without DataParallel's prefix.
         classes: Class names to store beside the weights.
-        config: Sizes; the published ones by default. The number of anchors is read from the file.
+        config: Sizes that the file's tensors do not tell; the published ones by default.
 
     Raises:
         InputMissingError: There is no such file.
@@ -178,30 +177,28 @@ def read_published(path: Path, classes: tuple[str, ...], config: ModelConfig | N
     path = _existing(path)
     content = _load_pickle(path)
     stored: dict[str, Tensor] = content["state_dict"]
-    names = without_parallel_prefix(stored)
-    state = {names[name]: value for name, value in stored.items()}
-    anchors = state.get("localizer_mask.2.weight")
-    config = config or ModelConfig()
-    if anchors is not None and anchors.ndim == 3:
-        config = replace(config, anchors=max(1, anchors.shape[0]))
-    network = _meta_network(config)
-    expected = {published_name(name): (name, value) for name, value in network.state_dict().items()}
-    unused = [name for name in state if name not in expected and is_unused(name)]
+    names = _without_parallel_prefix(stored)
+    state = {names[key]: value for key, value in stored.items()}
+    name, published = _published_network(state)
+    network = _meta_network(name, published.config(state, config))
+    expected = {published.name(ours): (ours, value) for ours, value in network.state_dict().items()}
+    unused = [key for key in state if key not in expected and published.is_unused(key)]
     _check_names(path, expected.keys(), state.keys() - set(unused))
-    for name, (_, value) in expected.items():
-        found = state[name]
-        _check_shape(path, name, value, tuple(found.shape), str(found.dtype), "torch.float32")
+    for key, (_, value) in expected.items():
+        found = state[key]
+        _check_shape(path, key, value, tuple(found.shape), str(found.dtype), "torch.float32")
         if found.layout is not torch.strided or found.device.type != "cpu":
-            raise BadDataError(path, f"{name} is not a plain tensor", "save it again from the published code")
-    used = {ours: state[name].detach().contiguous() for name, (ours, _) in expected.items()}
+            raise BadDataError(path, f"{key} is not a plain tensor", "save it again from the published code")
+    used = {ours: state[key].detach().contiguous() for key, (ours, _) in expected.items()}
     _check_finite(path, used)
     network.load_state_dict(used, assign=True)
     origin: dict[str, Any] = {"source": "published", "file": path.name, "sha256": file_sha256(path)}
     if isinstance(content.get("seed"), int):
         origin = {"source": "seeded", "seed": content["seed"], "sha256": origin["sha256"]}
     epoch = content.get("epoch")
-    skipped = Counter(".".join(name.split(".")[:2]) for name in unused)
-    checkpoint = Checkpoint(network.requires_grad_(requires_grad=False).eval(), classes, origin)
+    skipped = Counter(".".join(key.split(".")[:2]) for key in unused)
+    network = network.requires_grad_(requires_grad=False).eval()
+    checkpoint = Checkpoint(network, classes, origin, network_name=name)
     return Conversion(checkpoint, epoch if isinstance(epoch, int) else None, len(used), skipped)
 
 
@@ -233,9 +230,29 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _meta_network(config: ModelConfig) -> STALE:
+def _meta_network(name: str, config: Any) -> Any:
+    """A network of these sizes without memory for its weights."""
     with torch.device("meta"):
-        return STALE(config)
+        return NETWORKS[name].build(config)
+
+
+def _published_network(state: Mapping[str, Tensor]) -> tuple[str, PublishedNames]:
+    """Find the network whose published names fit a file best, by the share of its own names that are there."""
+
+    def fit(entry: tuple[str, PublishedNames]) -> float:
+        name, published = entry
+        wanted = [published.name(ours) for ours in _meta_network(name, published.config(state, None)).state_dict()]
+        return sum(key in state for key in wanted) / len(wanted)
+
+    known = [(name, spec.published) for name, spec in NETWORKS.items() if spec.published is not None]
+    return max(known, key=fit) if len(known) > 1 else known[0]
+
+
+def _without_parallel_prefix(names: Iterable[str]) -> dict[str, str]:
+    """Map names as stored to names without the `module.` that DataParallel puts before all of them."""
+    stored = list(names)
+    wrapped = bool(stored) and all(name.startswith("module.") for name in stored)
+    return {name: name.removeprefix("module.") if wrapped else name for name in stored}
 
 
 def _load_pickle(path: Path) -> dict[str, Any]:
@@ -272,11 +289,6 @@ class _Stored:
     classes: tuple[str, ...]
     origin: dict[str, Any]
     extra: dict[str, Any]
-
-    def build(self) -> Any:
-        """A network of these sizes without memory for its weights."""
-        with torch.device("meta"):
-            return NETWORKS[self.network_name].build(self.config)
 
 
 def _read_metadata(path: Path, metadata: dict[str, str]) -> _Stored:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
@@ -96,7 +97,6 @@ def compare(
     """
     from stale_edge.cli.detection_run import open_detector, report_failures, run_all
     from stale_edge_runtime.corpus import Clock, DetectionRun, find_videos
-    from stale_edge_runtime.formats.annotations import read_annotations
     from stale_edge_runtime.windows import WindowPlan
 
     reporter = Reporter(quiet=quiet)
@@ -105,7 +105,7 @@ def compare(
     if max_drop is not None and annotations is None:
         raise UsageError("--max-drop", "needs ground truth", "give --ground-truth as well")
     videos = find_videos(features)
-    truth = None if annotations is None else read_annotations(annotations)
+    truth = None if annotations is None else read_ground_truth(annotations, reporter)
     plan = None if window is None else WindowPlan.of(window, hop)
     detector = open_detector(a, threads, provider, text_embeddings, classes)
     clock = Clock.of(detector.info, truth, fps, stride)

@@ -9,6 +9,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect import Compat  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.option_names import SNIPPET_SECONDS
 from stale_edge.cli.options import JsonToStdout, Quiet, Strict  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge_runtime.errors import BadDataError
@@ -63,16 +64,10 @@ def dataset(
     """Say what is in a data set, and what training will leave out and why."""
     from stale_edge.data.feature_store import find_feature_files
     from stale_edge.data.selection import class_names, select, training_subset
-    from stale_edge_runtime.formats.annotations import read_annotations
     from stale_edge_runtime.formats.class_list import read_class_list
-    from stale_edge_runtime.formats.left_out import left_out_lines
 
     reporter = Reporter(quiet=quiet)
-    everything = read_annotations(annotations, video_info=video_info, strict=strict)
-    for line in left_out_lines(everything.left_out):
-        reporter.warn(line)
-    if warning := everything.wrong_unit_warning:
-        reporter.warn(warning)
+    everything = read_ground_truth(annotations, reporter, video_info=video_info, strict=strict)
     classes = class_names(everything, annotations, action_names)
     if split:
         known, classes = set(classes), read_class_list(split)

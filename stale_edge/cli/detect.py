@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import STDOUT, JsonToStdout, Quiet
 from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
@@ -112,7 +113,6 @@ def detect(
     """
     from stale_edge.cli.detection_run import open_detector, report_failures, run_all
     from stale_edge_runtime.corpus import Clock, DetectionRun, find_videos
-    from stale_edge_runtime.formats.annotations import read_annotations
     from stale_edge_runtime.formats.external_scores import read_external
     from stale_edge_runtime.windows import WindowPlan
 
@@ -134,7 +134,7 @@ def detect(
             raise UsageError("--json", "does not go with --format csv on stdout", "leave one of the two out")
         output = STDOUT
     detector = open_detector(model, threads, provider, text_embeddings, classes, max_memory)
-    truth = None if annotations is None else read_annotations(annotations)
+    truth = None if annotations is None else read_ground_truth(annotations, reporter)
     clock = Clock.of(detector.info, truth, fps, stride)
     plan = None if window is None else WindowPlan.of(window, hop)
     scores = None if external is None else read_external(external)

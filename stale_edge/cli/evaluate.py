@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.option_names import GROUND_TRUTH
 from stale_edge.cli.options import STDOUT, JsonToFile, Quiet, Strict
 from stale_edge_runtime.errors import BadDataError, UsageError
@@ -144,15 +145,9 @@ def _annotations(
     report: Reporter, path: Path, subset: str | None, classes: Path | None, *, strict: bool
 ) -> tuple[Annotations, str]:
     """The ground truth that counts, and the name of its subset."""
-    from stale_edge_runtime.formats.annotations import read_annotations
     from stale_edge_runtime.formats.class_list import read_class_list
-    from stale_edge_runtime.formats.left_out import left_out_lines
 
-    everything = read_annotations(path, strict=strict)
-    for line in left_out_lines(everything.left_out):
-        report.warn(line)
-    if warning := everything.wrong_unit_warning:
-        report.warn(warning)
+    everything = read_ground_truth(path, report, strict=strict)
     subset = subset or everything.default_subset
     annotations = everything.subset(subset)
     if classes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.options import ONNX, JsonToStdout, Quiet
 from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
     AnnotationsFile,
@@ -108,7 +109,7 @@ def quantize(
     )
     result_path = output or model.with_suffix(f".{precision}.onnx")
     check_target(result_path, [model])
-    trial = _trial(model, features, annotations, fps, stride, text_embeddings, classes) if features else None
+    trial = _trial(model, features, annotations, fps, stride, text_embeddings, classes, reporter) if features else None
     steps = STEPS + bool(trial) + report + measure_gain
     with reporter.progress(f"quantize to {precision}", steps) as step:
         made = quantize_file(
@@ -128,17 +129,17 @@ def _trial(
     stride: int | None,
     text_embeddings: Path | None,
     classes: Path | None,
+    reporter: Reporter,
 ) -> Trial:
     """The videos that the options name, with all that they give."""
     from stale_edge_export.quantization.acceptance import Trial, TrialVideo
     from stale_edge_runtime.corpus import Clock, find_videos
-    from stale_edge_runtime.formats.annotations import read_annotations
     from stale_edge_runtime.formats.class_list import read_class_list
     from stale_edge_runtime.formats.features import read_features
     from stale_edge_runtime.model_file import read_model
 
     info = read_model(model).info
-    truth = None if annotations is None else read_annotations(annotations)
+    truth = None if annotations is None else read_ground_truth(annotations, reporter)
     clock = Clock.of(info, truth, fps, stride)
     videos = []
     for video in find_videos(features):

@@ -182,7 +182,9 @@ class AnnotatedFeatures:
         if snippet_s is None:
             selection = selection.with_duration()
         selection = selection.sampled(fraction, seed)
-        videos, left_out = selection.videos, selection.left_out
+        videos = selection.videos
+        unusable = {kind: item.count for kind, item in everything.left_out.items()}
+        left_out = {**unusable, **selection.left_out}
         if not videos:
             told = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
             raise BadDataError(annotations, f"leaves nothing of subset {subset} to train on", told)

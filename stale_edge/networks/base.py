@@ -72,6 +72,9 @@ class AnnotatedVideo(Protocol):
 class PublishedNames:
     """How a published checkpoint names the parameters of a network."""
 
+    config: Callable[[Mapping[str, Tensor], Any | None], Any]
+    """Configuration of the network in a file, from its tensors by published name; sizes that these do not tell come
+    from the second argument, or are those published."""
     name: Callable[[str], str]
     """Published name of one of our parameters."""
     is_unused: Callable[[str], bool]

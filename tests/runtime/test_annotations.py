@@ -247,3 +247,11 @@ def test_a_file_of_unusable_annotations_alone_is_refused(tmp_path):
     content = {"database": {"abc": OFFICIAL | {"annotations": [ARCHERY | {"segment": [2, 1]}]}}}
     with pytest.raises(BadDataError, match=r"annotation 0 from 2.0 to 1.0"):
         read_annotations(written(tmp_path, content, "gt.json"))
+
+
+def test_a_bad_duration_does_not_refuse_a_file_that_holds_durations_alone(tmp_path):
+    durations = {"a": 0, "b": 12.5}
+    database = {name: {"subset": "test", "duration": value, "annotations": []} for name, value in durations.items()}
+    found = read_annotations(written(tmp_path, {"database": database}, "gt.json"))
+    assert [video.duration_s for video in found.videos] == [None, 12.5]
+    assert [item.count for item in found.left_out.values()] == [1]

@@ -280,3 +280,12 @@ def test_real_annotations_become_targets(shared):
         targets.video_classes.sum(dim=1), torch.tensor([len({i.label for i in v.instances}) for v in taken])
     )
     assert targets.foreground.any(dim=1).all()
+
+
+def test_annotations_that_nobody_can_use_are_counted_among_what_is_left_out(tmp_path):
+    good = {"segment": [0, 4], "label": "run"}
+    database = {"a": {"subset": "training", "duration": 9, "annotations": [good, good | {"segment": [4, 0]}]}}
+    (tmp_path / "gt.json").write_text(json.dumps({"database": database}))
+    np.save(tmp_path / "a.npy", np.ones((3, 4), np.float32))
+    source = AnnotatedFeatures.open(tmp_path / "gt.json", tmp_path, feature_dim=4, length=10)
+    assert dict(source.left_out) == {"segments that end before they start": 1}

@@ -508,3 +508,13 @@ def test_ten_hours_in_windows_with_a_network_of_the_published_size(tmp_path):
     np.save(tmp_path / "hours.npy", 0.5 * scenes)
     command = [*PROGRAM, "detect", "stale.onnx", "hours.npy", "--window", "200", "-q", "-o", "r.json"]
     assert peak_mb(command, tmp_path) < 1536
+
+
+def test_what_is_left_out_of_the_annotations_is_said(one, tmp_path, capsys):
+    truth = tmp_path / "gt.json"
+    annotations(truth, {"one": 33.0})
+    content = json.loads(truth.read_text())
+    content["database"]["one"]["annotations"].append({"segment": [5.0, 1.0], "label": "archery"})
+    truth.write_text(json.dumps(content))
+    assert run(["detect", BAKED, str(one), "-g", str(truth), "-o", str(tmp_path / "r.json")]) == 0
+    assert "left out 1 segments that end before they start" in " ".join(capsys.readouterr().err.split())

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stale_edge.checkpoint import load_checkpoint
-from stale_edge.networks.base import NetworkSpec
+from stale_edge.checkpoint import load_checkpoint, read_published
+from stale_edge.networks.base import NetworkSpec, PublishedNames
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.networks.resampling import resize
+from stale_edge.seeded import write_published_checkpoint
 from stale_edge_export.graphs.base import Decision, GraphSpec
 from stale_edge_export.graphs.registry import GRAPHS
 from stale_edge_runtime.contract import BATCH, CLASSES, SNIPPETS
@@ -306,3 +307,19 @@ def test_every_network_has_a_head_and_a_graph():
     for name, spec in GRAPHS.items():
         assert spec.tolerance.keys() == set(HEADS[name].outputs) >= spec.decisions.keys()
         assert all(0 < tolerance <= 1e-4 for tolerance in spec.tolerance.values())
+
+
+def test_convert_takes_the_network_whose_published_names_fit(curve, monkeypatch, tmp_path, tiny_config):
+    published = PublishedNames(
+        config=lambda state, sizes: CurveConfig(state["linear.weight"].shape[0] if "linear.weight" in state else 8),
+        name=lambda ours: ours.replace("map", "linear"),
+        is_unused=lambda key: False,
+    )
+    monkeypatch.setitem(NETWORKS, NAME, dataclasses.replace(SPEC, published=published))
+    weight = torch.eye(8)
+    torch.save({"state_dict": {"module.linear.weight": weight}}, tmp_path / "curve.pth.tar")
+    converted = read_published(tmp_path / "curve.pth.tar", ("run",)).checkpoint
+    assert converted.network_name == NAME
+    assert torch.equal(converted.network.map.weight, weight)
+    write_published_checkpoint(tmp_path / "stale.pth.tar", 0, tiny_config)
+    assert read_published(tmp_path / "stale.pth.tar", (), tiny_config).checkpoint.network_name == "stale"

@@ -56,10 +56,10 @@ def _with_tower(config: ModelConfig) -> ModelConfig:
 
 
 def _build(checkpoint: Checkpoint, class_names: tuple[str, ...]) -> nn.Module:
-    network = checkpoint.network
-    if network.text_tower is not None:
+    network: nn.Module = checkpoint.network
+    if checkpoint.network.text_tower is not None:
         return network
-    return StandInTower(network, text_embeddings(checkpoint, class_names)).eval()
+    return StandInTower(checkpoint.network, text_embeddings(checkpoint, class_names)).eval()
 
 
 STALE_WHOLE = WholeNetwork(build=_build, config=_with_tower, empty=STALE)

@@ -84,4 +84,5 @@ def text_embeddings(checkpoint: Checkpoint, class_names: tuple[str, ...]) -> Ten
     network = checkpoint.network
     with torch.inference_mode():
         embeddings = network.encode_text(torch.from_numpy(token_ids(network, class_names)))
-    return embeddings.clone()
+    copied: Tensor = embeddings.clone()
+    return copied

@@ -15,7 +15,7 @@ from stale_edge_runtime.bench.records import DecodeCost
 from stale_edge_runtime.heads.registry import HEADS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.heads.base import VideoOutputs
@@ -50,7 +50,6 @@ def decode_cost_ms(
     classes: Sequence[str],
     *,
     seconds: float = SECONDS,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Measure the median time of decoding one video, warmed up, in milliseconds.
 
@@ -60,15 +59,14 @@ def decode_cost_ms(
         info: Metadata of the file.
         classes: Names of the classes.
         seconds: Measuring time; at least `LEAST_RUNS` runs are made.
-        clock: Gives the time in seconds.
     """
     decode = HEADS[info.network].decode
     samples: list[float] = []
     for _ in range(3):
         decode(outputs, duration_s, classes=classes, info=info)
-    end = clock() + seconds
-    while len(samples) < LEAST_RUNS or clock() < end:
-        started = clock()
+    end = time.perf_counter() + seconds
+    while len(samples) < LEAST_RUNS or time.perf_counter() < end:
+        started = time.perf_counter()
         decode(outputs, duration_s, classes=classes, info=info)
-        samples.append(clock() - started)
+        samples.append(time.perf_counter() - started)
     return 1e3 * float(np.median(samples))

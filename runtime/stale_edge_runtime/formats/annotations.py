@@ -262,7 +262,9 @@ def _official_video(place: _Place, entry: Any, check: EntryCheck) -> Video:
         try:
             duration = _duration(place, entry, "duration")
         except UnusableEntryError as error:
-            check.leave_out(error)
+            check.leave_out(error, essential=False)
+        else:
+            check.use(essential=False)
     return Video(_checked_id(place), subset, duration, _instances(place, entry, check))
 
 
@@ -281,7 +283,9 @@ def _read_published(path: Path, content: dict[str, Any], video_info: Path, check
             frames = _duration(place, entry, "duration_frame")
             featured = _duration(place, entry, "feature_frame") / frames * duration
         except UnusableEntryError as error:
-            check.leave_out(error)
+            check.leave_out(error, essential=False)
+        else:
+            check.use(essential=False)
         bare = _checked_id(place).removeprefix("v_")
         if bare in videos:
             raise place.error("is there twice, with and without 'v_'", "keep one of them")

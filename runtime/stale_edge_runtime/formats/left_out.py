@@ -44,14 +44,23 @@ class EntryCheck:
         self._strict = strict
         self._counts: dict[str, int] = {}
         self._first: dict[str, UnusableEntryError] = {}
-        self._used = 0
+        self._used = {True: 0, False: 0}
+        self._essential: UnusableEntryError | None = None
 
-    def use(self) -> None:
-        """Count an entry that is used."""
-        self._used += 1
+    def use(self, *, essential: bool = True) -> None:
+        """Count an entry that is used.
 
-    def leave_out(self, error: UnusableEntryError) -> None:
+        Args:
+            essential: As for `leave_out`.
+        """
+        self._used[essential] += 1
+
+    def leave_out(self, error: UnusableEntryError, *, essential: bool = True) -> None:
         """Leave an entry out.
+
+        Args:
+            error: Its fault.
+            essential: A file in which no such entry can be used is of no use.
 
         Raises:
             UnusableEntryError: In strict reading, the error itself.
@@ -60,14 +69,18 @@ class EntryCheck:
             raise error
         self._first.setdefault(error.kind, error)
         self._counts[error.kind] = self._counts.get(error.kind, 0) + 1
+        if essential:
+            self._essential = self._essential or error
 
     def finish(self) -> Mapping[str, LeftOut]:
         """Give what was left out, by kind.
 
         Raises:
-            UnusableEntryError: Nothing at all could be used; the first error tells why.
+            UnusableEntryError: No entry could be used, or none of the essential ones; the first error tells why.
         """
-        if self._first and not self._used:
+        if self._essential is not None and not self._used[True]:
+            raise self._essential
+        if self._first and not any(self._used.values()):
             raise next(iter(self._first.values()))
         return {kind: LeftOut(count, str(self._first[kind])) for kind, count in self._counts.items()}
 

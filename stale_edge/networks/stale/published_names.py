@@ -6,10 +6,6 @@ Source: docs/network.md, "Published checkpoints".
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _ATTENTION = (("query", "w_qs"), ("key", "w_ks"), ("value", "w_vs"), ("output", "fc"), ("norm", "layer_norm"))
 _TEXT_LAYER = (
@@ -85,13 +81,6 @@ def published_name(name: str) -> str:
 def is_unused(name: str) -> bool:
     """Whether a published parameter plays no part in the forward pass."""
     return _UNUSED.fullmatch(name) is not None
-
-
-def without_parallel_prefix(names: Iterable[str]) -> dict[str, str]:
-    """Map names as stored to names without the `module.` that DataParallel puts before all of them."""
-    stored = list(names)
-    wrapped = bool(stored) and all(name.startswith("module.") for name in stored)
-    return {name: name.removeprefix("module.") if wrapped else name for name in stored}
 
 
 def image_tower_shapes() -> dict[str, tuple[int, ...]]:

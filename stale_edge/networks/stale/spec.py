@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -71,6 +72,14 @@ def _outputs(network: STALE, features: Tensor, text: Tensor) -> dict[str, Tensor
     return {CLASS_LOGITS: found.class_logits, MASKS: found.masks, VIDEO_LOGITS: found.video_logits}
 
 
+def _published_config(state: Mapping[str, Tensor], sizes: ModelConfig | None) -> ModelConfig:
+    """Read the number of anchors from the last layer of the mask head."""
+    config, anchors = sizes or ModelConfig(), state.get("localizer_mask.2.weight")
+    if anchors is None or anchors.ndim != 3:
+        return config
+    return replace(config, anchors=max(1, anchors.shape[0]))
+
+
 STALE_SPEC = NetworkSpec(
     config=ModelConfig,
     build=STALE,
@@ -82,6 +91,6 @@ STALE_SPEC = NetworkSpec(
     loss=_loss,
     loss_terms=LossTerms._fields,
     outputs=_outputs,
-    published=PublishedNames(name=published_name, is_unused=is_unused),
+    published=PublishedNames(config=_published_config, name=published_name, is_unused=is_unused),
 )
 """The network `stale`."""

@@ -239,7 +239,7 @@ class FolderData:
 
     @cached_property
     def _annotations(self) -> Annotations:
-        return read_annotations(self._folder / ANNOTATIONS)
+        return read_annotations(self._folder / ANNOTATIONS, strict=True)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
