@@ -162,11 +162,36 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(network, classes, stored.origin, text, stored.network_name, stored.extra)
 
 
+def read_network_name(path: Path) -> str:
+    """Read which network a checkpoint holds.
+
+    Args:
+        path: A `.safetensors` file.
+
+    Raises:
+        InputMissingError: There is no such file.
+        BadDataError: It is not one of our checkpoints.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = _existing(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _read_metadata(path, file.metadata() or {}).network_name
+    except SafetensorError as error:
+        raise BadDataError(path, f"is not a safetensors file ({error})", _RECONVERT) from error
+    except OSError as error:
+        if isinstance(error, StaleEdgeError):
+            raise
+        raise reading_error(path, error) from error
+
+
 def read_published(path: Path, classes: tuple[str, ...], config: Any | None = None) -> Conversion:
     """Read a checkpoint in the published format, running no code from it.
 
     Args:
-        path: A `.pth.tar` file: a pickle with a `state_dict`, with or without DataParallel's prefix.
+        path: A `.pth.tar` file: a pickle with a `state_dict`, with or without DataParallel's prefix. Averaged
+            weights, `state_dict_ema`, are taken where there are some: the published evaluation does.
         classes: Class names to store beside the weights.
         config: Sizes that the file's tensors do not tell; the published ones by default.
 
@@ -176,7 +201,7 @@ def read_published(path: Path, classes: tuple[str, ...], config: Any | None = No
     """
     path = _existing(path)
     content = _load_pickle(path)
-    stored: dict[str, Tensor] = content["state_dict"]
+    stored: dict[str, Tensor] = content[_weights_key(content)]
     names = _without_parallel_prefix(stored)
     state = {names[key]: value for key, value in stored.items()}
     name, published = _published_network(state)
@@ -218,7 +243,7 @@ def file_sha256(path: Path) -> str:
 
 _RECONVERT = "make one with `stale-edge convert` or `stale-edge train`"
 _NEWER = "use a newer stale-edge"
-_AS_PUBLISHED = "it must be a file of the published STALE code"
+_AS_PUBLISHED = "it must be a file of the published code of STALE or ActionFormer"
 
 
 def _existing(path: Path) -> Path:
@@ -271,13 +296,19 @@ def _load_pickle(path: Path) -> dict[str, Any]:
     except Exception as error:  # a damaged pickle can provoke any exception
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise BadDataError(path, f"cannot be read as weights alone ({reason})", _AS_PUBLISHED) from error
-    state = content.get("state_dict") if isinstance(content, dict) else None
+    key = _weights_key(content) if isinstance(content, dict) else ""
+    state = content.get(key) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state:
         raise BadDataError(path, "has no 'state_dict'", _AS_PUBLISHED)
     odd = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if odd:
-        raise BadDataError(path, f"{_listed(map(str, odd))} in 'state_dict' is not a tensor", _AS_PUBLISHED)
+        raise BadDataError(path, f"{_listed(map(str, odd))} in {key!r} is not a tensor", _AS_PUBLISHED)
     return dict(content)
+
+
+def _weights_key(content: Mapping[str, Any]) -> str:
+    """Name the averaged weights, or the last ones where there are no others."""
+    return "state_dict_ema" if "state_dict_ema" in content else "state_dict"
 
 
 @dataclass(frozen=True)

@@ -6,55 +6,36 @@ implementation with the same numbers. Source: docs/network.md, "Golden numbers".
 
 from __future__ import annotations
 
-import math
-import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from stale_edge.checkpoint import Checkpoint
 from stale_edge.class_names import activitynet_classes
+from stale_edge.networks.registry import NETWORKS
 from stale_edge.networks.stale.config import ModelConfig
-from stale_edge.networks.stale.model import STALE
 from stale_edge.networks.stale.published_names import image_tower_shapes, published_name
+from stale_edge.networks.stale.seeding import seeded_values
+from stale_edge_runtime.contract import STALE_NETWORK
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def seeded_values(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """The numbers of one parameter.
+def seeded_network(config: Any, seed: int, network_name: str = STALE_NETWORK) -> Any:
+    """Fill every parameter of a network by its rule; give it in evaluation mode.
 
     Args:
-        name: Its published name, without `module.`.
-        shape: Its shape.
-        seed: Seed of the whole network.
-
-    Returns:
-        float32 array of that shape.
+        config: Sizes.
+        seed: Seed of the rule.
+        network_name: Kind of network, a key of `NETWORKS`.
     """
-    if name.endswith(".logit_scale"):
-        return np.full(shape, math.log(100.0), dtype=np.float32)
-    generator = np.random.default_rng([zlib.crc32(name.encode()), seed])
-    values = generator.standard_normal(shape)
-    if len(shape) >= 2:
-        values /= math.sqrt(math.prod(shape[1:]))
-    elif name.endswith(".running_var"):
-        values = np.abs(values) + 0.5
-    elif name.endswith(".weight"):
-        values = 1 + 0.1 * values
-    else:
-        values *= 0.1
-    return values.astype(np.float32)
-
-
-def seeded_network(config: ModelConfig, seed: int) -> STALE:
-    """A network whose every parameter is filled by the rule, in evaluation mode."""
+    spec = NETWORKS[network_name]
+    rename = spec.published.name if spec.published else str
     with torch.device("meta"):
-        network = STALE(config)
+        network = spec.build(config)
     state = {
-        name: torch.from_numpy(seeded_values(published_name(name), tuple(parameter.shape), seed))
+        name: torch.from_numpy(spec.seeded_values(rename(name), tuple(parameter.shape), seed))
         for name, parameter in network.state_dict().items()
     }
     network.load_state_dict(state, assign=True)

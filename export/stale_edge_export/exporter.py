@@ -116,7 +116,7 @@ def export_checkpoint(
         untrained=checkpoint.untrained,
         weights=checkpoint.origin,
         rewrites=applied,
-        **GRAPHS[checkpoint.network_name].describe(network),
+        **NETWORKS[checkpoint.network_name].metadata(network.config),
     )
     progress("checking the file against PyTorch")
     parity = check_file(parse_model(encode_model(model, info), target), checkpoint, text, progress)

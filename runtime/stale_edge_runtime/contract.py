@@ -23,15 +23,20 @@ TEXT_EMBEDDINGS = "text_embeddings"
 TOKEN_IDS = "token_ids"  # noqa: S105 (words, not passwords)
 STALE_NETWORK = "stale"
 """Network of a file that does not name one: files of 0.1 held no other."""
+ACTIONFORMER = "actionformer"
 
 CLASS_LOGITS = "class_logits"
 MASKS = "masks"
 VIDEO_LOGITS = "video_logits"
+OFFSETS = "offsets"
+ACTION = "action"
+"""Class of a network that tells when and leaves what to a classifier."""
 
 BATCH = "batch"
 SNIPPETS = "snippets"
 CLASSES = "classes"
 TOKENS = "tokens"
+POINTS = "points"
 
 FEATURE_DIM = 512
 ANCHORS = 100
@@ -176,6 +181,14 @@ class ModelInfo:
     """Network inside, a key of `HEADS`."""
     anchors: int = 0
     """Rows of `masks`: relative positions that an action may cover; 0 for a network without masks."""
+    resize_to: int = 0
+    """Snippets that a video, or a window of one, is resized to before it is run; 0 runs it as it is."""
+    strides: tuple[int, ...] = ()
+    """Snippets from one position to the next, on each level of a pyramid, the finest first."""
+    offset: float = 0.5
+    """Centre of the first snippet, in snippets from the start of the video; more where snippets overlap."""
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the decoding that belong to the network; empty for its defaults."""
     classes: tuple[str, ...] = ()
     """Class names in the order of the logits, background left out; baked files only."""
     min_snippets: int = MIN_SNIPPETS
@@ -229,8 +242,11 @@ class ModelInfo:
         }
         if self.text is not None:
             values["text"] = str(self.text)
-        if self.anchors:
-            values["anchors"] = self.anchors
+        for name in ("anchors", "resize_to", "strides", "decoding"):
+            if value := getattr(self, name):
+                values[name] = list(value) if isinstance(value, tuple) else value
+        if self.offset != ModelInfo.offset:
+            values["offset"] = self.offset
         if self.kind is Kind.BAKED:
             values["classes"] = list(self.classes)
         if self.snippet_seconds is not None:
@@ -266,6 +282,10 @@ class ModelInfo:
             precision=reader.choice("precision", Precision),
             network=reader.text("network", STALE_NETWORK),
             anchors=reader.integer("anchors", 0, MAX_SNIPPETS, default=0),
+            resize_to=reader.integer("resize_to", 0, MAX_SNIPPETS, default=0),
+            strides=reader.integers("strides", MAX_SNIPPETS),
+            offset=reader.positive_number("offset") or cls.offset,
+            decoding=reader.mapping("decoding"),
             feature_dim=reader.integer("feature_dim", 1, 65_536),
             created_by=reader.text("created_by"),
             classes=classes,
@@ -365,6 +385,12 @@ class _MetadataReader:
         value = self._json(key, default=[])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self._bad(key, "a JSON list of strings")
+        return tuple(value)
+
+    def integers(self, key: str, high: int) -> tuple[int, ...]:
+        value = self._json(key, default=[])
+        if not isinstance(value, list) or not all(type(item) is int and 1 <= item <= high for item in value):
+            raise self._bad(key, f"a JSON list of integers from 1 to {high}")
         return tuple(value)
 
     def mapping(self, key: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from lightning_fabric import Fabric
 
+    from stale_edge.networks.base import NetworkSpec
     from stale_edge.training.run import Lesson, RunOptions, StepReport, TrainingResult, ValidationReport
     from stale_edge.training.settings import TrainingSettings
 
@@ -103,6 +104,14 @@ def train(
     network: Annotated[
         str, typer.Option(metavar="NAME", help="Network to train, where no checkpoint to start from is given.")
     ] = STALE_NETWORK,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Published configuration of actionformer: activitynet-clip (the default), activitynet-tsp, "
+            "activitynet-i3d, thumos14-i3d.",
+        ),
+    ] = None,
     train_text: Annotated[
         bool | None,
         typer.Option("--train-text/--no-train-text", help="Train the text tower too, as published.", show_default="no"),
@@ -119,13 +128,14 @@ def train(
         Compat | None, typer.Option(help="Targets, loss, optimiser and epochs as the published code has them.")
     ] = None,
     loss: Annotated[LossWeighting, typer.Option(help="Published weights of the loss's terms.")] = LossWeighting.CLOSED,
-    epochs: Annotated[int | None, typer.Option(help="Epochs; 30 by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; 30, or as the preset says.")] = None,
     batch: Annotated[
-        int | None, typer.Option(help="Videos in a step, over all devices together; 32 by default.")
+        int | None, typer.Option(help="Videos in a step, over all devices together; 32, or as the preset says.")
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate; 3e-4 by default.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate; 3e-4, or as the preset says.")] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Epochs without a better held-out mAP after which to stop; 10 by default.")
+        int | None,
+        typer.Option(help="Epochs without a better held-out mAP after which to stop; 10, or as the preset says."),
     ] = None,
     max_minutes: Annotated[
         float | None, typer.Option(min=0.0, metavar="M", help="Stop after this time, wherever training is.")
@@ -174,15 +184,15 @@ def train(
         initial=initial,
         ours=_parse_ours(ours, compat),
         network=network,
+        preset=preset,
     )
-    options.check()
     require_train("stale-edge train")
-    _check_network(network)
+    spec = _spec(network, initial, preset)
+    options.check(uses_text=spec.uses_text)
     import torch
 
     from stale_edge.checkpoint import MAX_BYTES
     from stale_edge.training.run import RunOptions
-    from stale_edge.training.settings import PRESETS
     from stale_edge_runtime.formats.files import read_bytes, write_bytes
 
     if threads:
@@ -190,7 +200,7 @@ def train(
     changes: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "learning_rate": lr, "patience": patience}
     kind = _accelerator(accelerator)
     settings = replace(
-        PRESETS[compat],
+        _settings(spec, preset, compat),
         seed=seed,
         loss_weights=str(loss),
         precision=_precision(precision, kind),
@@ -218,16 +228,38 @@ def train(
             _tell(result, output, model, report, as_json=json)
 
 
-def _check_network(name: str) -> None:
-    """Refuse a network that this version does not know.
+def _spec(name: str, initial: Path | None, preset: str | None) -> NetworkSpec:
+    """The network that is trained: that of a checkpoint to start from, or the one named.
 
     Raises:
-        UsageError: The message lists those it knows.
+        UsageError: This version knows no such network, or the network no such preset; the message lists them.
     """
+    from stale_edge.checkpoint import read_network_name
     from stale_edge.networks.registry import NETWORKS
 
     if name not in NETWORKS:
         raise UsageError("--network", f"{name!r} is not known", f"choose from {', '.join(NETWORKS)}")
+    spec = NETWORKS[name if initial is None else read_network_name(initial)]
+    if preset is not None and preset not in spec.presets:
+        known = ", ".join(spec.presets)
+        cure = f"choose from {known}" if known else "leave it out: the network has one configuration"
+        raise UsageError("--preset", f"{preset!r} is not known", cure)
+    return spec
+
+
+def _settings(spec: NetworkSpec, preset: str | None, compat: Compat | None) -> TrainingSettings:
+    """Settings of a preset, or those of a network that has none.
+
+    Raises:
+        UsageError: `--compat` for a network that is trained as published anyway.
+    """
+    from stale_edge.training.settings import PRESETS, TrainingSettings
+
+    if not spec.presets:
+        return PRESETS[compat]
+    if compat is not None:
+        raise UsageError("--compat", "belongs to the network stale", "leave it out; presets train as published")
+    return TrainingSettings(**spec.presets[preset or next(iter(spec.presets))].training)
 
 
 def _parse_ours(text: str, compat: Compat | None) -> tuple[str, ...]:
@@ -414,9 +446,10 @@ def _describe(lesson: Lesson, settings: TrainingSettings, report: Reporter) -> N
     )
     for reason, count in getattr(source, "left_out", {}).items():
         report.note(f"left out: {count:,} {reason}")
-    trained = "the text tower is trained too" if settings.train_text else "text embeddings stay as they are"
+    trained = "; the text tower is trained too" if settings.train_text else ""
     report.note(
-        f"{settings.optimizer}, learning rate {settings.learning_rate:g}, batch {settings.batch_size}; {trained}"
+        f"{lesson.network_name}: {settings.optimizer}, learning rate {settings.learning_rate:g}, "
+        f"batch {settings.batch_size}, {settings.epochs} epochs{trained}"
     )
 
 

@@ -6,7 +6,7 @@ processes that fetch them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +41,14 @@ class BatchPlan:
     """Of the order."""
     processes: int = 1
     """Processes that share each batch in equal parts; what remains of the last batch of an epoch is left out."""
+    drop_last: bool = False
+    """Whether an epoch leaves its last batch out where it is not full, unless there is no other."""
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps in an epoch."""
         whole, rest = divmod(self.videos, self.batch_size)
-        return whole + (rest >= self.processes)
+        return whole + (rest >= self.processes and not (self.drop_last and whole))
 
     @property
     def steps(self) -> int:
@@ -98,13 +100,13 @@ class _Failure:
 class _Videos(Dataset[TrainingVideo | _Failure]):
     """A video source as torch wants it."""
 
-    def __init__(self, source: VideoSource) -> None:
-        self._source = source
+    def __init__(self, source: VideoSource, seed: int) -> None:
+        self._source, self._seed = source, seed
 
     def __getitem__(self, key: Key) -> TrainingVideo | _Failure:
         epoch, index = key
         try:
-            return self._source.video(index, epoch)
+            return replace(self._source.video(index, epoch), draw=(self._seed, epoch, index))
         except StaleEdgeError as error:
             return _Failure(type(error), error.subject, error.problem, error.cure)
 
@@ -138,7 +140,7 @@ def open_batches(
         Gives what `next_batch` takes, for every step.
     """
     return DataLoader(
-        _Videos(source),
+        _Videos(source, plan.seed),
         batch_sampler=_Steps(plan, first_step, process),
         collate_fn=partial(_collate, classes=source.classes, network=network, config=config, compat=compat),
         num_workers=workers,

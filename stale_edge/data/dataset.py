@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stale_edge.data.feature_store import FeatureStore, find_feature_files
 from stale_edge.data.selection import class_names, select, training_subset
 from stale_edge.data.splits import hold_out
+from stale_edge_runtime.contract import ACTION
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats.annotations import read_annotations
 from stale_edge_runtime.formats.class_list import read_class_list
@@ -40,6 +41,8 @@ class TrainingVideo:
     """float32 [T, D], T free."""
     hidden: tuple[tuple[float, float], ...] = ()
     """Seconds in which actions of other classes happen: taught neither as action nor as background."""
+    draw: tuple[int, ...] = ()
+    """Seed of random choices about this showing of the video."""
 
 
 class VideoSource(Protocol):
@@ -67,17 +70,20 @@ class Batch:
 
     features: Tensor
     """float32 [B, T, D], every video at the training length."""
+    lengths: Tensor
+    """int64 [B], true snippets of each; what follows is padding."""
     targets: BatchTargets
     """What it teaches."""
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The same on another device."""
         moved = self.features.to(device, non_blocking=non_blocking)
-        return Batch(moved, self.targets.to(device, non_blocking=non_blocking))
+        lengths = self.lengths.to(device, non_blocking=non_blocking)
+        return Batch(moved, lengths, self.targets.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
         """The same in pinned memory; a DataLoader calls this."""
-        return Batch(self.features.pin_memory(), self.targets.pin_memory())
+        return Batch(self.features.pin_memory(), self.lengths.pin_memory(), self.targets.pin_memory())
 
 
 def collate(
@@ -102,6 +108,28 @@ def collate(
     """
     index = {name: position for position, name in enumerate(classes)}
     return Batch(*network.collate(videos, index, config, compat))
+
+
+class OneClass:
+    """Videos whose actions are all of one class; for a network that tells when and not what.
+
+    Args:
+        source: The videos with their own classes.
+    """
+
+    classes = (ACTION,)
+
+    def __init__(self, source: VideoSource) -> None:
+        self._source = source
+        self.left_out: Mapping[str, int] = getattr(source, "left_out", {})
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def video(self, index: int, epoch: int) -> TrainingVideo:
+        """One video; see `VideoSource`."""
+        video = self._source.video(index, epoch)
+        return replace(video, instances=tuple(replace(item, label=ACTION) for item in video.instances))
 
 
 class AnnotatedFeatures:
@@ -147,7 +175,7 @@ class AnnotatedFeatures:
         seed: int = 0,
         compat: str | None = None,
         feature_dim: int = 512,
-        length: int = 100,
+        length: int | None = 100,
         snippet_s: float | None = None,
         cache_mb: float = 2048.0,
         half: bool = False,
@@ -163,7 +191,7 @@ class AnnotatedFeatures:
             seed: Of that sample.
             compat: `"stale"` chooses instances as published.
             feature_dim: Width D of the features.
-            length: Training length that features are resized to.
+            length: Training length that features are resized to; None keeps them as they are.
             snippet_s: Seconds from one snippet to the next, for videos of unknown duration.
             cache_mb: Memory for features that were read.
             half: Keep them as float16.

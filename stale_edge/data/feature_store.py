@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stale_edge.networks.resampling import resize
 from stale_edge_runtime.errors import BadDataError, InputMissingError, reading_error
 from stale_edge_runtime.formats.features import read_features
 from stale_edge_runtime.formats.hdf5_features import dataset_names, read_dataset, read_video_file
+from stale_edge_runtime.resampling import resize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -120,7 +120,7 @@ class FeatureStore:
     Args:
         files: Where the features of each video are.
         feature_dim: Width D that they must have.
-        length: Snippets to resize them to.
+        length: Snippets to resize them to; None keeps them as they are, and nothing in memory.
         cache_mb: Memory to use, at most. Videos that do not fit, the last ones, are read each time.
         half: Keep float16: half the memory, and every read gives rounded features, kept or not.
     """
@@ -130,7 +130,7 @@ class FeatureStore:
         files: Sequence[FeatureFile],
         feature_dim: int,
         *,
-        length: int,
+        length: int | None,
         cache_mb: float = 2048.0,
         half: bool = False,
     ) -> None:
@@ -138,8 +138,9 @@ class FeatureStore:
         self._feature_dim = feature_dim
         self._length = length
         self._dtype = np.dtype(np.float16 if half else np.float32)
-        row_bytes = length * feature_dim * self._dtype.itemsize
-        self._cache = _SharedRows(min(len(self._files), int(cache_mb * 2**20 / row_bytes)), row_bytes)
+        row_bytes = (length or 0) * feature_dim * self._dtype.itemsize
+        rows = min(len(self._files), int(cache_mb * 2**20 / row_bytes)) if row_bytes else 0
+        self._cache = _SharedRows(rows, row_bytes)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -159,12 +160,13 @@ class FeatureStore:
             InputMissingError: Its file is gone.
             BadDataError: Its file is not what it must be.
         """
-        shape = (self._length, self._feature_dim)
         if kept := self._cache.get(index):
+            shape = (-1, self._feature_dim)
             return StoredFeatures(np.frombuffer(kept.row, self._dtype).reshape(shape).astype(np.float32), kept.note)
         features = self._files[index].read(self._feature_dim)
         with np.errstate(over="ignore"):
-            resized = resize(features, self._length).astype(self._dtype)
+            resized = features if self._length is None else resize(features, self._length)
+            resized = resized.astype(self._dtype)
         if not np.isfinite(resized).all():
             raise BadDataError(self._files[index].path, "holds values beyond float16", "keep float32 in memory")
         self._cache.put(index, resized.tobytes(), len(features))

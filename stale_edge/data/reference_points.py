@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from stale_edge.networks.resampling import resize
 from stale_edge.networks.stale.targets import video_targets
 from stale_edge_runtime.formats.annotations import Annotations, Video
 from stale_edge_runtime.heads.stale import decode
 from stale_edge_runtime.metrics.evaluation import ACTIVITYNET_TIOUS, evaluate
+from stale_edge_runtime.resampling import resize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

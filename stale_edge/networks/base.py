@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from stale_edge.training.settings import TrainingSettings
     from stale_edge_runtime.formats.annotations import Instance
 
 
@@ -67,6 +70,20 @@ class AnnotatedVideo(Protocol):
     def hidden(self) -> tuple[tuple[float, float], ...]:
         """Seconds in which actions of other classes happen."""
 
+    @property
+    def draw(self) -> tuple[int, ...]:
+        """Seed of random choices about this showing of the video: the same again after a resumption."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A configuration and the settings that it is trained with."""
+
+    config: NetworkConfig
+    """Sizes; feature width and classes give way to those of the data."""
+    training: Mapping[str, Any]
+    """Fields of `TrainingSettings` that differ from the defaults."""
+
 
 @dataclass(frozen=True)
 class PublishedNames:
@@ -82,6 +99,25 @@ class PublishedNames:
 
 
 @dataclass(frozen=True)
+class FirstSizes:
+    """What a network's first configuration is made from."""
+
+    feature_dim: int
+    """Width D of the features."""
+    classes: int = 1
+    """Classes that are taught."""
+    options: tuple[str, ...] = ()
+    """Design options to switch on, by name."""
+    preset: str | None = None
+    """Published configuration to start from; the network's default where none is named."""
+
+
+def _decays_matrices(name: str, parameter: Tensor) -> bool:
+    del name
+    return parameter.ndim >= 2
+
+
+@dataclass(frozen=True)
 class NetworkSpec:
     """One network, as checkpoints and training see it.
 
@@ -93,22 +129,52 @@ class NetworkSpec:
     """Its configuration."""
     build: Callable[[Any], nn.Module]
     """A network with first weights from a configuration."""
-    first_config: Callable[[int, Sequence[str]], NetworkConfig]
-    """Configuration without a text tower for features of a width, with design options switched on by name."""
-    training_length: Callable[[Any], int]
-    """Snippets that a video has in training, from a configuration."""
-    collate: Callable[[Sequence[AnnotatedVideo], Mapping[str, int], Any, str | None], tuple[Tensor, BatchTargets]]
-    """Features [B, T, D] and targets of videos, from class indices, a configuration and a published behaviour."""
+    first_config: Callable[[FirstSizes], NetworkConfig]
+    """Configuration of a network to be trained from the beginning, without a text tower."""
+    training_length: Callable[[Any], int | None]
+    """Snippets that videos are resized to, in training and for judging, from a configuration; None takes them as they
+    are."""
+    collate: Callable[
+        [Sequence[AnnotatedVideo], Mapping[str, int], Any, str | None], tuple[Tensor, Tensor, BatchTargets]
+    ]
+    """Features [B, T, D], true lengths int64 [B] and targets of videos, from class indices, a configuration and a
+    published behaviour."""
     set_statistics: Callable[[Any, Callable[[], tuple[Tensor, Tensor]]], None]
     """Give a network statistics before training. The second argument computes the mean feature [D] and the mean text
     [D]; it reads hundreds of videos, so a network that needs none does not call it."""
-    training_outputs: Callable[[Any, Tensor, Tensor], tuple[Tensor, ...]]
-    """What the loss looks at, a named tuple, from a network, features [B, T, D] and text embeddings [C, D]."""
-    loss: Callable[[str, str | None], Callable[[Any, Any], tuple[Tensor, ...]]]
-    """Loss with weights of a name and a published behaviour: from outputs and targets to a scalar for each term."""
+    training_outputs: Callable[[Any, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
+    """What the loss looks at, a named tuple, from a network, features [B, T, D], true lengths [B] and text embeddings
+    [C, D]."""
+    loss: Callable[[Any, TrainingSettings], Callable[[Any, Any], tuple[Tensor, ...]]]
+    """Loss from a configuration and settings: from outputs and targets to a scalar for each term. One with a state that
+    steps change is a module, whose state is saved with the training's."""
     loss_terms: tuple[str, ...]
     """Names of the terms, the total first; the log's columns."""
     outputs: Callable[[Any, Tensor, Tensor], Mapping[str, Tensor]]
     """Outputs of the network's head by name, [B, …], from a network, features [B, T, D] and text embeddings [C, D]."""
+    seeded_values: Callable[[str, tuple[int, ...], int], NDArray[np.float32]]
+    """Numbers of a parameter, from its published name, its shape and a seed: for networks that are only timed."""
+    metadata: Callable[[Any], Mapping[str, Any]]
+    """Fields of `ModelInfo` that the head needs, from a configuration."""
     published: PublishedNames | None = None
     """Names of its published checkpoints; None where there are none."""
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    """Published configurations by name, the default first; empty for a network that has one."""
+    uses_text: bool = True
+    """Whether its outputs depend on text embeddings."""
+    default_width: int = 512
+    """Width D of the features of a network that has no presets."""
+    class_names: Callable[[Any, tuple[str, ...]], tuple[str, ...]] = lambda _, taught: taught
+    """Names of the classes of the outputs, from a configuration and those that are taught."""
+    decays: Callable[[str, Tensor], bool] = _decays_matrices
+    """Whether weight decay applies to a parameter, by name."""
+
+    def feature_dim(self, preset: str | None = None) -> int:
+        """Give the width D of the features that a published configuration takes.
+
+        Args:
+            preset: Its name; the default one without.
+        """
+        if not self.presets:
+            return self.default_width
+        return self.presets[preset or next(iter(self.presets))].config.feature_dim

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stale_edge_runtime.contract import FEATURE_DIM, STALE_NETWORK
+from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-    from stale_edge.data.dataset import AnnotatedFeatures
+    from stale_edge.data.dataset import AnnotatedFeatures, VideoSource
     from stale_edge.data.vocabulary import Vocabulary
     from stale_edge.networks.base import NetworkSpec
     from stale_edge.simulation import SimulatedVideos, SimulatedWorld
@@ -60,9 +62,14 @@ class LessonOptions:
     """Names of design options to switch on."""
     network: str = STALE_NETWORK
     """Kind of network, a key of `NETWORKS`; that of the checkpoint where one is given to start from."""
+    preset: str | None = None
+    """Published configuration to start from; the network's first where none is named."""
 
-    def check(self) -> None:
+    def check(self, *, uses_text: bool = True) -> None:
         """Refuse options that do not go together.
+
+        Args:
+            uses_text: Whether the network looks at text.
 
         Raises:
             UsageError: The message names them.
@@ -80,7 +87,9 @@ class LessonOptions:
             raise UsageError("--text-embeddings", "does not go with --text-tower", "choose where the text comes from")
         elif (self.text_embeddings is None) != (self.classes is None):
             raise UsageError("--text-embeddings and --classes", "belong together", "give both, or neither")
-        elif not any((*texts.values(), self.initial)):
+        elif not uses_text and (given := [name for name, value in texts.items() if value]):
+            raise UsageError(given[0], f"plays no part in the network {self.network}", "leave it out")
+        elif uses_text and not any((*texts.values(), self.initial)):
             raise UsageError("training", "needs text embeddings of the classes", _TEXT_CURE)
         if self.ours and self.initial:
             raise UsageError("--design", "does not go with --initial, which has its own design", "leave one out")
@@ -101,26 +110,37 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
     """
     import torch
 
+    from stale_edge.data.dataset import OneClass
     from stale_edge.data.reference_points import common_feature
-    from stale_edge.networks.registry import NETWORKS
     from stale_edge.simulation import SimulatedWorld
     from stale_edge.training.run import Lesson
 
     world = None
     if options.simulated is not None:
         world = SimulatedWorld() if options.simulated == DEFAULT_WORLD else SimulatedWorld.from_file(options.simulated)
+    first = _First.read(options, world.config.feature_dim if world else None)
+    spec, config = first.spec, first.config(1)
+    pair: tuple[VideoSource, VideoSource] = (
+        _real_videos(options, settings, config, spec) if world is None else _drawn_videos(options, world)
+    )
+    source, held_out = pair
     torch.manual_seed(settings.seed)  # the first weights
-    name, network, stored = _network(options, world.config.feature_dim if world else FEATURE_DIM)
-    spec = NETWORKS[name]
-    given = _given_text(options, world, network.config.feature_dim)
+    network = first.network(len(source.classes))
+    if not spec.uses_text:
+        names = spec.class_names(network.config, source.classes)
+        if first.classes and first.classes != names:
+            problem = f"knows {len(first.classes)} other classes than the {len(names)} of the videos"
+            raise UsageError(options.initial, problem, "start anew without --initial")
+        if len(names) == 1 and len(source.classes) > 1:
+            source, held_out = OneClass(source), OneClass(held_out)
+        data = _in_short(options, source, held_out, world)
+        return Lesson(network, torch.zeros(0, 1), source, held_out, data, names, None, first.name)
+    given = _given_text(options, world, config.feature_dim)
     if given and network.text_tower is not None:
         network = _without_tower(spec, network)
-    vocabulary = given or stored
+    vocabulary = given or first.stored
     if vocabulary is None and network.text_tower is None:
         raise BadDataError(options.initial, "has neither a text tower nor text embeddings", _TEXT_CURE)
-    source, held_out = (
-        _real_videos(options, settings, network.config, spec) if world is None else _drawn_videos(options, world)
-    )
     names = vocabulary.classes if vocabulary else source.classes
     embeddings = vocabulary.embeddings if vocabulary else None
     if vocabulary is not None:
@@ -134,7 +154,15 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
             network,
             lambda: (torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0)),
         )
-    data = {
+    data = _in_short(options, source, held_out, world)
+    return Lesson(network, text, source, held_out, data, names, embeddings, first.name)
+
+
+def _in_short(
+    options: LessonOptions, source: VideoSource, held_out: VideoSource, world: SimulatedWorld | None
+) -> dict[str, Any]:
+    """What is taught, as JSON: a training goes on only with the same."""
+    return {
         "classes": list(source.classes),
         "videos": len(source),
         "held-out videos": len(held_out),
@@ -143,7 +171,6 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
         "text embeddings": _digest(options.text_embeddings),
         "world": world.config.to_dict() if world else None,
     }
-    return Lesson(network, text, source, held_out, data, names, embeddings, name)
 
 
 def _given_text(options: LessonOptions, world: SimulatedWorld | None, width: int) -> Vocabulary | None:
@@ -161,32 +188,78 @@ def _given_text(options: LessonOptions, world: SimulatedWorld | None, width: int
     return read_vocabulary(options.classes, options.text_embeddings, width)
 
 
-def _network(options: LessonOptions, width: int) -> tuple[str, Any, Vocabulary | None]:
-    """The kind of network, the network with its first weights, and the text embeddings that its checkpoint stores."""
-    from stale_edge.checkpoint import load_checkpoint
-    from stale_edge.data.vocabulary import Vocabulary
-    from stale_edge.networks.registry import NETWORKS
+@dataclass(frozen=True)
+class _First:
+    """The network that a training starts from."""
 
-    if options.initial is not None:
-        checkpoint = load_checkpoint(options.initial)
-        stored = checkpoint.text_embeddings
-        vocabulary = Vocabulary(checkpoint.classes, stored) if stored is not None else None
-        return checkpoint.network_name, checkpoint.network, vocabulary
-    spec = NETWORKS[options.network]
-    if options.text_tower is not None:
-        checkpoint = load_checkpoint(options.text_tower)
-        teacher: Any = checkpoint.network
-        if teacher.text_tower is None:
-            raise BadDataError(options.text_tower, "has no text tower", _TEXT_CURE)
-        if checkpoint.network_name != options.network:
-            problem = f"is of the network {checkpoint.network_name}, not {options.network}"
-            raise UsageError(options.text_tower, problem, f"add --network {checkpoint.network_name}")
-        design: Any = spec.first_config(teacher.config.feature_dim, options.ours)
-        first = replace(teacher.config, ours=design.ours)
-        network: Any = spec.build(first)
-        network.text_tower = teacher.text_tower
-        return options.network, network, None
-    return options.network, spec.build(spec.first_config(width, options.ours)), None
+    name: str
+    """Kind of network."""
+    spec: NetworkSpec
+    config: Callable[[int], Any]
+    """Its configuration for so many classes."""
+    network: Callable[[int], Any]
+    """It with its first weights, for so many classes."""
+    stored: Vocabulary | None = None
+    """Text embeddings that its checkpoint stores."""
+    classes: tuple[str, ...] = ()
+    """Classes that its checkpoint names."""
+
+    @classmethod
+    def read(cls, options: LessonOptions, width: int | None) -> _First:
+        """Read a checkpoint, or choose a configuration.
+
+        Args:
+            options: What the user named.
+            width: Of the features, where the data tell.
+        """
+        from stale_edge.checkpoint import load_checkpoint
+        from stale_edge.data.vocabulary import Vocabulary
+        from stale_edge.networks.base import FirstSizes
+        from stale_edge.networks.registry import NETWORKS
+
+        if options.initial is not None:
+            checkpoint = load_checkpoint(options.initial)
+            text, network = checkpoint.text_embeddings, checkpoint.network
+            vocabulary = Vocabulary(checkpoint.classes, text) if text is not None else None
+            spec = NETWORKS[checkpoint.network_name]
+            name, classes = checkpoint.network_name, checkpoint.classes
+            return cls(name, spec, lambda _: network.config, lambda _: network, vocabulary, classes)
+        spec = NETWORKS[options.network]
+        tower = None if options.text_tower is None else _tower_network(options)
+        sizes = FirstSizes(width or spec.feature_dim(options.preset), 1, options.ours, options.preset)
+        if tower is not None:
+            sizes = replace(sizes, feature_dim=tower.config.feature_dim)
+
+        def config(classes: int) -> Any:
+            first: Any = spec.first_config(replace(sizes, classes=classes))
+            return first if tower is None else replace(tower.config, ours=first.ours)
+
+        def network_of(classes: int) -> Any:
+            made: Any = spec.build(config(classes))
+            if tower is not None:
+                made.text_tower = tower.text_tower
+            return made
+
+        return cls(options.network, spec, config, network_of)
+
+
+def _tower_network(options: LessonOptions) -> Any:
+    """The network whose text tower to use.
+
+    Raises:
+        BadDataError: It has none.
+        UsageError: It is of another kind.
+    """
+    from stale_edge.checkpoint import load_checkpoint
+
+    assert options.text_tower is not None  # noqa: S101 (the caller checks)
+    checkpoint = load_checkpoint(options.text_tower)
+    if checkpoint.network.text_tower is None:
+        raise BadDataError(options.text_tower, "has no text tower", _TEXT_CURE)
+    if checkpoint.network_name != options.network:
+        problem = f"is of the network {checkpoint.network_name}, not {options.network}"
+        raise UsageError(options.text_tower, problem, f"add --network {checkpoint.network_name}")
+    return checkpoint.network
 
 
 def _without_tower(spec: NetworkSpec, network: Any) -> Any:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OPTIMIZERS: Final = ("adamw", "adam")
-SCHEDULES: Final = ("cosine", "constant")
+SCHEDULES: Final = ("cosine", "published-cosine", "constant")
+_LAST_RATE: Final = 1e-8
 STALE: Final = "stale"
 
 
@@ -34,9 +35,10 @@ class TrainingSettings:
     optimizer: str = "adamw"
     """`adamw`, or `adam` as published."""
     schedule: str = "cosine"
-    """`cosine`: warm-up, then down to nothing at the last step; `constant` as published."""
+    """`cosine`: warm-up, then down to nothing at the last step; `published-cosine`: the same from 0 to 1e-8, as
+    published for ActionFormer; `constant` as published for STALE."""
     warmup_share: float = 0.05
-    """Share of all steps over which the learning rate rises; of the cosine schedule."""
+    """Share of all steps over which the learning rate rises; of the cosine schedules."""
     clip_norm: float | None = 1.0
     """Longest gradient; longer ones are shortened to it. None leaves them."""
     train_text: bool = False
@@ -51,6 +53,11 @@ class TrainingSettings:
     """Epochs without a better held-out mAP after which training stops; none never stops early."""
     precision: str = "fp32"
     """`fp32`, or `bf16` for mixed precision."""
+    average_decay: float | None = None
+    """Share of the moving average of the weights that a step keeps; the average is what is judged and saved. None has
+    no average."""
+    drop_last: bool = False
+    """Whether an epoch leaves its last batch out where it is not full."""
 
     def __post_init__(self) -> None:
         for name, wrong, cure in (
@@ -59,13 +66,14 @@ class TrainingSettings:
             ("learning_rate", not 0 < self.learning_rate <= 1, "give more than 0 and up to 1"),
             ("weight_decay", not 0 <= self.weight_decay <= 1, "give 0 to 1"),
             ("optimizer", self.optimizer not in OPTIMIZERS, f"give {' or '.join(OPTIMIZERS)}"),
-            ("schedule", self.schedule not in SCHEDULES, f"give {' or '.join(SCHEDULES)}"),
             ("warmup_share", not 0 <= self.warmup_share < 1, "give 0 up to 1"),
             ("clip_norm", self.clip_norm is not None and not 0 < self.clip_norm < math.inf, "give more than 0"),
             ("loss_weights", self.loss_weights not in LOSS_WEIGHTS, f"give {', '.join(LOSS_WEIGHTS)}"),
             ("compat", self.compat not in {None, STALE}, f"there is only {STALE!r}"),
             ("seed", not 0 <= self.seed < 1 << 32, "give 0 to 2^32 - 1"),
             ("patience", self.patience is not None and self.patience < 1, "give 1 or more"),
+            ("schedule", self.schedule not in SCHEDULES, f"give {' or '.join(SCHEDULES)}"),
+            ("average_decay", self.average_decay is not None and not 0 < self.average_decay < 1, "give 0 to 1"),
             ("precision", self.precision not in {"fp32", "bf16"}, "give fp32 or bf16"),
         ):
             if wrong:
@@ -85,6 +93,11 @@ class TrainingSettings:
         if self.schedule == "constant":
             return self.learning_rate
         warmup = max(1, round(self.warmup_share * steps))
+        if self.schedule == "published-cosine":
+            if step < warmup:
+                return self.learning_rate * step / max(1, warmup - 1)
+            share = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+            return _LAST_RATE + (self.learning_rate - _LAST_RATE) * share
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

@@ -32,6 +32,8 @@ FORMAT: Final = "stale-edge-training-1"
 _FIELDS: Final = {"format", "network", "settings", "data", "processes", "progress"}
 _MOMENTS: Final = ("exp_avg", "exp_avg_sq")
 _DAMAGED: Final = "it is damaged or not of this program: start again in another folder"
+ADDED_SETTINGS: Final = {"average_decay": None, "drop_last": False}
+"""Settings that states of earlier versions lack, and what they meant."""
 _PYTHON_WORDS: Final = 625
 _NUMPY_WORDS: Final = 624
 
@@ -130,6 +132,7 @@ def save_state(
     states: Mapping[str, Tensor],
     progress: Progress,
     identity: TrainingIdentity,
+    beside: Mapping[str, nn.Module] | None = None,
 ) -> None:
     """Write where a training stands, whole or not at all.
 
@@ -140,12 +143,13 @@ def save_state(
         states: Of the random generators, one row for each process.
         progress: How far it has come.
         identity: What it is.
+        beside: Further modules whose tensors are part of it, by name.
 
     Raises:
         CannotWriteError: The target cannot be written.
         StorageError: The disk is full or failed.
     """
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors = _state({"network": network, **(beside or {})})
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value
@@ -154,7 +158,11 @@ def save_state(
 
 
 def load_state(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, identity: TrainingIdentity
+    path: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    identity: TrainingIdentity,
+    beside: Mapping[str, nn.Module] | None = None,
 ) -> tuple[Progress, dict[str, Tensor]]:
     """Read what `save_state` wrote into a network and its optimiser.
 
@@ -163,6 +171,7 @@ def load_state(
         network: Gets its weights.
         optimizer: Gets its state.
         identity: What the training must be.
+        beside: Further modules that get their tensors, by name.
 
     Returns:
         How far it had come, and the states of the random generators.
@@ -175,7 +184,8 @@ def load_state(
     metadata, tensors = _read(path)
     stored, progress = _described(path, metadata)
     identity.require_same(path, stored)
-    expected = {f"network.{name}": value for name, value in network.state_dict().items()}
+    modules = {"network": network, **(beside or {})}
+    expected = _state(modules)
     trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     for name, parameter in trained.items():
         if f"optimizer.step.{name}" in tensors:
@@ -183,7 +193,8 @@ def load_state(
             expected |= {f"optimizer.{key}.{name}": parameter for key in _MOMENTS}
     states = {name: tensors.pop(name) for name in list(tensors) if name.startswith("random.")}
     _check(path, expected, tensors)
-    network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})
+    for prefix, module in modules.items():
+        module.load_state_dict({name: tensors[f"{prefix}.{name}"] for name in module.state_dict()})
     for name, parameter in trained.items():
         if f"optimizer.step.{name}" in tensors:
             moments = {key: tensors[f"optimizer.{key}.{name}"].to(parameter.device) for key in _MOMENTS}
@@ -194,6 +205,13 @@ def load_state(
     ):
         raise BadDataError(path, "lacks states of random generators", _DAMAGED)
     return progress, states
+
+
+def _state(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """All tensors of modules, named by module."""
+    return {
+        f"{prefix}.{name}": value for prefix, module in modules.items() for name, value in module.state_dict().items()
+    }
 
 
 def _numbers(*values: float) -> Tensor:
@@ -243,6 +261,7 @@ def _described(path: Path, metadata: Any) -> tuple[TrainingIdentity, Progress]:
     ):
         raise BadDataError(path, "has a progress of another form", _DAMAGED)
     network = {"network": STALE_NETWORK, **network}  # states of 0.1 name none
+    settings = {**ADDED_SETTINGS, **settings}
     return TrainingIdentity(network, settings, data, metadata["processes"]), Progress(**progress)
 
 

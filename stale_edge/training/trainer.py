@@ -12,6 +12,7 @@ import math
 import random
 import time
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,7 +37,7 @@ from stale_edge.training.validation import evaluate_network
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from lightning_fabric import Fabric
@@ -59,14 +60,15 @@ class TrainingPass(nn.Module):
         self.network = network
         self._spec = spec
 
-    def forward(self, features: Tensor, text: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, features: Tensor, lengths: Tensor, text: Tensor) -> tuple[Tensor, ...]:
         """All that the loss looks at.
 
         Args:
             features: [B, T, D].
+            lengths: True snippets of each, [B].
             text: Embeddings [C, D] or token ids [C, L].
         """
-        return self._spec.training_outputs(self.network, features, _embeddings(self.network, text))
+        return self._spec.training_outputs(self.network, features, lengths, _embeddings(self.network, text))
 
 
 class Trainer:
@@ -101,16 +103,24 @@ class Trainer:
         self._folder = folder
         self._options = options or RunOptions()
         self._plan = BatchPlan(
-            len(lesson.source), settings.batch_size, settings.epochs, settings.seed, fabric.world_size
+            len(lesson.source),
+            settings.batch_size,
+            settings.epochs,
+            settings.seed,
+            fabric.world_size,
+            drop_last=settings.drop_last,
         )
         self._check()
         self._spec = NETWORKS[lesson.network_name]
-        self._loss = self._spec.loss(settings.loss_weights, settings.compat)
+        self._loss = self._spec.loss(lesson.network.config, settings)
         network = lesson.network.requires_grad_(requires_grad=True)
         if network.text_tower is not None:
             network.text_tower.requires_grad_(settings.train_text)
-        self._optimizer = make_optimizer(network, settings)
+        self._optimizer = make_optimizer(network, settings, self._spec.decays)
         self._module, self._stepper = fabric.setup(TrainingPass(network, self._spec), self._optimizer)
+        if isinstance(self._loss, nn.Module):
+            self._loss.to(fabric.device)
+        self._average = None if settings.average_decay is None else deepcopy(network).requires_grad_(False)
         self._text = lesson.text.to(fabric.device)
         sizes = {"network": lesson.network_name, **network.config.to_dict()}
         identity = TrainingIdentity(sizes, settings.to_dict(), lesson.data, fabric.world_size)
@@ -137,7 +147,8 @@ class Trainer:
             UsageError: It is of another training.
         """
         path = self._folder / STATE_FILE
-        self._progress, rows = load_state(path, self._lesson.network, self._optimizer, self._identity)
+        modules = self._beside()
+        self._progress, rows = load_state(path, self._lesson.network, self._optimizer, self._identity, modules)
         if self._progress.step > self.steps:
             raise BadDataError(path, f"says step {self._progress.step} of {self.steps}", "start again")
         self._random_rows = rows
@@ -224,7 +235,7 @@ class Trainer:
             group["lr"] = rate
         self._module.train()
         batch = batch.to(self._fabric.device, non_blocking=True)
-        output, targets = self._gather(self._module(batch.features, self._text), batch.targets)
+        output, targets = self._gather(self._module(batch.features, batch.lengths, self._text), batch.targets)
         terms = self._loss(output, targets)
         self._optimizer.zero_grad(set_to_none=True)
         self._fabric.backward(terms[0])
@@ -237,6 +248,8 @@ class Trainer:
             problem = f"loss {values['total']:g} and gradient {length:g} at step {step + 1} are not finite"
             raise BadDataError(self._folder, problem, "try a lower --lr; the last state is unchanged")
         self._stepper.step()
+        if self._average is not None:
+            update_average(self._average, self._lesson.network, self._settings.average_decay or 0.0)
         return StepReport(step + 1, step // self._plan.steps_per_epoch + 1, rate, length, values)
 
     def _gather(self, output: tuple[Tensor, ...], targets: BatchTargets) -> tuple[tuple[Tensor, ...], BatchTargets]:
@@ -264,7 +277,7 @@ class Trainer:
                 text = _embeddings(lesson.network, self._text)
             held_out = lesson.held_out
             with self._options.computing():
-                result = evaluate_network(lesson.network_name, lesson.network, text, _every(held_out), held_out.classes)
+                result = evaluate_network(lesson.network_name, self._judged, text, _every(held_out), held_out.classes)
         broadcast: EvaluationResult = self._fabric.broadcast(result)  # type: ignore[assignment]
         return broadcast
 
@@ -303,7 +316,7 @@ class Trainer:
             "settings": self._settings.to_dict(),
         }
         classes = lesson.classes or lesson.source.classes
-        checkpoint = Checkpoint(lesson.network, classes, origin, lesson.stored_text, lesson.network_name)
+        checkpoint = Checkpoint(self._judged, classes, origin, lesson.stored_text, lesson.network_name)
         save_checkpoint(self._folder / name, checkpoint)
 
     def _save_state(self) -> None:
@@ -313,7 +326,17 @@ class Trainer:
         }
         if self._fabric.is_global_zero:
             path, network = self._folder / STATE_FILE, self._lesson.network
-            save_state(path, network, self._optimizer, rows, self._progress, self._identity)
+            save_state(path, network, self._optimizer, rows, self._progress, self._identity, self._beside())
+
+    @property
+    def _judged(self) -> Any:
+        """The network that is judged and saved."""
+        return self._lesson.network if self._average is None else self._average
+
+    def _beside(self) -> dict[str, nn.Module]:
+        """What a training's state holds beside the network, by name."""
+        modules = {"average": self._average, "loss": self._loss}
+        return {name: module for name, module in modules.items() if isinstance(module, nn.Module)}
 
     def _seed(self) -> None:
         """Set all random generators: anew, or as they were."""
@@ -347,18 +370,39 @@ class Trainer:
             raise UsageError("text", "must be token ids to train the text tower, and embeddings otherwise")
 
 
-def make_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The optimiser of the settings over the parameters that are trained.
+def make_optimizer(
+    network: nn.Module, settings: TrainingSettings, decays: Callable[[str, Tensor], bool]
+) -> torch.optim.Optimizer:
+    """Make the optimiser of the settings over the parameters that are trained.
 
-    AdamW decays matrices alone; Adam, as published, everything.
+    Args:
+        network: The network.
+        settings: Adam, as published for STALE, decays everything.
+        decays: Whether AdamW decays a parameter, by name.
     """
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     if settings.optimizer == "adam":
-        return torch.optim.Adam(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    matrices = [parameter for parameter in trained if parameter.ndim >= 2]
-    others = [parameter for parameter in trained if parameter.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        return torch.optim.Adam(trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    decayed = [parameter for name, parameter in trained.items() if decays(name, parameter)]
+    others = [parameter for name, parameter in trained.items() if not decays(name, parameter)]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move an average of weights towards those of a network.
+
+    Args:
+        average: Network of the same form; changed in place.
+        network: Whose weights to take in.
+        decay: Share that the average keeps.
+    """
+    for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
 
 
 def _embeddings(network: Any, text: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stale_edge.networks.registry import NETWORKS
-from stale_edge.networks.resampling import resize
 from stale_edge_runtime.contract import Kind, ModelInfo, Precision
 from stale_edge_runtime.formats.annotations import Annotations, Video
 from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.metrics.evaluation import ACTIVITYNET_TIOUS, evaluate
+from stale_edge_runtime.resampling import resize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,7 +51,7 @@ def evaluate_network(
         feature_dim=network.config.feature_dim,
         created_by="training",
         network=network_name,
-        anchors=getattr(network.config, "anchors", 0),
+        **spec.metadata(network.config),
     )
     device = next(network.parameters()).device
     text = text_embeddings.to(device=device, dtype=torch.float32)
@@ -61,7 +61,8 @@ def evaluate_network(
     try:
         for video in videos:
             with torch.inference_mode():
-                features = torch.from_numpy(resize(video.features, length)).to(device)
+                resized = video.features if length is None else resize(video.features, length)
+                features = torch.from_numpy(resized).to(device)
                 found = spec.outputs(network, features[None], text)
             outputs = {name: value[0].float().cpu().numpy() for name, value in found.items()}
             results[video.id] = head.decode(outputs, video.duration_s, classes=classes, info=info)

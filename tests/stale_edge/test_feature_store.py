@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from stale_edge.data.feature_store import FeatureFile, FeatureStore, find_feature_files
-from stale_edge.networks.resampling import resize
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError
+from stale_edge_runtime.resampling import resize
 
 WIDTH = 8
 

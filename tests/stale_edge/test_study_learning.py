@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from stale_edge import extras
-from stale_edge.networks.resampling import resize
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.model import STALE
 from stale_edge.simulation import SimulatedWorld, WorldConfig
@@ -36,6 +35,7 @@ from stale_edge.study.experiments.video_pool import CLOSED, OPEN_50, OPEN_75
 from stale_edge.study.runner import run_study
 from stale_edge.study.store import Store
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
+from stale_edge_runtime.resampling import resize
 
 WORLD = WorldConfig(classes=8, seen_classes=6, feature_dim=32, semantic_dim=16)
 FINITE = Scale(videos=20, epochs=1, seen=8, unseen=8, batch_size=8)

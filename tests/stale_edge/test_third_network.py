@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from stale_edge.checkpoint import load_checkpoint, read_published
 from stale_edge.networks.base import NetworkSpec, PublishedNames
 from stale_edge.networks.registry import NETWORKS
-from stale_edge.networks.resampling import resize
 from stale_edge.seeded import write_published_checkpoint
 from stale_edge_export.graphs.base import Decision, GraphSpec
 from stale_edge_export.graphs.registry import GRAPHS
@@ -27,6 +26,7 @@ from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.heads.base import Head
 from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.model_file import read_model
+from stale_edge_runtime.resampling import resize
 
 NAME = "curve"
 LENGTH = 20
@@ -100,10 +100,10 @@ def collate(videos, classes, config, compat):
             first, last = (int(LENGTH * time / video.duration_s) for time in (instance.start_s, instance.end_s))
             row[first : last + 1, classes[instance.label]] = 1
     features = torch.stack([torch.from_numpy(resize(video.features, LENGTH)) for video in videos])
-    return features, CurveTargets(present)
+    return features, torch.full((len(videos),), LENGTH), CurveTargets(present)
 
 
-def loss(weights, compat):
+def loss(config, settings):
     def compare(outputs, targets):
         crossing = F.binary_cross_entropy_with_logits(10 * outputs.curves, targets.present)
         return CurveTerms(crossing, crossing)
@@ -127,14 +127,16 @@ def examples(info, snippets, classes):
 SPEC = NetworkSpec(
     config=CurveConfig,
     build=Curve,
-    first_config=lambda width, options: CurveConfig(width),
+    first_config=lambda sizes: CurveConfig(sizes.feature_dim),
     training_length=lambda config: LENGTH,
     collate=collate,
     set_statistics=lambda network, means: None,
-    training_outputs=lambda network, features, text: CurveOutputs(network(features, text)),
+    training_outputs=lambda network, features, lengths, text: CurveOutputs(network(features, text)),
     loss=loss,
     loss_terms=CurveTerms._fields,
     outputs=lambda network, features, text: {"curves": network(features, text)},
+    seeded_values=lambda name, shape, seed: np.random.default_rng(seed).standard_normal(shape).astype(np.float32),
+    metadata=lambda config: {},
 )
 HEAD = Head(
     outputs=("curves",),
@@ -291,14 +293,14 @@ def test_it_is_refused_by_name_where_it_is_not_known(data, command):
     where = ("--annotations", data / "gt.json", "--features", data / "features", "--text-embeddings", data / "text.npy")
     code, _, err = command("train", *where, "--classes", data / "classes.txt", "--network", NAME, "-o", data / "run")
     assert code == 2
-    assert "--network: 'curve' is not known; choose from stale" in err
+    assert "--network: 'curve' is not known; choose from stale, actionformer" in err
 
 
 def test_a_checkpoint_of_it_is_refused_where_it_is_not_known(data, tmp_path):
     from stale_edge.checkpoint import Checkpoint, save_checkpoint
 
     save_checkpoint(tmp_path / "c.safetensors", Checkpoint(Curve(CurveConfig(8)), ("run",), network_name=NAME))
-    with pytest.raises(BadDataError, match="holds the network 'curve'; this version knows stale; use a newer"):
+    with pytest.raises(BadDataError, match="holds the network 'curve'; this version knows stale,"):
         load_checkpoint(tmp_path / "c.safetensors")
 
 

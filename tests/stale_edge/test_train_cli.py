@@ -320,6 +320,7 @@ def test_the_text_tower_of_another_checkpoint(more, data, tiny_file, tmp_path, c
 
 
 def test_statistics_are_computed_only_for_a_network_that_needs_them():
+    from stale_edge.networks.base import FirstSizes
     from stale_edge.networks.stale.spec import STALE_SPEC
 
     calls = []
@@ -329,5 +330,5 @@ def test_statistics_are_computed_only_for_a_network_that_needs_them():
         return torch.ones(512), torch.zeros(512)
 
     for options in ((), ("centring",)):
-        STALE_SPEC.set_statistics(STALE_SPEC.build(STALE_SPEC.first_config(512, options)), means)
+        STALE_SPEC.set_statistics(STALE_SPEC.build(STALE_SPEC.first_config(FirstSizes(512, options=options))), means)
     assert len(calls) == 1

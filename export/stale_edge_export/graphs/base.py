@@ -99,11 +99,6 @@ def _always(outputs: Mapping[str, Tensor]) -> bool:
     return True
 
 
-def _nothing(network: Any) -> Mapping[str, Any]:
-    del network
-    return {}
-
-
 @dataclass(frozen=True)
 class GraphSpec:
     """Export of one network. Its outputs are those of its head, its reference is `NetworkSpec.outputs`."""
@@ -115,8 +110,6 @@ class GraphSpec:
     """Largest absolute difference from the network that each output may have."""
     rewrites: Mapping[str, Callable[[Any, Any], None]] = field(default_factory=dict)
     """Exact rewrites of such a module, given the network, by name and in the order in which they are applied."""
-    describe: Callable[[Any], Mapping[str, Any]] = _nothing
-    """Fields of `ModelInfo` that the head needs, from the network."""
     translations: Mapping[Any, Any] = field(default_factory=dict)
     """ONNX functions of operators that the module has of its own."""
     examples: Callable[[Any], Mapping[str, Tensor]] = example_inputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,13 +18,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from stale_edge.networks.stale.model import STALE
 
 GATE_MARGIN = 2e-6
-
-
-def _describe(network: STALE) -> Mapping[str, Any]:
-    return {"anchors": network.config.anchors}
 
 
 def _gate_is_decided(outputs: Mapping[str, Tensor]) -> bool:
@@ -44,7 +39,6 @@ STALE_GRAPH = GraphSpec(
     build=DetectionGraph,
     tolerance={CLASS_LOGITS: 1e-4, VIDEO_LOGITS: 1e-4, MASKS: 1e-5},
     rewrites=REWRITES,
-    describe=_describe,
     translations=TRANSLATIONS,
     is_decided=_gate_is_decided,
     decisions={

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stale_edge_runtime.contract import STALE_NETWORK, TEXT_EMBEDDINGS, Kind
+from stale_edge_runtime.contract import ACTIONFORMER, STALE_NETWORK, TEXT_EMBEDDINGS, Kind
+from stale_edge_runtime.heads.actionformer import ACTIONFORMER_HEAD
 from stale_edge_runtime.heads.stale import STALE_HEAD
 
 if TYPE_CHECKING:
     from stale_edge_runtime.heads.base import Head
 
-HEADS: dict[str, Head] = {STALE_NETWORK: STALE_HEAD}
+HEADS: dict[str, Head] = {STALE_NETWORK: STALE_HEAD, ACTIONFORMER: ACTIONFORMER_HEAD}
 """Head of each network; a new network is one more entry."""
 
 

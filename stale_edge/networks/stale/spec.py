@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stale_edge.networks.base import NetworkSpec, PublishedNames
-from stale_edge.networks.resampling import resize
+from stale_edge.networks.base import FirstSizes, NetworkSpec, PublishedNames
 from stale_edge.networks.stale.config import DesignOptions, ModelConfig
 from stale_edge.networks.stale.loss import LOSS_WEIGHTS, LossTerms, StaleLoss
 from stale_edge.networks.stale.model import STALE, NetworkOutput
 from stale_edge.networks.stale.published_names import is_unused, published_name
+from stale_edge.networks.stale.seeding import seeded_values
 from stale_edge.networks.stale.targets import Targets, video_targets
 from stale_edge_runtime.contract import CLASS_LOGITS, MASKS, VIDEO_LOGITS
+from stale_edge_runtime.resampling import resize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,15 +23,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stale_edge.networks.base import AnnotatedVideo
+    from stale_edge.training.settings import TrainingSettings
 
 
-def _first_config(feature_dim: int, options: Sequence[str]) -> ModelConfig:
-    return ModelConfig(feature_dim=feature_dim, text=None, ours=DesignOptions.named(options))
+def _first_config(sizes: FirstSizes) -> ModelConfig:
+    return ModelConfig(feature_dim=sizes.feature_dim, text=None, ours=DesignOptions.named(sizes.options))
 
 
 def collate(
     videos: Sequence[AnnotatedVideo], classes: Mapping[str, int], config: ModelConfig, compat: str | None = None
-) -> tuple[Tensor, Targets]:
+) -> tuple[Tensor, Tensor, Targets]:
     """Resize videos of any lengths to the anchors, and make their targets.
 
     Args:
@@ -40,7 +42,7 @@ def collate(
         compat: `"stale"` rounds targets as published.
 
     Returns:
-        Features float32 [B, A, D] and targets.
+        Features float32 [B, A, D], lengths int64 [B], all A, and targets.
 
     Raises:
         KeyError: A video has an instance of another class.
@@ -50,7 +52,7 @@ def collate(
         video_targets(video.instances, video.duration_s, classes, config.anchors, hidden=video.hidden, compat=compat)
         for video in videos
     ]
-    return features, Targets.stack(targets)
+    return features, torch.full((len(videos),), config.anchors), Targets.stack(targets)
 
 
 def _set_statistics(network: STALE, means: Callable[[], tuple[Tensor, Tensor]]) -> None:
@@ -58,13 +60,15 @@ def _set_statistics(network: STALE, means: Callable[[], tuple[Tensor, Tensor]]) 
         network.common.set(*means())
 
 
-def _training_outputs(network: STALE, features: Tensor, text: Tensor) -> NetworkOutput:
+def _training_outputs(network: STALE, features: Tensor, lengths: Tensor, text: Tensor) -> NetworkOutput:
+    del lengths
     detection = network.detect(features, text)
     return NetworkOutput(*detection, network.representation_mask(features, detection.embedded))
 
 
-def _loss(weights: str, compat: str | None) -> StaleLoss:
-    return StaleLoss(LOSS_WEIGHTS[weights], compat)
+def _loss(config: ModelConfig, settings: TrainingSettings) -> StaleLoss:
+    del config
+    return StaleLoss(LOSS_WEIGHTS[settings.loss_weights], settings.compat)
 
 
 def _outputs(network: STALE, features: Tensor, text: Tensor) -> dict[str, Tensor]:
@@ -91,6 +95,8 @@ STALE_SPEC = NetworkSpec(
     loss=_loss,
     loss_terms=LossTerms._fields,
     outputs=_outputs,
+    seeded_values=seeded_values,
+    metadata=lambda config: {"anchors": config.anchors},
     published=PublishedNames(config=_published_config, name=published_name, is_unused=is_unused),
 )
 """The network `stale`."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from stale_edge.networks.resampling import resize
 from stale_edge_runtime.decoding import enhance
 from stale_edge_runtime.formats.annotations import Annotations, Video
 from stale_edge_runtime.heads.stale import decode
 from stale_edge_runtime.metrics.evaluation import evaluate
+from stale_edge_runtime.resampling import resize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

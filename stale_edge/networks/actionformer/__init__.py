@@ -1,0 +1,1 @@
+"""ActionFormer: a pyramid of transformers that classifies every moment and regresses its segment."""

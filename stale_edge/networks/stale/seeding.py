@@ -1,0 +1,37 @@
+"""Weights filled from a seed by a fixed rule, the same in any implementation: right for timing and for parity.
+
+Source: docs/network.md, "Golden numbers".
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def seeded_values(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """Give the numbers of one parameter.
+
+    Args:
+        name: Its published name, without `module.`.
+        shape: Its shape.
+        seed: Seed of the whole network.
+    """
+    if name.endswith(".logit_scale"):
+        return np.full(shape, math.log(100.0), dtype=np.float32)
+    values = np.random.default_rng([zlib.crc32(name.encode()), seed]).standard_normal(shape)
+    if len(shape) >= 2:
+        values /= math.sqrt(math.prod(shape[1:]))
+    elif name.endswith(".running_var"):
+        values = np.abs(values) + 0.5
+    elif name.endswith(".weight"):
+        values = 1 + 0.1 * values
+    else:
+        values *= 0.1
+    return values.astype(np.float32)
