@@ -94,14 +94,17 @@ def export_checkpoint(
         CannotWriteError: The target cannot be written.
     """
     network, names = checkpoint.network, classes or checkpoint.classes
+    uses_text = NETWORKS[checkpoint.network_name].uses_text
+    if not uses_text:
+        _check_without_text(target, checkpoint, kind, classes)
     has_text = network.text_tower is not None or (kind is Kind.BAKED and checkpoint.text_embeddings is not None)
-    if not has_text and kind is not Kind.OPEN:
+    if uses_text and not has_text and kind is not Kind.OPEN:
         raise BadDataError(target, f"a {kind} file needs the text tower, which the checkpoint lacks", "use --open")
     if kind is Kind.BAKED and not names:
         raise BadDataError(target, "the checkpoint names no classes", "give them with --classes FILE")
     check_target(target)
     progress("tracing the network")
-    text = text_embeddings(checkpoint, names) if kind is Kind.BAKED else None
+    text = text_embeddings(checkpoint, names) if uses_text and kind is Kind.BAKED else None
     module, applied = build_graph(checkpoint, kind, text, fold=fold)
     model = trace(module, checkpoint, kind)
     info = ModelInfo(
@@ -124,6 +127,20 @@ def export_checkpoint(
     made = parse_model(encode_model(model, replace(info, parity=parity.to_metadata())), target)
     write_bytes(target, made.content)
     return ExportReport(made.info, parity, made.size_bytes)
+
+
+def _check_without_text(target: Path, checkpoint: Checkpoint, kind: Kind, classes: tuple[str, ...]) -> None:
+    """Refuse text for a network that takes none, and names that are not one for each of its classes.
+
+    Raises:
+        BadDataError: The message says what to leave out.
+    """
+    name = checkpoint.network_name
+    if kind is not Kind.BAKED:
+        raise BadDataError(target, f"cannot be a {kind} file: the network {name} takes no text", "leave the option out")
+    if classes and len(classes) != len(checkpoint.classes):
+        problem = f"gets {len(classes)} class names, and the network has {len(checkpoint.classes)} classes"
+        raise BadDataError(target, problem, "leave --classes out, or name as many")
 
 
 def build_graph(
@@ -204,8 +221,8 @@ def check_file(
         return check_text_tower(run, network, {**labelled, "a text of full length": longest})
 
     def texts(case: int) -> tuple[torch.Tensor, Arrays]:
-        if text is not None:
-            return text, {}
+        if text is not None or not NETWORKS[checkpoint.network_name].uses_text:
+            return torch.zeros(0, 1) if text is None else text, {}
         if kind is Kind.OPEN:
             rng = np.random.default_rng(case)
             given = rng.standard_normal((case % 5 + 1, file.info.feature_dim)).astype(np.float32)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stale_edge_export.graphs.actionformer_spec import ACTIONFORMER_GRAPH
 from stale_edge_export.graphs.base import QuantizationRules
 from stale_edge_export.graphs.stale_spec import STALE_GRAPH
-from stale_edge_runtime.contract import STALE_NETWORK, Role
+from stale_edge_runtime.contract import ACTIONFORMER, STALE_NETWORK, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from stale_edge_export.graphs.base import Decision, GraphSpec
     from stale_edge_runtime.contract import ModelInfo
 
-GRAPHS: dict[str, GraphSpec] = {STALE_NETWORK: STALE_GRAPH}
+GRAPHS: dict[str, GraphSpec] = {STALE_NETWORK: STALE_GRAPH, ACTIONFORMER: ACTIONFORMER_GRAPH}
 """Export of each network; a new network is one more entry."""
 TOWER_RULES = QuantizationRules()
 """Rules for a text or image tower, which is the same beside every network."""
