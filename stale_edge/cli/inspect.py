@@ -90,8 +90,15 @@ def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
         "recipe": dict(info.recipe),
         "parity": dict(info.parity),
         "further_metadata": dict(info.extra),
-        "macs": None if count is None else dict(zip(("1", "T", "T^2"), count.coefficients(), strict=True)),
+        "macs": None if count is None else _macs(count),
     }
+
+
+def _macs(count: MacCount) -> dict[str, float]:
+    """Coefficients of the polynomial in T, or counts at some T where there is none."""
+    if (coefficients := count.coefficients()) is not None:
+        return dict(zip(("1", "T", "T^2"), coefficients, strict=True))
+    return {f"T = {snippets}": count.total(snippets) for snippets in (COUNTED_SNIPPETS, 5 * COUNTED_SNIPPETS)}
 
 
 def _tensor(tensor: TensorInfo) -> dict[str, Any]:
@@ -213,7 +220,9 @@ def _value(value: Any) -> str:
 
 
 def _products(count: MacCount) -> str:
-    a, b, c = (value / 1e6 for value in count.coefficients())
+    if (coefficients := count.coefficients()) is None:
+        return ", ".join(f"{value / 1e9:.3g} billion at {name}" for name, value in _macs(count).items())
+    a, b, c = (value / 1e6 for value in coefficients)
     at = count.total(COUNTED_SNIPPETS) / 1e9
     return f"{a:.4g} + {b:.4g} T + {c:.4g} T² million; {at:.3g} billion at T = {COUNTED_SNIPPETS}"
 

@@ -1,8 +1,8 @@
 """Multiply-accumulates of a file as a function of length, counted from what onnxruntime really computes.
 
-The graph is run at a few short lengths without any rewriting, and the shapes of every matrix product are read from the
-profile. A product of this network grows at most with the square of the length, so three lengths give its polynomial;
-a fourth checks it.
+The graph is run without any rewriting, and the shapes of every matrix product are read from the profile. Where every
+product grows at most with the square of the length, three short lengths give its polynomial, and a fourth checks it.
+Where lengths are rounded up inside (levels of a pyramid, blocks), the graph is run at every length that is asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from stale_edge_runtime.session import open_session
 from stale_edge_runtime.synthetic import clip_like_features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy as np
 
@@ -63,27 +64,36 @@ class MacCount:
     batch: int
     """Videos in the forward."""
     terms: tuple[MacTerm, ...]
-    """One for each operator and element type."""
+    """One for each operator and element type; none where they are no polynomials."""
+    measured: Callable[[int], Mapping[ProductKind, int]] | None = None
+    """Multiply-accumulates by operator and element type at a length, where they are no polynomials."""
 
     def total(self, snippets: int) -> int:
         """All multiply-accumulates at a length."""
-        return sum(term.at(snippets) for term in self.terms)
+        return sum(self._at(snippets).values())
 
     def by_operator(self, snippets: int) -> dict[str, int]:
         """Multiply-accumulates of each operator at a length."""
-        return _sums((term.operator, term.at(snippets)) for term in self.terms)
+        return _sums((operator, count) for (operator, _), count in self._at(snippets).items())
 
     def by_type(self, snippets: int) -> dict[str, int]:
         """Multiply-accumulates in each element type at a length."""
-        return _sums((term.element_type, term.at(snippets)) for term in self.terms)
+        return _sums((element_type, count) for (_, element_type), count in self._at(snippets).items())
+
+    def _at(self, snippets: int) -> Mapping[ProductKind, int]:
+        if self.measured is not None:
+            return self.measured(snippets)
+        return {(term.operator, term.element_type): term.at(snippets) for term in self.terms}
 
     def share(self, element_type: str, snippets: int) -> float:
         """Share of the multiply-accumulates at a length that are in one element type."""
         total = self.total(snippets)
         return self.by_type(snippets).get(element_type, 0) / total if total else 0.0
 
-    def coefficients(self) -> tuple[float, float, float]:
-        """a, b and c of the total a + b T + c T²."""
+    def coefficients(self) -> tuple[float, float, float] | None:
+        """a, b and c of the total a + b T + c T²; None where it is no polynomial."""
+        if self.measured is not None:
+            return None
         a, b, c = (float(sum(term.coefficients[power] for term in self.terms)) for power in range(3))
         return a, b, c
 
@@ -100,7 +110,7 @@ def count_macs(
         vocabulary: Text inputs for such a file; made up where not given.
 
     Raises:
-        BadDataError: The count is not a polynomial of second degree, or the file does not run.
+        BadDataError: The file does not run.
     """
     lengths = [model.info.min_snippets + step for step in STEPS]
     vocabulary = vocabulary or synthetic_vocabulary(model.info.feature_dim, classes=classes)
@@ -111,9 +121,8 @@ def count_macs(
         values = [count[kind] for count in counts]
         term = MacTerm(*kind, _through(lengths[:3], values[:3]))
         if term.at(lengths[3]) != values[3]:
-            raise BadDataError(
-                model.path, f"multiply-accumulates of {kind[0]} are no polynomial of the length", "export it again"
-            )
+            measure = cache(lambda snippets: _profiled_counts(model, batch, [snippets], vocabulary)[0])
+            return MacCount(batch, (), measure)
         terms.append(term)
     return MacCount(batch, tuple(terms))
 
