@@ -5,7 +5,7 @@ Symbols: B batch, n snippets, D feature width, E width, C classes, L levels, v r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from stale_edge.networks.actionformer.config import GLOBAL
 from stale_edge.networks.actionformer.model import EPSILON, ChannelNorm, MaskedConv, position_table
-from stale_edge_export.graphs.actionformer_ops import attend, level_edges, neighbours, table_rows, tails
+from stale_edge_export.graphs.actionformer_ops import attend, gelu, level_edges, neighbours, table_rows, tails
 
 if TYPE_CHECKING:
     from stale_edge.networks.actionformer.model import ActionFormer, Attention, Block
@@ -47,14 +47,29 @@ class ActionFormerGraph(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits [B, P, C] and offsets [B, P, 2] from features [B, n, D]."""
         has_tail = tails(features, *self.padding)  # [L]
-        rows = self.embedding(features, has_tail[0])
+        nothing = features[:, :1, :1] * 0  # [B, 1, 1], the shape of a row for each video
+        rows = self.embedding(features, Edge(nothing, has_tail[0]))
         for block in self.stem:
-            rows = block(rows, has_tail[0])
+            rows = block(rows, Edge(nothing, has_tail[0]))
         levels = [rows]
         for level, block in enumerate(self.branch):
-            levels.append(block(levels[-1], has_tail[level]))
+            levels.append(block(levels[-1], Edge(nothing, has_tail[level])))
         logits, offsets = self.pyramid(levels, features, has_tail)
         return logits, offsets
+
+
+class Edge(NamedTuple):
+    """What is beyond the ends of a level."""
+
+    nothing: Tensor
+    """Zero for each video, [B, 1, 1]."""
+    has_tail: Tensor
+    """1 where the padded level is longer than the video's, else 0; a scalar."""
+
+    def around(self, rows: Tensor, tail: Tensor, stride: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """What a convolution of three sees, [B, ceil(v / stride), E] each, of rows [B, v, E] before a tail [E]."""
+        before = self.nothing + torch.zeros_like(tail)
+        return neighbours(rows, before, self.nothing + tail * self.has_tail, stride)
 
 
 class Embedding(nn.Module):
@@ -85,10 +100,10 @@ class Embedding(nn.Module):
     nothing: Tensor
     table: Tensor | None
 
-    def forward(self, features: Tensor, has_tail: Tensor) -> Tensor:
+    def forward(self, features: Tensor, edge: Edge) -> Tensor:
         """[B, n, D] to [B, n, E]."""
-        rows = self.norms[0](self.convs[0](features, self.nothing)).relu()
-        rows = self.norms[1](self.convs[1](rows, self.hidden_tail * has_tail)).relu()
+        rows = self.norms[0](self.convs[0](features, self.nothing, edge)).relu()
+        rows = self.norms[1](self.convs[1](rows, self.hidden_tail, edge)).relu()
         return rows if self.table is None else rows + table_rows(features, self.table, self.multiple)
 
 
@@ -100,16 +115,14 @@ class Product(nn.Module):
     """
 
     weight: Tensor
-    nothing: Tensor
 
     def __init__(self, conv: MaskedConv) -> None:
         super().__init__()
         self.register_buffer("weight", _product_weight(conv))
-        self.register_buffer("nothing", torch.zeros(conv.conv.in_channels))
 
-    def forward(self, rows: Tensor, after: Tensor) -> Tensor:
-        """[B, v, in] and the row [in] beyond the last to [B, v, out]."""
-        return torch.cat(neighbours(rows, self.nothing, after, 1), dim=2) @ self.weight
+    def forward(self, rows: Tensor, tail: Tensor, edge: Edge) -> Tensor:
+        """[B, v, in] before a tail [in] to [B, v, out]."""
+        return torch.cat(edge.around(rows, tail), dim=2) @ self.weight
 
 
 class RowNorm(nn.Module):
@@ -155,15 +168,16 @@ class BlockRows(nn.Module):
         scale = _scale(block.drop_path_mlp)
         self.second = _linear(block.mlp[3].weight[:, :, 0] * scale[:, None], block.mlp[3].bias * scale)
 
-    def forward(self, rows: Tensor, has_tail: Tensor) -> Tensor:
-        """[B, v, E], and whether its level has a tail, to [B, ceil(v / stride), E]."""
-        attended = self.attention(self.first_norm(rows), self.normed_tail * has_tail)
+    def forward(self, rows: Tensor, edge: Edge) -> Tensor:
+        """[B, v, E] to [B, ceil(v / stride), E]."""
+        attended = self.attention(self.first_norm(rows), self.normed_tail, edge)
         if self.stride == 2:
-            lowest = torch.full_like(self.tail, -LOWEST)
-            parts = neighbours(rows, lowest, self.tail * has_tail + (has_tail - 1) * LOWEST, 2)
+            lowest = edge.nothing + torch.full_like(self.tail, -LOWEST)
+            beyond = edge.nothing + (self.tail * edge.has_tail + (edge.has_tail - 1) * LOWEST)
+            parts = neighbours(rows, lowest, beyond, 2)
             rows = torch.maximum(torch.maximum(parts[0], parts[1]), parts[2])
         hidden = rows + attended
-        out: Tensor = hidden + self.second(F.gelu(self.first(self.second_norm(hidden))))
+        out: Tensor = hidden + self.second(gelu(self.first(self.second_norm(hidden))))
         return out
 
 
@@ -177,7 +191,6 @@ class AttentionRows(nn.Module):
     """
 
     taps: Tensor
-    nothing: Tensor
 
     def __init__(self, attention: Attention, stride: int, scale: Tensor) -> None:
         super().__init__()
@@ -186,8 +199,8 @@ class AttentionRows(nn.Module):
         names = ("query", "key", "value")
         convs = [attention.get_submodule(f"{name}_conv").conv.weight[:, 0] for name in names]  # [E, 3] each
         self.register_buffer("taps", torch.stack(convs).permute(2, 0, 1)[:, :, None].detach().contiguous())
-        self.register_buffer("nothing", torch.zeros(len(scale)))
-        factors = (float((len(scale) // self.heads) ** -0.5), 1.0, 1.0)
+        width = attention.proj.weight.shape[0]
+        factors = (float((width // self.heads) ** -0.5), 1.0, 1.0)
         self.projections = nn.ModuleList(
             [
                 _after_norm(attention.get_submodule(f"{name}_norm"), attention.get_submodule(name), factor)
@@ -196,11 +209,9 @@ class AttentionRows(nn.Module):
         )
         self.output = _linear(attention.proj.weight[:, :, 0] * scale[:, None], attention.proj.bias * scale)
 
-    def forward(self, rows: Tensor, after: Tensor) -> Tensor:
-        """[B, v, E] and the row [E] beyond the last to [B, ceil(v / stride), E]."""
-        before, here, behind = (
-            part[:, None] for part in neighbours(rows, self.nothing, after, self.stride)
-        )  # [B, 1, v, E]
+    def forward(self, rows: Tensor, tail: Tensor, edge: Edge) -> Tensor:
+        """[B, v, E] before a tail [E] to [B, ceil(v / stride), E]."""
+        before, here, behind = (part[:, None] for part in edge.around(rows, tail, self.stride))  # [B, 1, v, E]
         mixed = before * self.taps[0] + here * self.taps[1] + behind * self.taps[2]  # [B, 3, v, E]
         normed = F.layer_norm(mixed, mixed.shape[3:], eps=EPSILON)
         query, key, value = (project(normed[:, part]) for part, project in enumerate(self.projections))
@@ -262,6 +273,7 @@ class HeadRows(nn.Module):
     second_weight: Tensor
     last_weight: Tensor
     last_bias: Tensor
+    last_tail: Tensor
     tails: Tensor
 
     def __init__(self, norms: nn.ModuleList, second: MaskedConv, last: MaskedConv) -> None:
@@ -272,6 +284,7 @@ class HeadRows(nn.Module):
         taps = last.conv.weight.detach()  # [out, W, 3]
         self.outputs = len(taps)
         self.register_buffer("last_weight", taps.permute(1, 2, 0).flatten(1).contiguous())  # [W, 3 out]
+        self.register_buffer("last_tail", self.tails[1] @ self.last_weight)
         assert last.conv.bias is not None  # noqa: S101 (a last convolution has one)
         self.register_buffer("last_bias", last.conv.bias.detach())
 
@@ -281,8 +294,7 @@ class HeadRows(nn.Module):
         around = _around(rows, self.tails[0] * has_tail[:, None], edges)
         rows = self.norms[1](around @ self.second_weight).relu()
         taps = rows @ self.last_weight  # [B, P, 3 out]
-        beyond = (self.tails[1] * has_tail[:, None]) @ self.last_weight  # [L, 3 out]
-        before, here, behind = _sides(taps, beyond, edges)
+        before, here, behind = _sides(taps, self.last_tail * has_tail[:, None], edges)
         count = self.outputs
         return before[:, :, :count] + here[:, :, count : 2 * count] + behind[:, :, 2 * count :] + self.last_bias
 

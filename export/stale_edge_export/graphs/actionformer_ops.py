@@ -11,6 +11,7 @@ Symbols: B batch, n snippets, D feature width, E width, L levels, v rows of a le
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -73,21 +74,36 @@ def _(features: Tensor, table: Tensor, multiple: int) -> Tensor:
     return table.new_empty(features.shape[1], table.shape[1])
 
 
+@torch.library.custom_op("stale_edge::gelu", mutates_args=())
+def gelu(features: Tensor) -> Tensor:
+    """Gaussian error linear units, in the form that onnxruntime runs in one pass.
+
+    Args:
+        features: Any shape.
+    """
+    return torch.nn.functional.gelu(features)
+
+
+@gelu.register_fake
+def _(features: Tensor) -> Tensor:
+    return torch.empty_like(features)
+
+
 @torch.library.custom_op("stale_edge::neighbours", mutates_args=())
 def neighbours(rows: Tensor, before: Tensor, after: Tensor, stride: int) -> tuple[Tensor, Tensor, Tensor]:
     """Give what a convolution of three sees at each of its outputs.
 
     Args:
         rows: [B, v, E].
-        before: Row before the first, [E].
-        after: Row after the last, [E].
+        before: Row before the first, [B, 1, E].
+        after: Row after the last, [B, 1, E].
         stride: Rows from one output to the next.
 
     Returns:
         The rows before, at and after every output, [B, ceil(v / stride), E] each.
     """
-    batch, count, width = rows.shape
-    padded = torch.cat((before.expand(batch, 1, width), rows, after.expand(batch, 1, width)), dim=1)
+    count = rows.shape[1]
+    padded = torch.cat((before, rows, after), dim=1)
     return tuple(padded[:, shift : count + shift : stride].clone() for shift in range(3))  # type: ignore[return-value]
 
 
@@ -209,14 +225,20 @@ def translate_table_rows(features: Any, table: Any, multiple: int) -> Any:
 def translate_neighbours(rows: Any, before: Any, after: Any, stride: int) -> tuple[Any, Any, Any]:
     """`neighbours` in ONNX."""
     op, count = _op(), _snippets(rows)
-    row = op.Concat(op.Shape(rows, start=0, end=1), _integers(1), op.Shape(rows, start=2, end=3), axis=0)
-    padded = op.Concat(op.Expand(before, row), rows, op.Expand(after, row), axis=1)
+    padded = op.Concat(before, rows, after, axis=1)
 
     def part(shift: int) -> Any:
         end = op.Add(count, _integers(shift))
         return op.Slice(padded, _integers(shift), end, _integers(1), _integers(stride))
 
     return part(0), rows if stride == 1 else part(1), part(2)
+
+
+def translate_gelu(features: Any) -> Any:
+    """`gelu` in ONNX."""
+    op = _op()
+    share = op.Add(op.Erf(op.Div(features, op.Constant(value_float=math.sqrt(2)))), op.Constant(value_float=1.0))
+    return op.Mul(op.Mul(features, share), op.Constant(value_float=0.5))
 
 
 def translate_level_edges(features: Any, levels: int) -> tuple[Any, Any]:
@@ -289,6 +311,7 @@ def _hidden(at: Any, count: Any, block: int, reach: int) -> Any:
 TRANSLATIONS: dict[Any, Callable[..., Any]] = {
     torch.ops.stale_edge.tails.default: translate_tails,
     torch.ops.stale_edge.table_rows.default: translate_table_rows,
+    torch.ops.stale_edge.gelu.default: translate_gelu,
     torch.ops.stale_edge.neighbours.default: translate_neighbours,
     torch.ops.stale_edge.level_edges.default: translate_level_edges,
     torch.ops.stale_edge.attend.default: translate_attend,
