@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stale_edge_runtime.decoding import enhance
+from stale_edge_runtime.decoding import enhance, fuse
 from stale_edge_runtime.errors import (
     BadDataError,
     InputMissingError,
@@ -252,10 +252,13 @@ class DetectionRun:
         return [d for d in found if d.score >= self.min_score][: self.top]
 
     def _enhance(self, video_id: str, found: list[Detection]) -> list[Detection]:
-        best = None if self.external is None else self.external.best(video_id)
-        if best is None:
-            return found
-        return enhance(found, *best, unique=self.compat is None)
+        ranking = () if self.external is None else self.external.ranking(video_id)
+        if self.external is not None and self.detector.is_class_agnostic:
+            if not ranking:
+                problem = "is not in the external scores, and the model takes its classes from them"
+                raise BadDataError(f"video {video_id}", problem, "add it, or give --text-embeddings and --classes")
+            return fuse(found, ranking)
+        return enhance(found, *ranking[0], unique=self.compat is None) if ranking else found
 
 
 @dataclass

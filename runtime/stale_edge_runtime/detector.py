@@ -17,11 +17,14 @@ from stale_edge_runtime.contract import (
     Kind,
     ModelInfo,
 )
+from stale_edge_runtime.decoding import fuse
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats.features import check_features
 from stale_edge_runtime.heads.registry import HEADS
+from stale_edge_runtime.labelling import TextLabeller
 from stale_edge_runtime.memory_limit import limited_memory
 from stale_edge_runtime.model_file import ModelFile, read_model
+from stale_edge_runtime.resampling import resize
 from stale_edge_runtime.session import ORT_ERRORS, check_snippets, open_session, provider_of, short_reason
 
 if TYPE_CHECKING:
@@ -52,7 +55,8 @@ class Detector:
         path: A baked or open-vocabulary `.onnx` file that stale-edge exported, or one that was read already.
         threads: Threads inside one operator.
         provider: Device to run on: `"cpu"` or `"cuda"`.
-        text_embeddings: `[C, feature_dim]`, for an open-vocabulary file; may come with each call instead.
+        text_embeddings: `[C, feature_dim]`, for an open-vocabulary file, or one that tells when and not what; may come
+            with each call instead.
         classes: Names of these C classes.
         max_memory_mb: Refuse videos that are predicted to need more memory than this (see `predict_memory_mb`), and
             stop a run on the CPU that takes more all the same. None for no limit.
@@ -110,8 +114,13 @@ class Detector:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the logits; empty for an open-vocabulary file that has none yet."""
+        """Names of the classes of detections; empty for an open-vocabulary file that has none yet."""
         return self._vocabulary[1] if self._vocabulary else ()
+
+    @property
+    def is_class_agnostic(self) -> bool:
+        """Whether the file tells when and not what."""
+        return self._head.is_class_agnostic(self.info)
 
     def detect(
         self,
@@ -147,9 +156,16 @@ class Detector:
         embeddings, names = self._vocabulary_of(text_embeddings, classes)
         outputs = self._run(features, embeddings, len(names))
         duration = len(features) * (self.info.snippet_seconds or 1.0) if duration_s is None else duration_s
-        return self._head.decode(
-            outputs, duration, classes=names, info=self.info, compat=compat, external=external, options=options
+        if not self.is_class_agnostic:
+            return self._head.decode(
+                outputs, duration, classes=names, info=self.info, compat=compat, external=external, options=options
+            )
+        found = self._head.decode(
+            outputs, duration, classes=self.info.classes, info=self.info, compat=compat, options=options
         )
+        if external is not None:
+            return fuse(found, [external])
+        return found if embeddings is None else TextLabeller(embeddings, names).label(found, features, duration)
 
     def detect_batch(
         self,
@@ -216,6 +232,8 @@ class Detector:
         self, features: NDArray[np.floating[Any]], embeddings: NDArray[np.float32] | None, classes: int
     ) -> VideoOutputs:
         checked = check_features(np.asarray(features), self.info.feature_dim, subject=FEATURES)
+        if self.info.resize_to:
+            checked = resize(checked, self.info.resize_to)
         check_snippets(self.info, len(checked))
         if (
             self._max_memory_mb is not None
@@ -227,7 +245,7 @@ class Detector:
                 "run them in windows with --window, or raise --max-memory",
             )
         inputs = {FEATURES: checked[np.newaxis]}
-        if embeddings is not None:
+        if embeddings is not None and self.info.kind is Kind.OPEN:
             inputs[TEXT_EMBEDDINGS] = embeddings
         try:
             with self._memory_limit():
@@ -245,7 +263,7 @@ class Detector:
     def _checked_outputs(
         self, found: Sequence[NDArray[np.float32]], features: NDArray[np.float32], classes: int
     ) -> VideoOutputs:
-        expected = self._head.shapes(self.info, len(features), classes)
+        expected = self._head.shapes(self.info, len(features), len(self.info.classes) or classes)
         outputs = {}
         for name, output in zip(self._head.outputs, found, strict=True):
             shape = (1, *expected[name])
@@ -293,7 +311,7 @@ class Detector:
         return embeddings, names
 
     def _check_takes_text(self) -> None:
-        if self.info.kind is not Kind.OPEN:
+        if self.info.kind is not Kind.OPEN and not self.is_class_agnostic:
             raise UsageError(self.path, "has its classes baked in", "export it with --open to choose them freely")
 
 

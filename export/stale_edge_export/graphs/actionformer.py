@@ -5,18 +5,18 @@ Symbols: B batch, n snippets, D feature width, E width, C classes, L levels, v r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stale_edge.networks.actionformer.config import GLOBAL
-from stale_edge.networks.actionformer.model import EPSILON, ChannelNorm, MaskedConv, position_table
+from stale_edge.networks.actionformer.model import EPSILON, position_table
 from stale_edge_export.graphs.actionformer_ops import attend, gelu, level_edges, neighbours, table_rows, tails
 
 if TYPE_CHECKING:
-    from stale_edge.networks.actionformer.model import ActionFormer, Attention, Block
+    from stale_edge.networks.actionformer.model import ActionFormer
 
 LOWEST = 6e4
 """Beyond what a feature can be, and within half precision: what a maximum finds where there is nothing."""
@@ -33,7 +33,8 @@ class ActionFormerGraph(nn.Module):
     def __init__(self, network: ActionFormer, text: nn.Module) -> None:
         super().__init__()
         del text
-        backbone, config = network.backbone, network.config
+        backbone: Any = network.backbone
+        config = network.config
         self.padding = (config.max_length, config.multiple, len(config.windows))
         self.embedding = Embedding(network)
         tail, stem = self.embedding.tail, []
@@ -69,7 +70,8 @@ class Edge(NamedTuple):
     def around(self, rows: Tensor, tail: Tensor, stride: int = 1) -> tuple[Tensor, Tensor, Tensor]:
         """What a convolution of three sees, [B, ceil(v / stride), E] each, of rows [B, v, E] before a tail [E]."""
         before = self.nothing + torch.zeros_like(tail)
-        return neighbours(rows, before, self.nothing + tail * self.has_tail, stride)
+        found: tuple[Tensor, Tensor, Tensor] = neighbours(rows, before, self.nothing + tail * self.has_tail, stride)
+        return found
 
 
 class Embedding(nn.Module):
@@ -87,7 +89,8 @@ class Embedding(nn.Module):
 
     def __init__(self, network: ActionFormer) -> None:
         super().__init__()
-        backbone, config = network.backbone, network.config
+        backbone: Any = network.backbone
+        config = network.config
         self.convs = nn.ModuleList([Product(conv) for conv in backbone.embd])
         self.norms = nn.ModuleList([RowNorm(norm) for norm in backbone.embd_norm])
         self.register_buffer("hidden_tail", backbone.embd_norm[0].bias.detach().flatten().relu())
@@ -104,7 +107,10 @@ class Embedding(nn.Module):
         """[B, n, D] to [B, n, E]."""
         rows = self.norms[0](self.convs[0](features, self.nothing, edge)).relu()
         rows = self.norms[1](self.convs[1](rows, self.hidden_tail, edge)).relu()
-        return rows if self.table is None else rows + table_rows(features, self.table, self.multiple)
+        if self.table is None:
+            return rows
+        placed: Tensor = rows + table_rows(features, self.table, self.multiple)
+        return placed
 
 
 class Product(nn.Module):
@@ -116,7 +122,7 @@ class Product(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, conv: MaskedConv) -> None:
+    def __init__(self, conv: Any) -> None:
         super().__init__()
         self.register_buffer("weight", _product_weight(conv))
 
@@ -132,7 +138,7 @@ class RowNorm(nn.Module):
         norm: The network's, over channels.
     """
 
-    def __init__(self, norm: ChannelNorm) -> None:
+    def __init__(self, norm: Any) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(norm.weight.numel(), EPSILON)
         with torch.no_grad():
@@ -156,7 +162,7 @@ class BlockRows(nn.Module):
     tail: Tensor
     normed_tail: Tensor
 
-    def __init__(self, block: Block, tail: Tensor) -> None:
+    def __init__(self, block: Any, tail: Tensor) -> None:
         super().__init__()
         self.stride = block.stride
         self.first_norm, self.second_norm = RowNorm(block.ln1), RowNorm(block.ln2)
@@ -192,7 +198,7 @@ class AttentionRows(nn.Module):
 
     taps: Tensor
 
-    def __init__(self, attention: Attention, stride: int, scale: Tensor) -> None:
+    def __init__(self, attention: Any, stride: int, scale: Tensor) -> None:
         super().__init__()
         self.stride, self.heads = stride, attention.heads
         self.reach = 0 if attention.window <= GLOBAL else attention.window // 2
@@ -232,11 +238,13 @@ class PyramidHeads(nn.Module):
 
     def __init__(self, network: ActionFormer) -> None:
         super().__init__()
-        classes, offsets = network.cls_head, network.reg_head
+        neck: Any = network.neck
+        classes: Any = network.cls_head
+        offsets: Any = network.reg_head
         self.levels = len(network.config.windows)
         self.width = network.config.head_width
-        self.norms = nn.ModuleList([RowNorm(norm) for norm in network.neck.fpn_norms])
-        biases = torch.stack([norm.bias.detach().flatten() for norm in network.neck.fpn_norms])  # [L, E]
+        self.norms = nn.ModuleList([RowNorm(norm) for norm in neck.fpn_norms])
+        biases = torch.stack([norm.bias.detach().flatten() for norm in neck.fpn_norms])  # [L, E]
         self.register_buffer("neck_tails", biases)
         weights = [_product_weight(head.head[0]) for head in (classes, offsets)]
         self.register_buffer("first_weight", torch.cat(weights, dim=1))
@@ -276,7 +284,7 @@ class HeadRows(nn.Module):
     last_tail: Tensor
     tails: Tensor
 
-    def __init__(self, norms: nn.ModuleList, second: MaskedConv, last: MaskedConv) -> None:
+    def __init__(self, norms: Any, second: Any, last: Any) -> None:
         super().__init__()
         self.norms = nn.ModuleList([RowNorm(norm) for norm in norms])
         self.register_buffer("tails", torch.stack([norm.bias.detach().flatten().relu() for norm in norms]))
@@ -311,9 +319,10 @@ def _around(rows: Tensor, beyond: Tensor, edges: tuple[Tensor, Tensor]) -> Tenso
     return torch.cat(_sides(rows, beyond, edges), dim=2)
 
 
-def _product_weight(conv: MaskedConv) -> Tensor:
+def _product_weight(conv: Any) -> Tensor:
     """Weights [out, in, 3] of a convolution as [3 in, out]."""
-    return conv.conv.weight.detach().permute(2, 1, 0).flatten(0, 1).contiguous()
+    weight: Tensor = conv.conv.weight.detach().permute(2, 1, 0).flatten(0, 1).contiguous()
+    return weight
 
 
 def _scale(branch: nn.Module) -> Tensor:
@@ -330,7 +339,7 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     return layer
 
 
-def _after_norm(norm: nn.Module, projection: nn.Module, factor: float) -> nn.Linear:
+def _after_norm(norm: Any, projection: Any, factor: float) -> nn.Linear:
     """A projection with the weights of the norm before it inside, times a factor."""
     weight, bias = projection.weight[:, :, 0].double(), projection.bias.double()
     scale, shift = norm.weight.flatten().double(), norm.bias.flatten().double()

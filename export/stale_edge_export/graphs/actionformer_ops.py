@@ -161,9 +161,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, reach: int) ->
     """
     batch, count, width = query.shape
     scale = (width // heads) ** 0.5  # the network's functions scale the query themselves
-    parts = [(query * scale).transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)]
+    rows, keys, values = (query * scale).transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     function = local_attention if reach else global_attention
-    return function(*parts, query.new_ones(batch, 1, count), heads, reach).transpose(1, 2).contiguous()
+    attended = function(rows, keys, values, query.new_ones(batch, 1, count), heads, reach)
+    return attended.transpose(1, 2).contiguous()
 
 
 @attend.register_fake

@@ -1,4 +1,4 @@
-"""Verdicts of an external video classifier, read from a file, for score enhancement.
+"""Verdicts of an external video classifier, read from a file, for score enhancement and score fusion.
 
 Off by default: the published external classifier knows the classes that an open-set study calls unseen, so it leaks
 supervision. Source: docs/protocol.md §4 (e) and §5.
@@ -22,22 +22,29 @@ MAX_EXTERNAL_BYTES = 256 << 20
 _MAX_LABEL_LENGTH = 256
 _VIDEO_ID = re.compile(r"[\w.-]{1,128}")
 _PREFIX = "v_"
+KEPT_CLASSES = 5
+"""Classes of a video that are kept, the best ones."""
 
 
 @dataclass(frozen=True)
 class ExternalScores:
-    """The best class of every video, as an external classifier sees it."""
+    """The best classes of every video, as an external classifier sees it."""
 
-    verdicts: Mapping[str, tuple[str, float]]
-    """Label and score by video id as the file has it, with or without `v_`."""
+    rankings: Mapping[str, tuple[tuple[str, float], ...]]
+    """Labels and scores, the best first, by video id as the file has it, with or without `v_`."""
+
+    def ranking(self, video_id: str) -> tuple[tuple[str, float], ...]:
+        """Labels and scores of a video, its id with or without `v_`; empty where the file does not know it."""
+        # The id as it is first: an id of its own may start with v_.
+        for known_id in (video_id, _PREFIX + video_id, video_id.removeprefix(_PREFIX)):
+            if known_id in self.rankings:
+                return self.rankings[known_id]
+        return ()
 
     def best(self, video_id: str) -> tuple[str, float] | None:
         """Label and score of a video, its id with or without `v_`; None where the file does not know it."""
-        # The id as it is first: an id of its own may start with v_.
-        for known_id in (video_id, _PREFIX + video_id, video_id.removeprefix(_PREFIX)):
-            if known_id in self.verdicts:
-                return self.verdicts[known_id]
-        return None
+        ranking = self.ranking(video_id)
+        return ranking[0] if ranking else None
 
     def accuracy(self, truth: Mapping[str, Collection[str]]) -> float | None:
         """Share of the videos in both whose label is one of the video's true ones (top-1).
@@ -60,7 +67,7 @@ def read_external(path: Path) -> ExternalScores:
     """Read the file of an external classifier, in either of its two forms.
 
     One verdict for each video, `{"v_<id>": {"class": label, "score": number}}`; or the CUHK form, all class scores
-    of each video, `{"results": {id: [scores]}, "class": [labels]}`, of which the first highest counts. Video ids
+    of each video, `{"results": {id: [scores]}, "class": [labels]}`, of equal ones the first before. Video ids
     may have the prefix `v_` or not.
 
     Raises:
@@ -71,30 +78,30 @@ def read_external(path: Path) -> ExternalScores:
     if not isinstance(content, dict):
         raise BadDataError(path, "is not a JSON object", "give a file of video scores")
     if "results" in content and "class" in content:
-        verdicts = _from_scores(path, content)
+        rankings = _from_scores(path, content)
     else:
-        verdicts = {video_id: _verdict(path, video_id, entry) for video_id, entry in content.items()}
-    for video_id in verdicts:
+        rankings = {video_id: (_verdict(path, video_id, entry),) for video_id, entry in content.items()}
+    for video_id in rankings:
         if not _VIDEO_ID.fullmatch(video_id):
             raise BadDataError(path, f"names a video {video_id[:40]!r}", "ids are letters, digits, '_', '-' and '.'")
-    return ExternalScores(verdicts)
+    return ExternalScores(rankings)
 
 
-def _from_scores(path: Path, content: dict[str, Any]) -> dict[str, tuple[str, float]]:
-    """The highest class of each video of the CUHK form."""
+def _from_scores(path: Path, content: dict[str, Any]) -> dict[str, tuple[tuple[str, float], ...]]:
+    """The highest classes of each video of the CUHK form."""
     results, labels = content["results"], content["class"]
     if not isinstance(results, dict) or not isinstance(labels, list) or not labels:
         raise BadDataError(path, "needs an object 'results' and a list 'class'", "give a file in the CUHK form")
     labels = [_label(path, "class", label) for label in labels]
-    verdicts = {}
+    rankings = {}
     for video_id, scores in results.items():
         if not isinstance(scores, list) or len(scores) != len(labels):
             found = f"{len(scores)} scores" if isinstance(scores, list) else "no list of scores"
             raise BadDataError(path, f"video {video_id[:40]!r} has {found} for {len(labels)} classes")
         numbers = [_score(path, video_id, score) for score in scores]
-        best = max(range(len(numbers)), key=numbers.__getitem__)
-        verdicts[video_id] = labels[best], numbers[best]
-    return verdicts
+        order = sorted(range(len(numbers)), key=lambda index: -numbers[index])[:KEPT_CLASSES]
+        rankings[video_id] = tuple((labels[index], numbers[index]) for index in order)
+    return rankings
 
 
 def _verdict(path: Path, video_id: str, entry: Any) -> tuple[str, float]:

@@ -6,11 +6,11 @@ Symbols: n snippets, P positions of all levels, C classes, N candidates.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stale_edge_runtime.contract import BATCH, CLASS_LOGITS, OFFSETS
+from stale_edge_runtime.contract import ACTION, BATCH, CLASS_LOGITS, OFFSETS
 from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.heads.actionformer_nms import Floats, Indices, suppress, vote
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.heads.stale_proposals import DecodeOptions
-
-VOTING_CLASSES: Final = 1
-"""Voting is published for networks whose classes are suppressed together."""
 
 
 class Found(NamedTuple):
@@ -257,5 +254,6 @@ ACTIONFORMER_HEAD = Head(
     decode=_decode_outputs,
     activation_floats=_activation_floats,
     examples=_examples,
+    is_class_agnostic=lambda info: info.classes == (ACTION,),
 )
 """Head of the network `actionformer`."""

@@ -77,3 +77,5 @@ class Head:
     """Floats alive at once for so many snippets, classes, and query rows attended from at once."""
     examples: Callable[[ModelInfo, int, int], Mapping[str, VideoOutputs]]
     """Made-up outputs `clear` and `noisy` for so many snippets and classes, to time the decoding on."""
+    is_class_agnostic: Callable[[ModelInfo], bool] = lambda _: False
+    """Whether a file tells when and not what, and takes its labels from text or an external classifier."""

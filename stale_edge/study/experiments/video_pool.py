@@ -146,11 +146,11 @@ def simulated_external(exam: Exam, classes: Sequence[str], seed: int = 0) -> Ext
     """
     rng = np.random.default_rng(seed)
     wrong = set(rng.permutation(len(exam.videos))[round(TOP1_ACCURACY * len(exam.videos)) :].tolist())
-    verdicts = {}
+    rankings = {}
     for index, video in enumerate(exam.videos):
         true = {instance.label for instance in video.instances}
         others = [name for name in classes if name not in true]
         is_wrong = index in wrong and others
         label = others[int(rng.integers(len(others)))] if is_wrong else video.instances[0].label
-        verdicts[video.id] = label, TOP1_ACCURACY
-    return ExternalScores(verdicts)
+        rankings[video.id] = ((label, TOP1_ACCURACY),)
+    return ExternalScores(rankings)
