@@ -182,7 +182,7 @@ def train(
         classes=classes,
         text_tower=text_tower,
         initial=initial,
-        ours=_parse_ours(ours, compat),
+        ours=_parse_ours(ours, network, compat),
         network=network,
         preset=preset,
     )
@@ -262,15 +262,15 @@ def _settings(spec: NetworkSpec, preset: str | None, compat: Compat | None) -> T
     return TrainingSettings(**spec.presets[preset or next(iter(spec.presets))].training)
 
 
-def _parse_ours(text: str, compat: Compat | None) -> tuple[str, ...]:
+def _parse_ours(text: str, network: str, compat: Compat | None) -> tuple[str, ...]:
     """Names of our options.
 
     Raises:
         UsageError: There is no such option, or the published training is asked for.
     """
-    from stale_edge.networks.stale.config import DesignOptions
+    from stale_edge.networks.registry import NETWORKS
 
-    every = DesignOptions.every().names
+    every = NETWORKS[network].designs if network in NETWORKS else ()
     names = every if text.strip() == "all" else tuple(part.strip() for part in text.split(",") if part.strip())
     if odd := [name for name in names if name not in every]:
         raise UsageError("--design", f"{odd[0]!r} is not known", f"choose from {', '.join(every)}, or give all")

@@ -95,9 +95,7 @@ class ActionFormerConfig:
         _check_number("drop_path", self.drop_path, 0.0, 0.999)
         _check_number("shortest_crop", self.shortest_crop, 1e-6, 1.0)
         if self.max_length % self.multiple:
-            raise ValueError(
-                f"max_length {self.max_length} is not a multiple of {self.multiple}, stride times window"
-            )
+            raise ValueError(f"max_length {self.max_length} is not a multiple of {self.multiple}, stride times window")
 
     @property
     def strides(self) -> tuple[int, ...]:
