@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.option_names import PROVIDER
-from stale_edge.cli.options import CHECKPOINT, MODELS, STDOUT, JsonToFile, Quiet
+from stale_edge.cli.options import CHECKPOINT, MODELS, STDOUT, JsonToFile, Providers, Quiet
 from stale_edge_runtime.contract import MAX_SNIPPETS, MIN_SNIPPETS, Kind, Precision
 from stale_edge_runtime.errors import InputMissingError, UsageError
 
@@ -78,10 +77,7 @@ def bench(
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Videos in one forward; may be repeated. 1 by default.")
     ] = None,
-    providers: Annotated[
-        str | None,
-        typer.Option(*PROVIDER, help="Where to run, as in cpu,cuda; everything this machine has by default."),
-    ] = None,
+    providers: Providers = None,
     runs: Annotated[int | None, typer.Option(min=1, help="Exact number of runs instead of --seconds.")] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="Measuring time of each file at each configuration.")] = 2.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the features.")] = 0,

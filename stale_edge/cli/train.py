@@ -14,8 +14,7 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect import Compat  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.interrupt import INTERRUPTED, prompt_interrupt
-from stale_edge.cli.option_names import GROUND_TRUTH, SNIPPET_SECONDS
-from stale_edge.cli.options import CHECKPOINT, JsonToStdout, Quiet, ready_default
+from stale_edge.cli.options import CHECKPOINT, GROUND_TRUTH, OUTPUT, JsonToStdout, Quiet, SnippetSeconds, ready_default
 from stale_edge.training.inputs import LessonOptions, make_lesson
 from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import CannotWriteError, InputMissingError, UnavailableError, UsageError, writing_error
@@ -59,7 +58,7 @@ class LossWeighting(StrEnum):
 
 
 def train(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN_DIR", help="Folder of the run.")],
+    output: Annotated[Path, typer.Option(*OUTPUT, metavar="RUN_DIR", help="Folder of the run.")],
     annotations: Annotated[
         Path | None,
         typer.Option(*GROUND_TRUTH, metavar="FILE", help="Annotations of ActivityNet or THUMOS14, in any form."),
@@ -81,10 +80,7 @@ def train(
     fraction: Annotated[
         float, typer.Option(metavar="P", help="Share of the videos to sample; every class keeps one or more.")
     ] = 1.0,
-    snippet_s: Annotated[
-        float | None,
-        typer.Option(SNIPPET_SECONDS, min=1e-6, help="Seconds a snippet, where the annotations lack durations."),
-    ] = None,
+    snippet_s: SnippetSeconds = None,
     held_out: Annotated[
         float, typer.Option(metavar="P", help="Share of the videos held out to choose the best checkpoint by.")
     ] = 0.1,
