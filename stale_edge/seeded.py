@@ -6,20 +6,14 @@ implementation with the same numbers. Source: docs/network.md, "Golden numbers".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from stale_edge.checkpoint import Checkpoint
 from stale_edge.class_names import activitynet_classes
 from stale_edge.networks.registry import NETWORKS
-from stale_edge.networks.stale.config import ModelConfig
-from stale_edge.networks.stale.published_names import image_tower_shapes, published_name
-from stale_edge.networks.stale.seeding import seeded_values
 from stale_edge_runtime.contract import STALE_NETWORK
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def seeded_network(config: Any, seed: int, network_name: str = STALE_NETWORK) -> Any:
@@ -42,32 +36,16 @@ def seeded_network(config: Any, seed: int, network_name: str = STALE_NETWORK) ->
     return network.requires_grad_(requires_grad=False).eval()
 
 
-def untrained_checkpoint(seed: int, config: ModelConfig | None = None) -> Checkpoint:
-    """An untrained network with ActivityNet's classes, marked as untrained.
+def untrained_checkpoint(seed: int, network_name: str = STALE_NETWORK, config: Any | None = None) -> Checkpoint:
+    """Make an untrained network with ActivityNet's classes, marked as untrained.
 
     Args:
         seed: Seed of the rule.
+        network_name: Kind of network, a key of `NETWORKS`.
         config: Sizes; the published ones by default.
     """
-    network = seeded_network(config or ModelConfig(), seed)
-    return Checkpoint(network, activitynet_classes(), {"source": "seeded", "seed": seed})
-
-
-def write_published_checkpoint(path: Path, seed: int, config: ModelConfig | None = None) -> None:
-    """Write a file in the published format, image tower and DataParallel prefix included, filled by the rule.
-
-    Beside the published entries it holds the seed, so that nobody takes its weights for trained ones.
-
-    Args:
-        path: Where it goes, usually `….pth.tar`.
-        seed: Seed of the rule.
-        config: Sizes; the published ones by default.
-    """
-    from stale_edge_runtime.formats.files import atomic_path
-
-    network = seeded_network(config or ModelConfig(), seed)
-    state = {f"module.{published_name(name)}": value for name, value in network.state_dict().items()}
-    for name, shape in image_tower_shapes().items():
-        state[f"module.{name}"] = torch.from_numpy(seeded_values(name, shape, seed))
-    with atomic_path(path) as temporary:
-        torch.save({"epoch": 0, "seed": seed, "state_dict": state}, temporary)
+    spec = NETWORKS[network_name]
+    config = config or spec.config()
+    classes = spec.class_names(config, activitynet_classes())
+    origin = {"source": "seeded", "seed": seed}
+    return Checkpoint(seeded_network(config, seed, network_name), classes, origin, network_name=network_name)

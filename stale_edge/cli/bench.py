@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.option_names import PROVIDER
-from stale_edge.cli.options import CHECKPOINT, MODELS, STDOUT, JsonToFile, Quiet
+from stale_edge.cli.options import CHECKPOINT, MODELS, STDOUT, JsonToFile, Providers, Quiet
 from stale_edge_runtime.contract import MAX_SNIPPETS, MIN_SNIPPETS, Kind, Precision
 from stale_edge_runtime.errors import InputMissingError, UsageError
 
@@ -22,9 +21,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stale_edge.cli.bench_contenders import Field
+    from stale_edge_runtime.bench.budget import Budget
     from stale_edge_runtime.bench.explain import Explanation
     from stale_edge_runtime.bench.onnx_contender import OnnxContender
-    from stale_edge_runtime.bench.records import DecodeCost, Report
+    from stale_edge_runtime.bench.records import DecodeCost, Report, Row
     from stale_edge_runtime.bench.runner import Plan
     from stale_edge_runtime.model_file import ModelFile
     from stale_edge_runtime.windows import WindowPlan
@@ -77,10 +77,7 @@ def bench(
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Videos in one forward; may be repeated. 1 by default.")
     ] = None,
-    providers: Annotated[
-        str | None,
-        typer.Option(*PROVIDER, help="Where to run, as in cpu,cuda; everything this machine has by default."),
-    ] = None,
+    providers: Providers = None,
     runs: Annotated[int | None, typer.Option(min=1, help="Exact number of runs instead of --seconds.")] = None,
     seconds: Annotated[float, typer.Option(min=0.01, help="Measuring time of each file at each configuration.")] = 2.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the features.")] = 0,
@@ -107,7 +104,7 @@ def bench(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Tell the longest video that fits into a time, as in 20ms or 0.5s."),
+        typer.Option(metavar="TIME", help="Search for the longest video that fits into a time, as in 20ms or 0.5s."),
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show where the time goes, from separate runs.")] = False,
     protocol: Annotated[
@@ -136,7 +133,6 @@ def bench(
     check_outputs(outputs)
     report = Reporter(quiet=quiet)
     plan = _plan(protocol, lengths, threads, batch, seed, runs, seconds, cold_start=cold_start)
-    _check_questions(questions, plan)
     windows = _windows(window, hop, plan.lengths)
     if protocol:
         report.note("thesis protocol: one forward per seed, not warmed up; read these as the thesis's, not as ours")
@@ -266,14 +262,6 @@ def check_outputs(outputs: Outputs) -> None:
             check_target(target)
 
 
-def _check_questions(questions: Questions, plan: Plan) -> None:
-    from stale_edge_runtime.bench.length_law import LENGTHS_TO_SAY
-
-    if questions.budget_ms and len(plan.lengths) < LENGTHS_TO_SAY:
-        problem = f"needs {LENGTHS_TO_SAY} lengths to tell of others, not {len(plan.lengths)}"
-        raise UsageError("--budget", problem, "add --lengths")
-
-
 def _plan(
     protocol: str | None,
     lengths: str | None,
@@ -316,7 +304,7 @@ def _windows(window: int | None, hop: int | None, lengths: Sequence[int]) -> Win
 
 
 def _measure(field: Field, plan: Plan, questions: Questions, report: Reporter) -> Report:
-    from stale_edge_runtime.bench.length_law import crossovers, fit_laws, longest_within
+    from stale_edge_runtime.bench.length_law import crossovers, fit_laws
     from stale_edge_runtime.bench.runner import check_answers, check_ready, run
 
     check_ready(field.contenders, plan)
@@ -328,16 +316,24 @@ def _measure(field: Field, plan: Plan, questions: Questions, report: Reporter) -
         )
     with report.progress("bench", len(plan.configurations)) as step:
         measured = run(field.contenders, plan, step, agreement)
-    laws = fit_laws(measured.rows)
-    budget_ms = questions.budget_ms
     return replace(
         measured,
-        length_laws=tuple(laws),
-        budgets=tuple(longest_within(law, budget_ms) for law in laws) if budget_ms else (),
-        crossovers=tuple(crossovers(laws)),
+        length_laws=tuple(fit_laws(measured.rows)),
+        budgets=tuple(_budgets(field, measured.rows, plan, questions.budget_ms, report)) if questions.budget_ms else (),
+        crossovers=tuple(crossovers(measured.rows)),
         explanations=tuple(_explain(field.files, plan, report)) if questions.explain else (),
         decoding=tuple(_decoding(field.files, plan)),
     )
+
+
+def _budgets(field: Field, rows: Sequence[Row], plan: Plan, budget_ms: float, report: Reporter) -> list[Budget]:
+    """Search on from the measured rows for the longest video within a time."""
+    from stale_edge_runtime.bench.budget import find_budgets
+    from stale_edge_runtime.bench.length_law import by_setting
+
+    longest = min((file.model.info.max_snippets for file in field.files), default=MAX_SNIPPETS)
+    with report.progress("budget", len(by_setting(rows))) as step:
+        return find_budgets(field.contenders, rows, plan, budget_ms, longest, step)
 
 
 def _decoding(files: Sequence[OnnxContender], plan: Plan) -> Iterator[DecodeCost]:
@@ -387,13 +383,14 @@ def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
 def _answers(result: Report) -> Iterator[Table | str]:
     """What goes to standard output, in order."""
     from stale_edge.cli.bench_explain_table import explain_tables
-    from stale_edge.cli.bench_law_table import crossover_line, law_table
+    from stale_edge.cli.bench_law_table import budget_line, crossover_line, law_table
     from stale_edge.cli.bench_table import configurations, decode_lines, machine_line, table
 
     for threads, batch in configurations(result):
         yield table(result, threads, batch)
     if result.length_laws:
         yield law_table(result)
+    yield from map(budget_line, result.budgets)
     yield from map(crossover_line, result.crossovers)
     yield from explain_tables(result.explanations)
     yield from decode_lines(result)

@@ -197,12 +197,14 @@ def _checkpoint(entry: ContenderRequest, purpose: str, folder: Path, report: Rep
 
 def _seeded(files: Sequence[ModelFile], purpose: str) -> Checkpoint:
     """The untrained network that the files were exported from."""
-    from stale_edge.networks.stale.config import ModelConfig
+    from stale_edge.networks.registry import NETWORKS
     from stale_edge.seeded import untrained_checkpoint
 
     seeds = {file.info.weights.get("seed") for file in files}
     seed = next(iter(seeds))
     if len(seeds) != 1 or not isinstance(seed, int):
         raise UsageError(purpose, "the files have different weights", "name them with --checkpoint")
-    config = ModelConfig(feature_dim=files[0].info.feature_dim, anchors=files[0].info.anchors)
-    return untrained_checkpoint(seed, config)
+    info = files[0].info
+    config = NETWORKS[info.network].config
+    sizes = {name: getattr(info, name) for name in NETWORKS[info.network].metadata(config())}
+    return untrained_checkpoint(seed, info.network, config.from_dict({**sizes, "feature_dim": info.feature_dim}))

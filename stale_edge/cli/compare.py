@@ -11,7 +11,7 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.interrupt import prompt_interrupt
-from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.options import FEATURES, JsonToStdout, Quiet
 from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
     AnnotationsFile,
     ClassNames,
@@ -64,9 +64,7 @@ def compare(
     b: Annotated[Path, typer.Argument(metavar="B.onnx", help="The model that changed.")],
     features: Annotated[
         list[str],
-        typer.Option(
-            "--features", "-f", metavar="FEATURES", help="Files, folders or globs, as for `detect`; repeatable."
-        ),
+        typer.Option(*FEATURES, metavar="FEATURES", help="Files, folders or globs, as for `detect`; repeatable."),
     ],
     annotations: AnnotationsFile = None,
     min_matched: Annotated[float | None, typer.Option(min=0, max=1, help="Least share of detections matched.")] = None,

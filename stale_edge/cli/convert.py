@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import CHECKPOINT, JsonToStdout, Quiet, ready_default
+from stale_edge.cli.options import CHECKPOINT, OUTPUT, JsonToStdout, Quiet, ready_default
 
 
 def convert(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT.pth.tar", help="Checkpoint of the published STALE code.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the safetensors file goes.")] = CHECKPOINT,
+    output: Annotated[Path, typer.Option(*OUTPUT, help="Where the safetensors file goes.")] = CHECKPOINT,
     classes: Annotated[
         Path | None,
         typer.Option(help="Class names, one a line, to store beside the weights; ActivityNet's 200 by default."),

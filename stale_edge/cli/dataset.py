@@ -10,8 +10,7 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect import Compat  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.ground_truth import read_ground_truth
-from stale_edge.cli.option_names import SNIPPET_SECONDS
-from stale_edge.cli.options import JsonToStdout, Quiet, Strict  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.options import JsonToStdout, Quiet, SnippetSeconds, Strict  # noqa: TC001 (as above)
 from stale_edge_runtime.errors import BadDataError
 
 if TYPE_CHECKING:
@@ -43,10 +42,7 @@ def dataset(
     features: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Leave out videos that have no feature file here.")
     ] = None,
-    snippet_s: Annotated[
-        float | None,
-        typer.Option(SNIPPET_SECONDS, min=1e-6, help="Seconds a snippet, where the annotations lack durations."),
-    ] = None,
+    snippet_s: SnippetSeconds = None,
     video_info: Annotated[
         Path | None,
         typer.Option(metavar="CSV", help="Subsets of annotations in the published form; beside them when not given."),

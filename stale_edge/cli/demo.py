@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import CHECKPOINT, FP16, INT8, MODELS, ONNX, Quiet
+from stale_edge.cli.options import CHECKPOINT, FP16, INT8, MODELS, ONNX, OUTPUT, Quick, Quiet
 from stale_edge_runtime.formats.files import make_folder
 
 if TYPE_CHECKING:
@@ -45,11 +45,9 @@ QUICK: Final = Scale(classes=20, validation=20, videos=16, epochs=2, batch=8, le
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("demo"),
+    output: Annotated[Path, typer.Option(*OUTPUT, help="Folder for the results.")] = Path("demo"),
     seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time for each contender at each length.")] = 2.0,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A small one, to see that all works; the figures say little.")
-    ] = False,
+    quick: Quick = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the main job on a simulated world: train, export, quantise, detect, evaluate, and benchmark against PyTorch.

@@ -14,7 +14,7 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.interrupt import prompt_interrupt
-from stale_edge.cli.options import STDOUT, JsonToStdout, Quiet
+from stale_edge.cli.options import OUTPUT, STDOUT, JsonToStdout, Quiet
 from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
     AnnotationsFile,
     ClassNames,
@@ -65,7 +65,7 @@ def detect(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Result file, .json or .csv; - for stdout."),
+        typer.Option(*OUTPUT, metavar="FILE", help="Result file, .json or .csv; - for stdout."),
     ] = None,
     file_format: Annotated[
         Format | None, typer.Option("--format", help="Of the result; by default from its name, else JSON.")

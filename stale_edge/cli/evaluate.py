@@ -10,8 +10,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.ground_truth import read_ground_truth
-from stale_edge.cli.option_names import GROUND_TRUTH
-from stale_edge.cli.options import STDOUT, JsonToFile, Quiet, Strict
+from stale_edge.cli.options import GROUND_TRUTH, STDOUT, JsonToFile, Quiet, Strict
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.option_names import SNIPPET_SECONDS
-from stale_edge.cli.options import CHECKPOINT, MODELS, ONNX, JsonToStdout, Quiet, ready_default
+from stale_edge.cli.options import CHECKPOINT, MODELS, ONNX, OUTPUT, SNIPPET_SECONDS, JsonToStdout, Quiet, ready_default
 from stale_edge_runtime.contract import Kind
 from stale_edge_runtime.errors import InputMissingError, UsageError
 
@@ -41,7 +40,7 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help=f"Where the ONNX file goes; {ONNX} by default, with the kind in its name for others."
+            *OUTPUT, help=f"Where the ONNX file goes; {ONNX} by default, with the kind in its name for others."
         ),
     ] = None,
     classes: Annotated[

@@ -8,6 +8,22 @@ from typing import Annotated
 
 import typer
 
+GROUND_TRUTH = ("--ground-truth", "--annotations", "-g")
+FEATURES = ("--features", "-f")
+OUTPUT = ("--output", "-o")
+PROVIDER = ("--provider", "--providers")
+SNIPPET_SECONDS = "--snippet-seconds"
+"""Names of options whose help differs between commands; help shows all of them."""
+
+Providers = Annotated[
+    str | None,
+    typer.Option(*PROVIDER, help="Where to run, as in cpu,cuda; everything this machine has by default."),
+]
+SnippetSeconds = Annotated[
+    float | None,
+    typer.Option(SNIPPET_SECONDS, min=1e-6, help="Seconds a snippet, where the annotations lack durations."),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="A short look in minutes; its figures are not to cite.")]
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Refuse a file that holds an entry nobody can use, instead of leaving it out."),

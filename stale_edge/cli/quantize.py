@@ -9,7 +9,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.ground_truth import read_ground_truth
-from stale_edge.cli.options import ONNX, JsonToStdout, Quiet
+from stale_edge.cli.options import FEATURES, ONNX, OUTPUT, JsonToStdout, Quiet
 from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
     AnnotationsFile,
     ClassNames,
@@ -36,7 +36,7 @@ def quantize(
     fp16: Annotated[bool, typer.Option("--fp16", help="Half-precision products, for GPUs.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where it goes; MODEL.int8.onnx or MODEL.fp16.onnx by default."),
+        typer.Option(*OUTPUT, help="Where it goes; MODEL.int8.onnx or MODEL.fp16.onnx by default."),
     ] = None,
     target: Annotated[
         str,
@@ -51,8 +51,7 @@ def quantize(
     features: Annotated[
         list[str] | None,
         typer.Option(
-            "--features",
-            "-f",
+            *FEATURES,
             metavar="FEATURES",
             help="Files, folders or globs, as for `detect`; repeatable. What int8 does to detections on them decides "
             "what is quantised; CLIP-like features otherwise.",

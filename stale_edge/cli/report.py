@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.options import OUTPUT, JsonToStdout, Quiet
 from stale_edge.extras import require_report
 from stale_edge_runtime.errors import UsageError
 
@@ -27,9 +27,7 @@ def report(
             "measurements.json, copied from as many machines as you like.",
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the report; made if missing.")
-    ],
+    output: Annotated[Path, typer.Option(*OUTPUT, metavar="DIR", help="Folder of the report; made if missing.")],
     json: JsonToStdout = False,
     quiet: Quiet = False,
 ) -> None:

@@ -9,13 +9,12 @@ from typing import Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.option_names import SNIPPET_SECONDS
-from stale_edge.cli.options import JsonToStdout, Quiet  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.options import OUTPUT, SNIPPET_SECONDS, JsonToStdout, Quiet
 from stale_edge_runtime.errors import UsageError
 
 
 def simulate(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the data set.")],
+    output: Annotated[Path, typer.Option(*OUTPUT, metavar="DIR", help="Folder for the data set.")],
     classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 200,
     videos: Annotated[int, typer.Option(min=0, help="Training videos, all of seen classes.")] = 600,
     validation: Annotated[int, typer.Option(min=0, help="Validation videos, of seen and unseen classes.")] = 400,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +10,14 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.interrupt import prompt_interrupt
-from stale_edge.cli.option_names import PROVIDER
-from stale_edge.cli.options import RUNS, JsonToStdout, Quiet
+from stale_edge.cli.options import OUTPUT, RUNS, JsonToStdout, Providers, Quick, Quiet
 from stale_edge.study.design import StudyName
 from stale_edge.study.experiments.seeds import parse_seeds
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.formats.files import make_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from stale_edge.study.design import Study
@@ -29,56 +28,6 @@ STUDIES = RUNS / "study"
 TIMING = (StudyName.INFERENCE, StudyName.QUANTIZATION)
 MOST_REPEATS = 10_000
 GO_ON = "finished cells are kept; the same command goes on"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the user asked for."""
-
-    name: StudyName
-    """Which study."""
-    quick: bool
-    """A short look."""
-    repeats: int | None
-    """How often each cell is measured."""
-    seeds: tuple[int, ...] | None
-    """Of what is random."""
-    lengths: str | None
-    """Snippets of timed videos."""
-    data: Path | None
-    """Videos to learn from."""
-    providers: str | None
-    """Where to time."""
-    peak_tmacs: float | None
-    """What the GPU can do at most in fp32."""
-    threads: int | None
-    """Threads inside an operator."""
-    checkpoint: Path | None
-    """Weights to time."""
-    max_minutes: float | None
-    """Time after which no cell is begun."""
-
-    def check(self) -> None:
-        """Refuse options that are not of this study, and numbers that are none.
-
-        Raises:
-            UsageError: The message names the option.
-        """
-        timing: dict[str, object] = {
-            "--lengths": self.lengths,
-            "--providers": self.providers,
-            "--threads": self.threads,
-            "--checkpoint": self.checkpoint,
-        }
-        foreign: dict[str, object] = {"--data": self.data} if self.name in TIMING else timing
-        if self.name is not StudyName.INFERENCE:
-            foreign |= {"--peak-tmacs": self.peak_tmacs}
-        for option, value in foreign.items():
-            if value is not None:
-                raise UsageError(option, f"is no option of the study {self.name}", "leave it out")
-        for option, number in (("--peak-tmacs", self.peak_tmacs), ("--max-minutes", self.max_minutes)):
-            if number is not None and not math.isfinite(number):
-                raise UsageError(option, f"{number} is no number to go by", "give a finite one")
 
 
 def study(
@@ -92,15 +41,12 @@ def study(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output",
-            "-o",
+            *OUTPUT,
             metavar="DIR",
             help=f"Folder for all that is measured; {STUDIES}/NAME by default, NAME-quick with --quick.",
         ),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A short look in minutes; its numbers are not to cite.")
-    ] = False,
+    quick: Quick = False,
     repeats: Annotated[
         int | None,
         typer.Option(
@@ -118,10 +64,7 @@ def study(
         Path | None,
         typer.Option(metavar="DIR", help="Videos to learn from, as `simulate` writes them; a simulated world if none."),
     ] = None,
-    providers: Annotated[
-        str | None,
-        typer.Option(*PROVIDER, help="Where to time, as in cpu,cuda; everything this machine has by default."),
-    ] = None,
+    providers: Providers = None,
     peak_tmacs: Annotated[
         float | None,
         typer.Option(
@@ -144,27 +87,43 @@ def study(
 
     Whenever it is stopped, the same command goes on with the cells that are missing. Timings want a quiet machine.
     """
-    choice = Choice(
-        name=name,
-        quick=quick,
-        repeats=repeats,
-        seeds=None if seeds is None else parse_seeds(seeds),
-        lengths=lengths,
-        data=data,
-        providers=providers,
-        peak_tmacs=peak_tmacs,
-        threads=threads,
-        checkpoint=checkpoint,
-        max_minutes=max_minutes,
-    )
-    choice.check()
+    timing = {"--lengths": lengths, "--providers": providers, "--threads": threads, "--checkpoint": checkpoint}
+    foreign: dict[str, object] = {"--data": data} if name in TIMING else {**timing}
+    if name is not StudyName.INFERENCE:
+        foreign |= {"--peak-tmacs": peak_tmacs}
+    _check(name, foreign, {"--peak-tmacs": peak_tmacs, "--max-minutes": max_minutes})
+    drawn = None if seeds is None else parse_seeds(seeds)
     from stale_edge.cli.study_table import summary, summary_table
     from stale_edge.extras import has_report, require_study
 
     require_study("stale-edge study")
     report = Reporter(quiet=quiet)
     folder = output or STUDIES / (f"{name}-quick" if quick else name)
-    run = _run(choice, folder, report)
+    if name in TIMING:
+        from stale_edge.cli.bench import choose_providers, parse_lengths
+        from stale_edge.study.experiments.timing import TimingSettings, timing_study
+
+        settings = TimingSettings(
+            lengths=() if lengths is None else parse_lengths(lengths),
+            seeds=drawn or (),
+            turns=repeats or 0,
+            providers=choose_providers(providers),
+            threads=threads or 1,
+            checkpoint=checkpoint,
+            peak_tmacs=peak_tmacs,
+            quick=quick,
+        )
+        chosen: Study = timing_study(name, folder, settings, _computing)
+        devices = settings.providers
+    else:
+        from stale_edge.study.context import RunContext
+        from stale_edge.study.experiments.data_source import learning_study
+        from stale_edge.study.experiments.training_runs import accelerator
+
+        context = RunContext(folder, _computing)
+        chosen = learning_study(name, quick=quick, repeats=repeats, seeds=drawn, data=data, context=context)
+        devices = (accelerator(),)
+    run = _run(chosen, devices, folder, max_minutes, report)
     if json:
         report.result_json({**run.header(), "summary": summary(run)})
     else:
@@ -182,71 +141,42 @@ def study(
     report.note(f"all measurements are in {folder}")
 
 
-def _run(choice: Choice, folder: Path, report: Reporter) -> StudyRun:
+def _check(name: StudyName, foreign: Mapping[str, object], numbers: Mapping[str, float | None]) -> None:
+    """Refuse options of other studies, and numbers that are not finite.
+
+    Raises:
+        UsageError: The message names the option.
+    """
+    for option, value in foreign.items():
+        if value is not None:
+            raise UsageError(option, f"is no option of the study {name}", "leave it out")
+    for option, number in numbers.items():
+        if number is not None and not math.isfinite(number):
+            raise UsageError(option, f"{number} is no number to go by", "give a finite one")
+
+
+def _run(
+    chosen: Study, devices: tuple[str, ...], folder: Path, max_minutes: float | None, report: Reporter
+) -> StudyRun:
     """Measure what is missing, with progress shown; say how to go on where it is interrupted."""
     from stale_edge.study.runner import run_study
     from stale_edge.study.store import Store
 
-    providers = _providers(choice)
-    chosen = _study(choice, providers, folder)
     make_folder(folder)
     cells, store = chosen.cells(), Store(folder)
     done = sum(map(store.has, cells))
-    max_s = None if choice.max_minutes is None else 60 * choice.max_minutes
+    max_s = None if max_minutes is None else 60 * max_minutes
     try:
-        with report.progress(f"study {choice.name}", len(cells), done, estimate=False) as step:
+        with report.progress(f"study {chosen.name}", len(cells), done, estimate=False) as step:
 
             def on_cell(progress: Progress) -> None:
                 left = f", about {_duration(progress.remaining_s)} left" if progress.done < progress.cells else ""
                 step(f"{progress.key} in {_duration(progress.seconds)}{left}")
 
-            return run_study(chosen, folder, on_cell=on_cell, note=report.note, providers=providers, max_s=max_s)
+            return run_study(chosen, folder, on_cell=on_cell, note=report.note, providers=devices, max_s=max_s)
     except KeyboardInterrupt:
         report.note(GO_ON)
         raise
-
-
-def _providers(choice: Choice) -> tuple[str, ...]:
-    """Where the study runs: where it was asked to time, or where this machine teaches."""
-    if choice.name in TIMING:
-        from stale_edge.cli.bench import choose_providers
-
-        return choose_providers(choice.providers)
-    from stale_edge.study.experiments.training_runs import accelerator
-
-    return (accelerator(),)
-
-
-def _study(choice: Choice, providers: tuple[str, ...], folder: Path) -> Study:
-    """The study that was asked for; nothing is written yet."""
-    if choice.name not in TIMING:
-        from stale_edge.study.context import RunContext
-        from stale_edge.study.experiments.data_source import learning_study
-
-        return learning_study(
-            choice.name,
-            quick=choice.quick,
-            repeats=choice.repeats,
-            seeds=choice.seeds,
-            data=choice.data,
-            context=RunContext(folder, _computing),
-        )
-    from stale_edge.cli.bench import parse_lengths
-    from stale_edge.study.experiments.timing import timing_study
-
-    return timing_study(
-        choice.name,
-        folder,
-        quick=choice.quick,
-        repeats=choice.repeats,
-        seeds=choice.seeds,
-        lengths=None if choice.lengths is None else parse_lengths(choice.lengths),
-        providers=providers,
-        threads=choice.threads or 1,
-        checkpoint=choice.checkpoint,
-        peak_tmacs=choice.peak_tmacs,
-        computing=_computing,
-    )
 
 
 def _computing() -> AbstractContextManager[None]:

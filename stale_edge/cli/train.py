@@ -14,8 +14,7 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect import Compat  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.interrupt import INTERRUPTED, prompt_interrupt
-from stale_edge.cli.option_names import GROUND_TRUTH, SNIPPET_SECONDS
-from stale_edge.cli.options import CHECKPOINT, JsonToStdout, Quiet, ready_default
+from stale_edge.cli.options import CHECKPOINT, GROUND_TRUTH, OUTPUT, JsonToStdout, Quiet, SnippetSeconds, ready_default
 from stale_edge.training.inputs import LessonOptions, make_lesson
 from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import CannotWriteError, InputMissingError, UnavailableError, UsageError, writing_error
@@ -59,7 +58,7 @@ class LossWeighting(StrEnum):
 
 
 def train(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN_DIR", help="Folder of the run.")],
+    output: Annotated[Path, typer.Option(*OUTPUT, metavar="RUN_DIR", help="Folder of the run.")],
     annotations: Annotated[
         Path | None,
         typer.Option(*GROUND_TRUTH, metavar="FILE", help="Annotations of ActivityNet or THUMOS14, in any form."),
@@ -81,10 +80,7 @@ def train(
     fraction: Annotated[
         float, typer.Option(metavar="P", help="Share of the videos to sample; every class keeps one or more.")
     ] = 1.0,
-    snippet_s: Annotated[
-        float | None,
-        typer.Option(SNIPPET_SECONDS, min=1e-6, help="Seconds a snippet, where the annotations lack durations."),
-    ] = None,
+    snippet_s: SnippetSeconds = None,
     held_out: Annotated[
         float, typer.Option(metavar="P", help="Share of the videos held out to choose the best checkpoint by.")
     ] = 0.1,
@@ -182,7 +178,7 @@ def train(
         classes=classes,
         text_tower=text_tower,
         initial=initial,
-        ours=_parse_ours(ours, compat),
+        ours=_parse_ours(ours, network, compat),
         network=network,
         preset=preset,
     )
@@ -262,15 +258,15 @@ def _settings(spec: NetworkSpec, preset: str | None, compat: Compat | None) -> T
     return TrainingSettings(**spec.presets[preset or next(iter(spec.presets))].training)
 
 
-def _parse_ours(text: str, compat: Compat | None) -> tuple[str, ...]:
+def _parse_ours(text: str, network: str, compat: Compat | None) -> tuple[str, ...]:
     """Names of our options.
 
     Raises:
         UsageError: There is no such option, or the published training is asked for.
     """
-    from stale_edge.networks.stale.config import DesignOptions
+    from stale_edge.networks.registry import NETWORKS
 
-    every = DesignOptions.every().names
+    every = NETWORKS[network].designs if network in NETWORKS else ()
     names = every if text.strip() == "all" else tuple(part.strip() for part in text.split(",") if part.strip())
     if odd := [name for name in names if name not in every]:
         raise UsageError("--design", f"{odd[0]!r} is not known", f"choose from {', '.join(every)}, or give all")

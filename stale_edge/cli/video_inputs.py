@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stale_edge.cli.option_names import GROUND_TRUTH, PROVIDER
+from stale_edge.cli.options import GROUND_TRUTH, PROVIDER
 
 AnnotationsFile = Annotated[
     Path | None,

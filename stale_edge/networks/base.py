@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from stale_edge.training.settings import TrainingSettings
     from stale_edge_runtime.formats.annotations import Instance
+    from stale_edge_runtime.heads.base import VideoOutputs
 
 
 class NetworkConfig(Protocol):
@@ -73,6 +74,22 @@ class AnnotatedVideo(Protocol):
     @property
     def draw(self) -> tuple[int, ...]:
         """Seed of random choices about this showing of the video: the same again after a resumption."""
+
+
+class ReferencePoint(Protocol):
+    """A way to predict without a trained network."""
+
+    def __call__(
+        self, classes: Sequence[str], text: NDArray[np.float32], common: NDArray[np.float32], config: Any, /
+    ) -> Callable[[AnnotatedVideo], VideoOutputs]:
+        """Make a function from a video to outputs that the network's head decodes.
+
+        Args:
+            classes: Names of the C classes.
+            text: Their embeddings [C, D], not normalised.
+            common: Mean feature of other videos [D].
+            config: Configuration of the network that is read beside it.
+        """
 
 
 @dataclass(frozen=True)
@@ -168,6 +185,10 @@ class NetworkSpec:
     """Names of the classes of the outputs, from a configuration and those that are taught."""
     decays: Callable[[str, Tensor], bool] = _decays_matrices
     """Whether weight decay applies to a parameter, by name."""
+    designs: tuple[str, ...] = ()
+    """Names of design options beside the published design, as `FirstSizes.options` takes them."""
+    reference_points: Mapping[str, ReferencePoint] = field(default_factory=dict)
+    """Predictions that need no training, by name, to read its accuracy beside."""
 
     def feature_dim(self, preset: str | None = None) -> int:
         """Give the width D of the features that a published configuration takes.

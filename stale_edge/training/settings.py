@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from stale_edge.networks.stale.loss import LOSS_WEIGHTS
 from stale_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class TrainingSettings:
     train_text: bool = False
     """Whether the text tower is trained too."""
     loss_weights: str = "closed"
-    """A key of `LOSS_WEIGHTS`."""
+    """Name of the weights of the loss's terms, of those that the network knows."""
     compat: str | None = None
     """`stale`: targets and loss as published."""
     seed: int = 0
@@ -68,7 +67,6 @@ class TrainingSettings:
             ("optimizer", self.optimizer not in OPTIMIZERS, f"give {' or '.join(OPTIMIZERS)}"),
             ("warmup_share", not 0 <= self.warmup_share < 1, "give 0 up to 1"),
             ("clip_norm", self.clip_norm is not None and not 0 < self.clip_norm < math.inf, "give more than 0"),
-            ("loss_weights", self.loss_weights not in LOSS_WEIGHTS, f"give {', '.join(LOSS_WEIGHTS)}"),
             ("compat", self.compat not in {None, STALE}, f"there is only {STALE!r}"),
             ("seed", not 0 <= self.seed < 1 << 32, "give 0 to 2^32 - 1"),
             ("patience", self.patience is not None and self.patience < 1, "give 1 or more"),

@@ -16,14 +16,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stale_edge.cli.bench import parse_budget, parse_lengths
 from stale_edge.cli.bench_contenders import distinct_names, parse_engines
+from stale_edge.cli.bench_law_table import budget_line, crossover_line
 from stale_edge.cli.bench_plot import spread
+from stale_edge_runtime.bench.budget import Budget
+from stale_edge_runtime.bench.length_law import Crossover
 from stale_edge_runtime.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("brief_ceiling")
@@ -180,7 +182,6 @@ def test_plot(command: Command, tmp_path: Path, suffix: str) -> None:
         ((BAKED, "--plot", "b.gif"), 2, "has no known format; use .pdf, .png, .svg"),
         ((BAKED, "--compare", "torch,tensorflow"), 2, "'tensorflow' is not known; use --compare torch,openvino,"),
         ((BAKED, "--budget", "20"), 2, "--budget: '20' is no time; write as in 20ms or 0.5s"),
-        ((BAKED, "--budget", "20ms"), 2, "--budget: needs 3 lengths to tell of others, not 1; add --lengths"),
         ((BAKED, "--window", 5), 2, "--window: no video is longer than 5 snippets; add longer --lengths"),
         ((BAKED, "--hop", 5), 2, "--hop: needs a window"),
         ((BAKED, "--window", 2, "--hop", 3), 2, "--hop: is 3 for windows of 2"),
@@ -229,7 +230,7 @@ def test_an_old_result_survives_a_failed_run(command: Command, tmp_path: Path) -
 def test_law_budget_windows_and_explanation(command: Command, tmp_path: Path) -> None:
     target = tmp_path / "bench.json"
     words = ("--lengths", "50,100,200,400", "--runs", 6, "--no-cold-start", "--window", 100)
-    code, out, err = command("bench", BAKED, *words, "--budget", "0.5s", "--explain", "--json", target)
+    code, out, err = command("bench", BAKED, *words, "--budget", "10s", "--explain", "--json", target)
     assert code == 0, err
     report = json.loads(target.read_text())
     check_schema(report)
@@ -240,8 +241,18 @@ def test_law_budget_windows_and_explanation(command: Command, tmp_path: Path) ->
     assert law["lengths"] == [50, 100, 200, 400]
     assert min(law["a_ms"], law["b_ms"], law["c_ms"]) >= 0
     (budget,) = report["budget"]
-    assert (budget["budget_ms"], budget["reach"], budget["snippets"]) == (500, "beyond", 800)
-    assert "more than 800; measured to 400" in out
+    assert budget == {
+        "model": "tiny_baked.onnx",
+        "provider": "cpu",
+        "threads": 1,
+        "batch": 1,
+        "budget_ms": 10_000,
+        "snippets": 512,
+        "low": 512,
+        "high": None,
+        "reach": "beyond",
+    }
+    assert "512 snippets, the most that it takes, fit into 10000 ms" in out
     assert "t = a + b T + c T²" in out
     assert report["crossover"] == []
     assert [item["snippets"] for item in report["explain"]] == [50, 100, 200, 400]
@@ -261,30 +272,21 @@ def test_few_lengths_follow_no_law(command: Command, tmp_path: Path) -> None:
     assert "Time by length" not in out
 
 
-def test_what_a_budget_and_a_gpu_are_told_in_words() -> None:
-    from stale_edge.cli.bench_law_table import crossover_line, longest_text
-    from stale_edge_runtime.bench.length_law import Budget, Crossover, LengthLaw, Reach
-
-    draws = np.zeros((1, 3))
-    law = LengthLaw("m", "cpu", 1, 1, (100, 200, 400), (1.0, 0.1, 0.0), None, None, 0.02, draws)
-    answers = [
-        (200, 190, 215, Reach.MEASURED, "200 (190-215)"),
-        (200, None, None, Reach.MEASURED, "200"),
-        (700, 600, None, Reach.EXTRAPOLATED, "700 (600 to beyond 800), extrapolated"),
-        (800, 800, None, Reach.BEYOND, "more than 800; measured to 400"),
-        (0, 0, 0, Reach.NONE, "not even 1 snippet"),
-        (0, 0, 3, Reach.NONE, "not even 1 snippet (to 3)"),
+def test_a_budget_and_a_gpu_in_words() -> None:
+    budgets = [
+        (200, 201, "m, 2 threads, batch 1: 200 snippets fit into 20 ms, 201 do not (measured)"),
+        (8192, None, "m, 2 threads, batch 1: 8,192 snippets, the most that it takes, fit into 20 ms"),
+        (0, 1, "m, 2 threads, batch 1: not even 1 snippet in 20 ms"),
     ]
-    for snippets, low, high, reach, text in answers:
-        assert longest_text(law, Budget("m", "cpu", 1, 1, 20.0, snippets, low, high, reach)) == text
+    for snippets, high, text in budgets:
+        assert budget_line(Budget("m", "cpu", 2, 1, 20.0, snippets, high)) == text
     crossing = [
-        (340, 310, 371, Reach.MEASURED, "g is faster than c from 340 snippets on (95 %: 310 to 371)"),
-        (340, 310, 801, Reach.MEASURED, "g is faster than c from 340 snippets on (95 %: 310 to beyond 800)"),
-        (90, None, None, Reach.EXTRAPOLATED, "g is faster than c from 90 snippets on, extrapolated"),
-        (None, 700, 801, Reach.NONE, "g is not faster than c at any length up to 800 snippets"),
+        (400, 200, "g is faster than c from 400 measured snippets on, slower at 200"),
+        (100, None, "g is faster than c from 100 measured snippets on"),
+        (None, 800, "g is not faster than c at 800 snippets, the longest measured"),
     ]
-    for snippets, low, high, reach, text in crossing:
-        assert crossover_line(Crossover("g", "c", "cuda", 1, 1, snippets, low, high, reach, 800)) == text
+    for first, low, text in crossing:
+        assert crossover_line(Crossover("g", "c", "cuda", 1, 1, first, low, 800)) == text
 
 
 @pytest.mark.parametrize(

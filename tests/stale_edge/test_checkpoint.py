@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from stale_edge.checkpoint import METADATA_KEY, Checkpoint, load_checkpoint, read_published, save_checkpoint
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.published_names import published_name
-from stale_edge.seeded import seeded_network, write_published_checkpoint
+from stale_edge.seeded import seeded_network
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError
+from tests.published_examples import write_published_checkpoint
 
 DATA = Path(__file__).parents[1] / "data"
 Command = Callable[..., tuple[int, str, str]]

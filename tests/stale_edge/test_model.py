@@ -15,8 +15,9 @@ from stale_edge.class_names import activitynet_classes
 from stale_edge.networks.clip_text import tokenize
 from stale_edge.networks.stale.config import DesignOptions, ModelConfig
 from stale_edge.networks.stale.model import STALE, foreground_gate, similarity_logits
-from stale_edge.networks.stale.published_names import image_tower_shapes, is_unused, published_name
-from stale_edge.seeded import seeded_network, write_published_checkpoint
+from stale_edge.networks.stale.published_names import is_unused, published_name
+from stale_edge.seeded import seeded_network
+from tests.published_examples import image_tower_shapes, write_published_checkpoint
 
 DATA = Path(__file__).parents[1] / "data"
 LOGITS, MASKS = 2e-4, 1e-5

@@ -8,19 +8,18 @@ import torch
 
 from stale_edge.data.dataset import TrainingVideo
 from stale_edge.data.reference_points import (
-    ceiling_predictor,
     evaluate_predictor,
-    lowest_between,
     mean_feature,
-    nearest_text_predictor,
     network_predictor,
-    whole_video_predictor,
+    reference_predictor,
 )
+from stale_edge.networks.registry import NETWORKS
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.model import STALE
+from stale_edge.networks.stale.reference_points import lowest_between
+from stale_edge.seeded import seeded_network
 from stale_edge.simulation import SimulatedWorld, WorldConfig
 from stale_edge_runtime.formats.annotations import Instance
-from stale_edge_runtime.heads.stale import decode
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +33,13 @@ def test_the_ceiling_is_high_and_training_free_beats_untrained(world):
     torch.manual_seed(0)
     network = STALE(ModelConfig(text=None))
     mean = mean_feature(world.training(60))
+    known = (videos.classes, videos.text_embeddings, mean)
     predictors = {
-        "ceiling": ceiling_predictor(videos.classes),
-        "nearest": nearest_text_predictor(videos.text_embeddings, mean),
-        "untrained": network_predictor(network, videos.text_embeddings),
+        "ceiling": reference_predictor("stale", "ceiling", *known),
+        "nearest": reference_predictor("stale", "nearest text", *known),
+        "untrained": network_predictor("stale", network, videos.text_embeddings, videos.classes),
     }
-    found = {name: evaluate_predictor(p, some, videos.classes).average_map for name, p in predictors.items()}
+    found = {name: evaluate_predictor(p, some).average_map for name, p in predictors.items()}
     assert found["ceiling"] > 0.84
     assert found["ceiling"] > found["nearest"] + 0.4
     assert found["nearest"] > found["untrained"] > 0.0
@@ -48,8 +48,11 @@ def test_the_ceiling_is_high_and_training_free_beats_untrained(world):
 def test_the_ceiling_of_the_decoding_is_that_of_the_snippets(world):
     """Twice the snippets: what the ceiling misses is resolution, not the decoding."""
     videos = list(world.evaluation("unseen", 60))
+    nothing = np.zeros(0, dtype=np.float32)
     coarse, fine = (
-        evaluate_predictor(ceiling_predictor(world.classes, snippets=n), videos, world.classes).average_map
+        evaluate_predictor(
+            reference_predictor("stale", "ceiling", world.classes, nothing, nothing, ModelConfig(anchors=n)), videos
+        ).average_map
         for n in (50, 400)
     )
     assert fine > 0.92
@@ -63,12 +66,12 @@ def test_nearest_text_finds_a_planted_action():
     features = np.tile(mean, (50, 1)) + 0.01 * rng.standard_normal((50, 16)).astype(np.float32)
     features[10:30] += text[1] - text.mean(axis=0)
     video = TrainingVideo("a", 50.0, (Instance(10.0, 30.0, "b"),), features)
-    prediction = nearest_text_predictor(text, mean, snippets=50)(video)
-    best = decode(*prediction, 50.0, classes=("a", "b", "c"))[0]
+    known = (("a", "b", "c"), text, mean)
+    best = reference_predictor("stale", "nearest text", *known, ModelConfig(anchors=50))(video)[0]
     assert best.label == "b"
     assert best.start_s == pytest.approx(10, abs=5)  # smoothing over 9 snippets reaches 4 further
     assert best.end_s == pytest.approx(30, abs=5)
-    whole = decode(*whole_video_predictor(text, mean)(video), 50.0, classes=("a", "b", "c"))
+    whole = reference_predictor("stale", "whole video", *known)(video)
     assert [(found.start_s, found.end_s, found.label) for found in whole[:1]] == [(0.0, 50.0, "b")]
 
 
@@ -80,24 +83,32 @@ def test_predictions_do_not_look_at_the_truth(world):
     torch.manual_seed(0)
     network = STALE(ModelConfig(heads=1, anchors=20, text=None))
     for predictor in (
-        nearest_text_predictor(text, mean),
-        whole_video_predictor(text, mean),
-        network_predictor(network, text),
+        reference_predictor("stale", "nearest text", source.classes, text, mean),
+        reference_predictor("stale", "whole video", source.classes, text, mean),
+        network_predictor("stale", network, text, source.classes),
     ):
-        for seen, unseen in zip(predictor(video), predictor(blind), strict=True):
-            np.testing.assert_array_equal(seen, unseen)
+        assert predictor(video) == predictor(blind) != []
 
 
-def test_a_network_keeps_its_mode_and_takes_any_length(world):
+def test_a_network_keeps_its_mode(world):
     source = world.evaluation("seen", 1)
     network = STALE(ModelConfig(heads=1, anchors=20, text=None)).train()
-    prediction = network_predictor(network, source.text_embeddings)(source.video(0, 0))
+    as_tensor = torch.from_numpy(source.text_embeddings)
+    found = network_predictor("stale", network, as_tensor, source.classes)(source.video(0, 0))
     assert network.training
-    assert prediction.class_logits.shape == (20, 31)
-    assert prediction.masks.shape == (20, 20)
-    longer = network_predictor(network, torch.from_numpy(source.text_embeddings), snippets=33)(source.video(0, 0))
-    assert longer.masks.shape == (20, 33)
-    assert longer.video_logits.shape == (30,)
+    assert found == network_predictor("stale", network.eval(), source.text_embeddings, source.classes)(
+        source.video(0, 0)
+    )
+    assert not network.training
+
+
+def test_a_network_without_text_predicts_in_its_own_form(world):
+    config = NETWORKS["actionformer"].config.from_dict({"feature_dim": world.config.feature_dim, "classes": 2})
+    network = seeded_network(config, 0, "actionformer")
+    video = world.evaluation("seen", 1).video(0, 0)
+    found = network_predictor("actionformer", network, np.zeros((0, 0), dtype=np.float32), ("a", "b"))(video)
+    assert {detection.label for detection in found} <= {"a", "b"}
+    assert not NETWORKS["actionformer"].reference_points
 
 
 def test_lowest_between_is_what_it_says():

@@ -30,7 +30,7 @@ from stale_edge.study.experiments.folder_data import FolderData
 from stale_edge.study.experiments.open_set import open_set_study
 from stale_edge.study.experiments.simulated_data import SimulatedData
 from stale_edge.study.experiments.training_cost import TrainingCostStudy
-from stale_edge.study.experiments.training_runs import ANCHORS, Scale, accelerator, first_network
+from stale_edge.study.experiments.training_runs import SNIPPETS, Scale, accelerator, first_network
 from stale_edge.study.experiments.video_pool import CLOSED, OPEN_50, OPEN_75
 from stale_edge.study.runner import run_study
 from stale_edge.study.store import Store
@@ -383,7 +383,7 @@ class TestFolder:
         first = pool.source.video(0, 0)
         drawn = next(video for video in world.training(40) if video.id == first.id)
         assert first.instances == drawn.instances
-        assert np.allclose(first.features, resize(drawn.features, ANCHORS), atol=0.01)  # stored as float16
+        assert np.allclose(first.features, resize(drawn.features, SNIPPETS), atol=0.01)  # stored as float16
         closed = data.finite(CLOSED, FINITE)
         assert closed.exam.classes == closed.source.classes == pool.source.classes
 
@@ -512,7 +512,7 @@ def test_first_weights_are_those_that_train_gives():
 
     nothing = dict.fromkeys(("annotations", "features", "split", "subset", "snippet_s", "text_embeddings", "classes"))
     nothing |= dict.fromkeys(("text_tower", "initial"))
-    names = ablation.EVERY_OPTION.names
+    names = ablation.EVERY_OPTION
     options = LessonOptions(**nothing, simulated=Path("default"), fraction=1.0, held_out=0.1, videos=3, ours=names)
     taught = make_lesson(options, TrainingSettings(seed=4), train_text=None)
     material = SimulatedData().endless(Scale(videos=3, epochs=1, selection=1, seen=1, unseen=1))

@@ -23,7 +23,7 @@ from stale_edge import extras
 from stale_edge.study.design import StudyName
 from stale_edge.study.experiments import timing
 from stale_edge.study.experiments.timed_models import MADE, TimedContender, TimedModels, gpu_peak_macs
-from stale_edge.study.experiments.timing import TURNS, timing_study
+from stale_edge.study.experiments.timing import TURNS, TimingSettings, timing_study
 from stale_edge.study.store import read_run
 from stale_edge_export.contenders.torch import OnDevice, TorchContender, torch_contenders
 from stale_edge_runtime.bench import ceiling, measure, memory
@@ -332,7 +332,7 @@ def test_the_thesis_s_lengths_and_inputs_by_default(name: str, tmp_path: Path) -
         (length, seed) for length in lengths for seed in (0, 100, 200, 300, 400)
     ]
     assert thesis.options["weights"] == "untrained, seed 0"
-    quick = timing_study(StudyName(name), tmp_path, quick=True)
+    quick = timing_study(StudyName(name), tmp_path, TimingSettings(quick=True))
     assert len(quick.cells()) == 3
     assert (thesis.options["quick"], quick.options["quick"]) == (False, True)
 
@@ -347,7 +347,9 @@ def test_a_child_that_fails_is_a_note_and_no_number(
         raise ChildError(subject, f"the measuring process ended with 1 ({secret})")
 
     monkeypatch.setattr(memory, "run_child", failing)
-    study = timing_study(StudyName.QUANTIZATION, tmp_path / "run", lengths=(5,), checkpoint=tiny_file, repeats=1)
+    study = timing_study(
+        StudyName.QUANTIZATION, tmp_path / "run", TimingSettings(lengths=(5,), checkpoint=tiny_file, turns=1)
+    )
     found = study.measure(study.cells()[0], said.append)
     assert {measurement.metric for measurement in found} == {"time_ms", "file_mb"}
     assert "no memory of stale.int8.onnx at 5 snippets: the process that measures it gave no number" in study.notes
@@ -410,12 +412,12 @@ def test_a_forward_on_a_device_is_timed_from_host_to_host(
 
 
 def test_a_given_peak_is_that_of_fp32(tmp_path: Path, pretended_gpu: SimpleNamespace) -> None:
-    study = timing_study(StudyName.INFERENCE, tmp_path, providers=("cuda",), peak_tmacs=8.2)
+    study = timing_study(StudyName.INFERENCE, tmp_path, TimingSettings(providers=("cuda",), peak_tmacs=8.2))
     assert study._gpu_peak("fp32") == 8200
     assert study._gpu_peak("fp16") == pytest.approx(989e3 / 2, rel=0.01)
     del pretended_gpu.clock_rate
     assert (study._gpu_peak("fp32"), study._gpu_peak("fp16")) == (8200, None)
-    assert timing_study(StudyName.INFERENCE, tmp_path, providers=("cuda",))._gpu_peak("fp32") is None
+    assert timing_study(StudyName.INFERENCE, tmp_path, TimingSettings(providers=("cuda",)))._gpu_peak("fp32") is None
     assert study.notes == ("no utilisation of the GPU in fp16: its peak is not known",)
 
 
@@ -448,7 +450,9 @@ def test_memory_that_cannot_be_told_is_left_out_with_a_note(
     words: tuple[Any, ...], tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "run_child", lambda *_, **__: ColdStart(1.0, 1.0, 50.0, 90.0, None))
-    study = timing_study(StudyName.QUANTIZATION, tmp_path / "run", lengths=(5,), checkpoint=tiny_file, repeats=1)
+    study = timing_study(
+        StudyName.QUANTIZATION, tmp_path / "run", TimingSettings(lengths=(5,), checkpoint=tiny_file, turns=1)
+    )
     found = study.measure(study.cells()[0], lambda _: None)
     assert {measurement.metric for measurement in found} == {"time_ms", "file_mb"}
     assert "no memory: this system cannot tell the peak of a forward from that of loading" in study.notes
@@ -456,7 +460,7 @@ def test_memory_that_cannot_be_told_is_left_out_with_a_note(
 
 def test_memory_on_a_gpu_is_that_of_pytorch_s_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "run_child", lambda *_, **__: ColdStart(1.0, 1.0, 0.0, 90.0, None))
-    study = timing_study(StudyName.QUANTIZATION, tmp_path, providers=("cuda",))
+    study = timing_study(StudyName.QUANTIZATION, tmp_path, TimingSettings(providers=("cuda",)))
     for engine, expected in (("pytorch", 90.0), ("onnxruntime", None)):
         contender: Any = SimpleNamespace(provider="cuda", engine=engine, cold_start_words=lambda *_: ())
         assert study._peak_mb(TimedContender(contender, engine, 1.0), 5, lambda _: None) == expected

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from stale_edge.checkpoint import load_checkpoint, read_published
 from stale_edge.networks.base import NetworkSpec, PublishedNames
 from stale_edge.networks.registry import NETWORKS
-from stale_edge.seeded import write_published_checkpoint
 from stale_edge_export.graphs.base import Decision, GraphSpec
 from stale_edge_export.graphs.registry import GRAPHS
 from stale_edge_runtime.contract import BATCH, CLASSES, SNIPPETS
@@ -27,6 +26,7 @@ from stale_edge_runtime.heads.base import Head
 from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.resampling import resize
+from tests.published_examples import write_published_checkpoint
 
 NAME = "curve"
 LENGTH = 20

@@ -311,12 +311,15 @@ class TestSettings:
             ({"learning_rate": float("nan")}, "learning rate: is nan"),
             ({"clip_norm": -1.0}, "clip norm: is -1.0"),
             ({"optimizer": "sgd"}, "give adamw or adam"),
-            ({"loss_weights": "60/40"}, "loss weights: is '60/40'"),
         ],
     )
     def test_refused(self, change, message):
         with pytest.raises(UsageError, match=message):
             TrainingSettings(**change)
+
+    def test_a_network_refuses_loss_weights_that_it_does_not_know(self):
+        with pytest.raises(UsageError, match="loss weights: is '60/40'; give closed, "):
+            STALE_SPEC.loss(ModelConfig(), TrainingSettings(loss_weights="60/40"))
 
     def test_lessons_that_cannot_be_taught(self, tmp_path):
         with pytest.raises(UsageError, match="text: must be token ids to train the text tower"):

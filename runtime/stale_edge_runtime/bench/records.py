@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from stale_edge_runtime.formats.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from stale_edge_runtime.bench.budget import Budget
     from stale_edge_runtime.bench.explain import Explanation
-    from stale_edge_runtime.bench.length_law import Budget, Crossover, LengthLaw
+    from stale_edge_runtime.bench.length_law import Crossover, LengthLaw
 
 SCHEMA = 1
 _DIGITS = 6
@@ -162,7 +163,7 @@ class Report:
     length_laws: tuple[LengthLaw, ...] = ()
     """Time as a function of the length, where it was measured at enough lengths."""
     budgets: tuple[Budget, ...] = ()
-    """The longest video within the time that was asked for."""
+    """Longest measured video within the time of `--budget`."""
     crossovers: tuple[Crossover, ...] = ()
     """Where a GPU overtakes the CPU."""
     explanations: tuple[Explanation, ...] = ()
@@ -182,9 +183,9 @@ class Report:
             "comparisons": [_rounded(item) for item in self.comparisons],
             "ceilings": [_rounded(item) for item in self.ceilings],
             "agreement": [_rounded(item) for item in self.agreement],
-            "length_law": [_json_law(law) for law in self.length_laws],
-            "budget": [_rounded(item) for item in self.budgets],
-            "crossover": [_rounded(item) for item in self.crossovers],
+            "length_law": [_rounded(law) for law in self.length_laws],
+            "budget": [{**_rounded(item), "low": item.snippets, "reach": item.reach} for item in self.budgets],
+            "crossover": [_json_crossover(item) for item in self.crossovers],
             "explain": [_json_explanation(item) for item in self.explanations],
             "decoding": [_rounded(item) for item in self.decoding],
             "notes": list(self.notes),
@@ -212,16 +213,8 @@ def _json_row(row: Row) -> dict[str, Any]:
     return values
 
 
-def _json_law(law: LengthLaw) -> dict[str, Any]:
-    a, b, c = map(_round, law.coefficients_ms)
-    return {
-        **_rounded(law, without={"coefficients_ms", "draws_ms"}),
-        "a_ms": a,
-        "b_ms": b,
-        "c_ms": c,
-        "low_ms": law.low_ms and list(map(_round, law.low_ms)),
-        "high_ms": law.high_ms and list(map(_round, law.high_ms)),
-    }
+def _json_crossover(item: Crossover) -> dict[str, Any]:
+    return {**_rounded(item), "high": item.snippets, "reach": "none" if item.snippets is None else "measured"}
 
 
 def _json_explanation(item: Explanation) -> dict[str, Any]:
@@ -232,11 +225,9 @@ def _json_explanation(item: Explanation) -> dict[str, Any]:
     }
 
 
-def _rounded(record: Any, without: Collection[str] = ()) -> dict[str, Any]:
-    """A record's fields, numbers to six significant digits."""
-    names = [item.name for item in dataclasses.fields(record) if item.name not in without]
-    return {name: _round(getattr(record, name)) for name in names}
-
-
-def _round(value: Any) -> Any:
-    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+def _rounded(record: Any) -> dict[str, Any]:
+    """Fields of a record, numbers to six significant digits."""
+    values = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+    return {
+        name: float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value for name, value in values.items()
+    }

@@ -81,7 +81,7 @@ def run(
     notes: list[str] = []
     for threads, batch, snippets in plan.configurations:
         racing = [contender for contender in contenders if races_at(contender, snippets)]
-        timings = _time(racing, plan, threads, batch, snippets)
+        timings = time_contenders(racing, plan, threads, batch, snippets)
         for contender, timing in zip(racing, timings, strict=True):
             cold, words = _cold_start(contender, plan, threads, batch, snippets)
             rows.append(_row(contender, threads, batch, snippets, timing, cold))
@@ -168,8 +168,10 @@ def _other_network(contender: Contender, reference: Contender, problem: str) -> 
     )
 
 
-def _time(contenders: Sequence[Contender], plan: Plan, threads: int, batch: int, snippets: int) -> list[Timing]:
-    """Timings of all contenders at one configuration, over all seeds."""
+def time_contenders(
+    contenders: Sequence[Contender], plan: Plan, threads: int, batch: int, snippets: int
+) -> list[Timing]:
+    """Time all contenders at one configuration, taking turns, over all seeds of a plan."""
     by_seed = []
     for seed in plan.seeds:
         inputs = {

@@ -81,32 +81,3 @@ def published_name(name: str) -> str:
 def is_unused(name: str) -> bool:
     """Whether a published parameter plays no part in the forward pass."""
     return _UNUSED.fullmatch(name) is not None
-
-
-def image_tower_shapes() -> dict[str, tuple[int, ...]]:
-    """Shapes of the unused parameters that a published file carries: CLIP ViT-B/32's image tower and remnants."""
-    width, hidden, layers, patch, positions = 768, 3072, 12, 32, 50
-    prefix = "txt_model.vision_model."
-    linear = {
-        **{f"self_attn.{part}_proj": (width, width) for part in ("k", "v", "q", "out")},
-        "mlp.fc1": (hidden, width),
-        "mlp.fc2": (width, hidden),
-    }
-    shapes: dict[str, tuple[int, ...]] = {
-        "contexts": (1, 30),
-        "txt_model.logit_scale": (),
-        f"{prefix}embeddings.class_embedding": (width,),
-        f"{prefix}embeddings.patch_embedding.weight": (width, 3, patch, patch),
-        f"{prefix}embeddings.position_embedding.weight": (positions, width),
-        "txt_model.visual_projection.weight": (512, width),
-        "classifier.0.weight": (202, 512, 1),
-        "classifier.0.bias": (202,),
-    }
-    for layer in range(layers):
-        for name, shape in linear.items():
-            shapes[f"{prefix}encoder.layers.{layer}.{name}.weight"] = shape
-            shapes[f"{prefix}encoder.layers.{layer}.{name}.bias"] = shape[:1]
-    norms = [f"encoder.layers.{layer}.layer_norm{k}" for layer in range(layers) for k in (1, 2)]
-    for norm in (*norms, "pre_layrnorm", "post_layernorm"):
-        shapes[f"{prefix}{norm}.weight"] = shapes[f"{prefix}{norm}.bias"] = (width,)
-    return shapes

@@ -12,9 +12,11 @@ from stale_edge.networks.stale.config import DesignOptions, ModelConfig
 from stale_edge.networks.stale.loss import LOSS_WEIGHTS, LossTerms, StaleLoss
 from stale_edge.networks.stale.model import STALE, NetworkOutput
 from stale_edge.networks.stale.published_names import is_unused, published_name
+from stale_edge.networks.stale.reference_points import REFERENCE_POINTS
 from stale_edge.networks.stale.seeding import seeded_values
 from stale_edge.networks.stale.targets import Targets, video_targets
 from stale_edge_runtime.contract import CLASS_LOGITS, MASKS, VIDEO_LOGITS
+from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.resampling import resize
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ def _training_outputs(network: STALE, features: Tensor, lengths: Tensor, text: T
 
 def _loss(config: ModelConfig, settings: TrainingSettings) -> StaleLoss:
     del config
+    if settings.loss_weights not in LOSS_WEIGHTS:
+        raise UsageError("loss weights", f"is {settings.loss_weights!r}", f"give {', '.join(LOSS_WEIGHTS)}")
     return StaleLoss(LOSS_WEIGHTS[settings.loss_weights], settings.compat)
 
 
@@ -98,5 +102,7 @@ STALE_SPEC = NetworkSpec(
     seeded_values=seeded_values,
     metadata=lambda config: {"anchors": config.anchors},
     published=PublishedNames(config=_published_config, name=published_name, is_unused=is_unused),
+    designs=DesignOptions.every().names,
+    reference_points=REFERENCE_POINTS,
 )
 """The network `stale`."""

@@ -10,42 +10,36 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol
 
-from stale_edge.data.reference_points import ceiling_predictor, nearest_text_predictor, whole_video_predictor
-from stale_edge.networks.stale.config import DesignOptions
 from stale_edge.study.design import Cell, Measurement, StudyName
 from stale_edge.study.experiments.trained_study import StudyData, TrainedStudy
 from stale_edge.study.experiments.training_runs import (
-    ANCHORS,
     EVERY_OPTION,
+    SPEC,
     Material,
     Scale,
     first_network,
     predictor_of,
+    reference_point,
     teach,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from stale_edge.data.reference_points import Predictor
-    from stale_edge.study.experiments.evaluation_sets import Exam
 
 FULL: Final = Scale(videos=1024, epochs=3, selection=150, seen=900, unseen=300)
 QUICK: Final = Scale(videos=16, epochs=2, selection=12, seen=60, unseen=20, batch_size=8)
 REPEATS: Final = 3
 
-REPEATED: Final[Mapping[str, DesignOptions]] = {"published": DesignOptions(), "all ours": EVERY_OPTION}
+REPEATED: Final[Mapping[str, Sequence[str]]] = {"published": (), "all ours": EVERY_OPTION}
 """Designs that are taught once with every seed."""
-SINGLE: Final[Mapping[str, DesignOptions]] = {name: DesignOptions.named([name]) for name in EVERY_OPTION.names}
+SINGLE: Final[Mapping[str, Sequence[str]]] = {name: (name,) for name in EVERY_OPTION}
 """Designs that are taught with the first seed alone."""
-UNTRAINED: Final[Mapping[str, DesignOptions]] = {"untrained": DesignOptions(), "untrained, all ours": EVERY_OPTION}
+UNTRAINED: Final[Mapping[str, Sequence[str]]] = {"untrained": (), "untrained, all ours": EVERY_OPTION}
 """Designs that are judged with their first weights, once with every seed."""
-TRAINING_FREE: Final[Mapping[str, Callable[[Exam, Material], Predictor]]] = {
-    "nearest text": lambda exam, material: nearest_text_predictor(exam.text, material.common, snippets=ANCHORS),
-    "whole video": lambda exam, material: whole_video_predictor(exam.text, material.common, snippets=ANCHORS),
-    "ceiling": lambda exam, _: ceiling_predictor(exam.classes, snippets=ANCHORS),
-}
-"""What needs no network, judged once."""
+TRAINING_FREE: Final = tuple(SPEC.reference_points)
+"""Reference points that need no network, judged once."""
 
 
 class EndlessData(StudyData, Protocol):
@@ -102,8 +96,8 @@ class AblationStudy(TrainedStudy[EndlessData]):
     def _predictors(self, cell: Cell, note: Callable[[str], None]) -> tuple[dict[str, Predictor], dict[str, float]]:
         """What a cell judges on each subset, and what its training took."""
         method, material = str(cell.factors["method"]), self._material
-        if (training_free := TRAINING_FREE.get(method)) is not None:
-            return {subset: training_free(exam, material) for subset, exam in material.exams.items()}, {}
+        if method in TRAINING_FREE:
+            return {subset: reference_point(method, exam, material) for subset, exam in material.exams.items()}, {}
         network = first_network(material, {**UNTRAINED, **REPEATED, **SINGLE}[method], cell.repeat)
         cost: dict[str, float] = {}
         if method not in UNTRAINED:

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from stale_edge.data.reference_points import nearest_text_predictor
-from stale_edge.networks.stale.config import DesignOptions
 from stale_edge.study.context import ANYWHERE, RunContext
 from stale_edge.study.design import Cell, Measurement, StudyName
 from stale_edge.study.experiments.trained_study import TrainedStudy
-from stale_edge.study.experiments.training_runs import ANCHORS, first_network, predictor_of, teach
+from stale_edge.study.experiments.training_runs import first_network, predictor_of, reference_point, teach
 from stale_edge.study.experiments.video_pool import FiniteData
 
 if TYPE_CHECKING:
@@ -152,8 +150,8 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
         with self._context.computing():
             material = pool.material(fraction, cell.repeat)
         if method == NEAREST_TEXT:
-            return nearest_text_predictor(pool.exam.text, material.common, snippets=ANCHORS), {}
-        network = first_network(material, DesignOptions(), cell.repeat)
+            return reference_point(NEAREST_TEXT, pool.exam, material), {}
+        network = first_network(material, (), cell.repeat)
         if method == UNTRAINED:
             return predictor_of(network, pool.exam), {}
         settings = self._scale.settings(cell.repeat, split.name)

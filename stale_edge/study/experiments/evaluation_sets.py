@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from stale_edge_runtime.decoding import enhance
 from stale_edge_runtime.formats.annotations import Annotations, Video
-from stale_edge_runtime.heads.stale import decode
 from stale_edge_runtime.metrics.evaluation import evaluate
 from stale_edge_runtime.resampling import resize
 
@@ -40,7 +39,12 @@ class Exam:
 
     @classmethod
     def of(
-        cls, videos: Iterable[TrainingVideo], classes: tuple[str, ...], text: NDArray[np.float32], *, snippets: int
+        cls,
+        videos: Iterable[TrainingVideo],
+        classes: tuple[str, ...],
+        text: NDArray[np.float32],
+        *,
+        snippets: int | None,
     ) -> Exam:
         """Keep videos in memory.
 
@@ -48,9 +52,11 @@ class Exam:
             videos: Of any lengths.
             classes: Names of the classes.
             text: Their embeddings [C, D].
-            snippets: Training length.
+            snippets: Training length; None keeps them as they are.
         """
-        return cls(tuple(replace(v, features=resize(v.features, snippets)) for v in videos), classes, text)
+        if snippets is not None:
+            videos = (replace(v, features=resize(v.features, snippets)) for v in videos)
+        return cls(tuple(videos), classes, text)
 
     @cached_property
     def truth(self) -> Annotations:
@@ -63,7 +69,7 @@ class Exam:
         Args:
             predictor: Looks at the instances only if it is the ceiling.
         """
-        return {v.id: decode(*predictor(v), v.duration_s, classes=self.classes) for v in self.videos}
+        return {video.id: predictor(video) for video in self.videos}
 
     def accuracy(self, found: Found, external: ExternalScores | None = None) -> dict[str, float]:
         """Mean average precision, in [0, 1], by the names that all studies use.

@@ -25,7 +25,7 @@ from stale_edge.data.splits import sample
 from stale_edge.data.vocabulary import Vocabulary, read_vocabulary
 from stale_edge.simulation.folder import WORLD_FILE, read_world_config
 from stale_edge.study.experiments.evaluation_sets import Exam
-from stale_edge.study.experiments.training_runs import ANCHORS
+from stale_edge.study.experiments.training_runs import SNIPPETS
 from stale_edge.study.experiments.video_pool import (
     OPEN_50,
     OPEN_75,
@@ -182,7 +182,7 @@ class FolderData:
             split=lists.seen,
             subset=training_subset(self._annotations),
             feature_dim=self._width,
-            length=ANCHORS,
+            length=SNIPPETS,
         )
         exam = self._exam(lists.judged, scale.unseen if lists.judged != lists.seen else scale.seen)
         indices = list(range(len(source)))
@@ -209,12 +209,12 @@ class FolderData:
             split=classes,
             subset=subset,
             feature_dim=self._width,
-            length=ANCHORS,
+            length=SNIPPETS,
             cache_mb=1.0,  # the exam keeps them
         )
         step = max(1, -(-len(videos) // most)) if self._limited else 1
         taken = (videos.video(index, 0) for index in range(0, len(videos), step))
-        return Exam.of(taken, videos.classes, self._text(videos.classes), snippets=ANCHORS)
+        return Exam.of(taken, videos.classes, self._text(videos.classes), snippets=SNIPPETS)
 
     def _text(self, classes: tuple[str, ...]) -> NDArray[np.float32]:
         return self._vocabulary.rows(classes).numpy()

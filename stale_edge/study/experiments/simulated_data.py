@@ -9,7 +9,7 @@ from stale_edge.data.reference_points import common_feature
 from stale_edge.data.selection import LabelledVideo
 from stale_edge.simulation import SimulatedWorld, WorldConfig
 from stale_edge.study.experiments.evaluation_sets import Exam
-from stale_edge.study.experiments.training_runs import ANCHORS, KeptVideos, Material, Scale
+from stale_edge.study.experiments.training_runs import SNIPPETS, KeptVideos, Material, Scale
 from stale_edge.study.experiments.video_pool import TOP1_ACCURACY, Pool, Split, simulated_external
 
 if TYPE_CHECKING:
@@ -81,4 +81,4 @@ class SimulatedData:
 
 
 def _exam(videos: SimulatedVideos) -> Exam:
-    return Exam.of(videos, videos.classes, videos.text_embeddings, snippets=ANCHORS)
+    return Exam.of(videos, videos.classes, videos.text_embeddings, snippets=SNIPPETS)

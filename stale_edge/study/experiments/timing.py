@@ -13,7 +13,7 @@ Source: docs/protocol.md, section 6; docs/speed.md, "Measuring honestly".
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -78,13 +78,13 @@ DESIGNS: Final[Mapping[StudyName, Design]] = {
 
 @dataclass(frozen=True)
 class TimingSettings:
-    """Contenders to time, and how thoroughly."""
+    """Contenders to time, and how thoroughly; empty values stand for the study's own."""
 
-    lengths: tuple[int, ...]
+    lengths: tuple[int, ...] = ()
     """Snippets of a video."""
-    seeds: tuple[int, ...] = SEEDS
-    """Of the random inputs."""
-    turns: int = TURNS
+    seeds: tuple[int, ...] = ()
+    """Seeds of the random inputs."""
+    turns: int = 0
     """Turns of each contender with each input: runs of a slow one."""
     providers: tuple[str, ...] = (CPU,)
     """Where to run."""
@@ -93,7 +93,7 @@ class TimingSettings:
     checkpoint: Path | None = None
     """Weights; none for an untrained network of the published size."""
     peak_tmacs: float | None = None
-    """What the GPU can do at most in fp32, in 10^12 multiply-accumulates a second; its own word by default."""
+    """Peak of the GPU in fp32, in 10^12 multiply-accumulates a second; as the GPU tells where none is given."""
     quick: bool = False
     """Whether this is a short look; recorded."""
 
@@ -101,47 +101,29 @@ class TimingSettings:
 def timing_study(
     name: StudyName,
     folder: Path,
-    *,
-    quick: bool = False,
-    repeats: int | None = None,
-    seeds: tuple[int, ...] | None = None,
-    lengths: tuple[int, ...] | None = None,
-    providers: tuple[str, ...] = (CPU,),
-    threads: int = 1,
-    checkpoint: Path | None = None,
-    peak_tmacs: float | None = None,
+    settings: TimingSettings | None = None,
     computing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> TimingStudy:
-    """One of the two, with the thesis's lengths and seeds unless others are given.
+    """Make one of the timing studies, with the thesis's lengths and seeds unless others are given.
 
     Args:
-        name: Which.
-        folder: Where the models that are measured go and stay; exists.
-        quick: One seed, three lengths, fewer turns.
-        repeats: Turns of each contender with each input.
-        seeds: Of the random inputs.
-        lengths: Snippets of a video.
-        providers: Where to run; they work here.
-        threads: Threads inside an operator.
-        checkpoint: Weights to measure.
-        peak_tmacs: What the GPU can do at most in fp32, in 10^12 multiply-accumulates a second.
-        computing: Surrounds what computes for seconds and writes nothing.
+        name: Inference or quantization.
+        folder: Place of the models that are measured; exists.
+        settings: Contenders to time, and how thoroughly.
+        computing: Surrounds work that computes for seconds and writes nothing.
 
     Raises:
         UnavailableError: There are not that many threads here.
         InputMissingError: There is no such checkpoint.
     """
-    design = DESIGNS[name]
-    check_threads(threads)
-    settings = TimingSettings(
-        lengths=lengths or (design.quick_lengths if quick else design.lengths),
-        seeds=seeds or (SEEDS[:1] if quick else SEEDS),
-        turns=repeats or (QUICK_TURNS if quick else TURNS),
-        providers=providers,
-        threads=threads,
-        checkpoint=checkpoint,
-        peak_tmacs=peak_tmacs,
-        quick=quick,
+    design, settings = DESIGNS[name], settings or TimingSettings()
+    check_threads(settings.threads)
+    quick = settings.quick
+    settings = replace(
+        settings,
+        lengths=settings.lengths or (design.quick_lengths if quick else design.lengths),
+        seeds=settings.seeds or (SEEDS[:1] if quick else SEEDS),
+        turns=settings.turns or (QUICK_TURNS if quick else TURNS),
     )
     return TimingStudy(name, settings, folder, computing)
 

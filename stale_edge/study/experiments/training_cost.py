@@ -11,7 +11,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from stale_edge.networks.stale.config import DesignOptions
 from stale_edge.study.design import Cell, Measurement, StudyName
 from stale_edge.study.experiments.trained_study import TrainedStudy
 from stale_edge.study.experiments.training_runs import (
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 FULL: Final = Scale(videos=1600, epochs=5, seen=400)
 QUICK: Final = Scale(videos=100, epochs=1, seen=40, batch_size=16)
 REPEATS: Final = 3
-METHODS: Final[Mapping[str, DesignOptions]] = {"stale": DesignOptions(), "ours": EVERY_OPTION}
+METHODS: Final[Mapping[str, Sequence[str]]] = {"stale": (), "ours": EVERY_OPTION}
 """The published network, and the same with all that this project offers beside it."""
 
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from stale_edge.checkpoint import load_checkpoint
-from stale_edge.data.reference_points import network_predictor
-from stale_edge.networks.stale.config import DesignOptions, ModelConfig
-from stale_edge.networks.stale.model import STALE
+from stale_edge.data.reference_points import network_predictor, reference_predictor
+from stale_edge.networks.base import FirstSizes
+from stale_edge.networks.registry import NETWORKS
 from stale_edge.study.context import ANYWHERE, RunContext
 from stale_edge.training.run import Lesson, RunOptions
 from stale_edge.training.settings import TrainingSettings
+from stale_edge_runtime.contract import STALE_NETWORK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from lightning_fabric import Fabric
     from numpy.typing import NDArray
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
     from stale_edge.study.experiments.evaluation_sets import Exam
     from stale_edge.training.run import ValidationReport
 
-ANCHORS = ModelConfig().anchors
-"""Training length: snippets that every video is resized to."""
-EVERY_OPTION = DesignOptions.every()
+NETWORK = STALE_NETWORK
+"""Kind of network that the learning studies train: the thesis's."""
+SPEC = NETWORKS[NETWORK]
+SNIPPETS = SPEC.training_length(SPEC.config())
+"""Length that every video is resized to; None takes videos as they are."""
+EVERY_OPTION = SPEC.designs
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Material:
 class Taught:
     """Result of a training."""
 
-    network: STALE
+    network: Any
     """With the weights that were best on the held-out videos, on the device it was taught on."""
     seconds: float
     """Of the whole training, validations included."""
@@ -122,24 +126,25 @@ class KeptVideos:
         return self._videos[index]
 
 
-def first_network(material: Material, ours: DesignOptions, seed: int) -> STALE:
-    """A network with the first weights that `train` would give it.
+def first_network(material: Material, designs: Sequence[str], seed: int) -> Any:
+    """Build a network with the first weights that `train` would give it.
 
     Args:
-        material: What it will be taught.
-        ours: Departures from the published design.
-        seed: Of the weights.
+        material: Training data.
+        designs: Names of departures from the published design.
+        seed: Seed of the weights.
     """
+    classes, width = material.text.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = STALE(ModelConfig(feature_dim=material.text.shape[1], anchors=ANCHORS, text=None, ours=ours))
-    if network.common is not None:
-        network.common.set(torch.from_numpy(material.common), torch.from_numpy(material.text).mean(dim=0))
+        network: Any = SPEC.build(SPEC.first_config(FirstSizes(width, classes, tuple(designs))))
+    means = torch.from_numpy(material.common), torch.from_numpy(material.text).mean(dim=0)
+    SPEC.set_statistics(network, lambda: means)
     return network
 
 
 def teach(
-    network: STALE,
+    network: Any,
     material: Material,
     settings: TrainingSettings,
     note: Callable[[str], None] = lambda _: None,
@@ -164,7 +169,7 @@ def teach(
         note(f"{share}, {found.step} steps: held-out average mAP {100 * found.average_map:.2f}")
 
     fabric = _fabric()
-    lesson = Lesson(network, torch.from_numpy(material.text), material.source, material.held_out)
+    lesson = Lesson(network, torch.from_numpy(material.text), material.source, material.held_out, network_name=NETWORK)
     # No state between epochs: a cell that is killed starts anew.
     options = RunOptions(save_every_s=np.inf, on_validation=tell, computing=context.computing)
     with context.training() as folder:
@@ -177,9 +182,14 @@ def teach(
     return Taught(best, seconds, result.steps, trained)
 
 
-def predictor_of(network: STALE, exam: Exam) -> Predictor:
-    """What a network predicts for the classes of an exam."""
-    return network_predictor(network, exam.text)
+def predictor_of(network: Any, exam: Exam) -> Predictor:
+    """Predict the classes of an evaluation set with a network."""
+    return network_predictor(NETWORK, network, exam.text, exam.classes)
+
+
+def reference_point(name: str, exam: Exam, material: Material) -> Predictor:
+    """Predict the classes of an evaluation set as one of the network's reference points does."""
+    return reference_predictor(NETWORK, name, exam.classes, exam.text, material.common)
 
 
 def accelerator() -> str:
