@@ -186,13 +186,13 @@ def read_network_name(path: Path) -> str:
         raise reading_error(path, error) from error
 
 
-def read_published(path: Path, classes: tuple[str, ...], config: Any | None = None) -> Conversion:
+def read_published(path: Path, classes: tuple[str, ...] = (), config: Any | None = None) -> Conversion:
     """Read a checkpoint in the published format, running no code from it.
 
     Args:
         path: A `.pth.tar` file: a pickle with a `state_dict`, with or without DataParallel's prefix. Averaged
             weights, `state_dict_ema`, are taken where there are some: the published evaluation does.
-        classes: Class names to store beside the weights.
+        classes: Class names to store beside the weights; those of the network's data set by default.
         config: Sizes that the file's tensors do not tell; the published ones by default.
 
     Raises:
@@ -206,6 +206,7 @@ def read_published(path: Path, classes: tuple[str, ...], config: Any | None = No
     state = {names[key]: value for key, value in stored.items()}
     name, published = _published_network(state)
     network = _meta_network(name, published.config(state, config))
+    classes = _class_names(path, name, network.config, classes or published.classes(network.config))
     expected = {published.name(ours): (ours, value) for ours, value in network.state_dict().items()}
     unused = [key for key in state if key not in expected and published.is_unused(key)]
     _check_names(path, expected.keys(), state.keys() - set(unused))
@@ -271,6 +272,19 @@ def _published_network(state: Mapping[str, Tensor]) -> tuple[str, PublishedNames
 
     known = [(name, spec.published) for name, spec in NETWORKS.items() if spec.published is not None]
     return max(known, key=fit) if len(known) > 1 else known[0]
+
+
+def _class_names(path: Path, network_name: str, config: Any, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of a network's classes, one for each of its outputs where it has one for each.
+
+    Raises:
+        BadDataError: There are more or fewer.
+    """
+    spec = NETWORKS[network_name]
+    wanted = spec.outputs_of(config)
+    if wanted is not None and len(names) != wanted:
+        raise BadDataError(path, f"has {wanted} classes, not {len(names)}", "give as many names with --classes FILE")
+    return names
 
 
 def _without_parallel_prefix(names: Iterable[str]) -> dict[str, str]:

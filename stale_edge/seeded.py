@@ -36,16 +36,23 @@ def seeded_network(config: Any, seed: int, network_name: str = STALE_NETWORK) ->
     return network.requires_grad_(requires_grad=False).eval()
 
 
-def untrained_checkpoint(seed: int, network_name: str = STALE_NETWORK, config: Any | None = None) -> Checkpoint:
-    """Make an untrained network with ActivityNet's classes, marked as untrained.
+def untrained_checkpoint(
+    seed: int, network_name: str = STALE_NETWORK, config: Any | None = None, preset: str | None = None
+) -> Checkpoint:
+    """Make an untrained network with the classes of a data set, marked as untrained.
 
     Args:
         seed: Seed of the rule.
         network_name: Kind of network, a key of `NETWORKS`.
         config: Sizes; the published ones by default.
+        preset: Which published ones, for a network that has several; the first by default.
     """
     spec = NETWORKS[network_name]
-    config = config or spec.config()
-    classes = spec.class_names(config, activitynet_classes())
-    origin = {"source": "seeded", "seed": seed}
+    chosen = preset or next(iter(spec.presets), None)
+    published = None if chosen is None else spec.presets[chosen]
+    origin: dict[str, Any] = {"source": "seeded", "seed": seed}
+    if config is None and published is not None:
+        origin["preset"] = chosen
+    config = config or (published.config if published else spec.config())
+    classes = spec.class_names(config, (published.classes if published else ()) or activitynet_classes())
     return Checkpoint(seeded_network(config, seed, network_name), classes, origin, network_name=network_name)

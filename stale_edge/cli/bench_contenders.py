@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stale_edge.cli.options import CHECKPOINT
+from stale_edge.cli.options import MODELS
 from stale_edge_runtime.contract import Kind, Precision
 from stale_edge_runtime.errors import UsageError
 
@@ -161,12 +161,13 @@ def _openvino(files: Sequence[OnnxContender], folder: Path, report: Reporter) ->
     return found
 
 
-def _pytorch(entry: ContenderRequest, folder: Path, report: Reporter) -> tuple[list[Contender], Vocabulary]:
+def _pytorch(entry: ContenderRequest, folder: Path, report: Reporter) -> tuple[list[Contender], Vocabulary | None]:
     """PyTorch's contenders with the weights of the files, and the text inputs that go with them."""
     from stale_edge.extras import require_export
 
     purpose = "--compare torch"
     require_export(f"stale-edge bench {purpose}")
+    from stale_edge.networks.registry import NETWORKS
     from stale_edge_export.contenders.torch import torch_contenders, vocabulary_of
     from stale_edge_export.graphs.text import text_embeddings
 
@@ -176,6 +177,8 @@ def _pytorch(entry: ContenderRequest, folder: Path, report: Reporter) -> tuple[l
     source, weights = _checkpoint(entry, purpose, folder, report)
     names = next(iter(baked), source.classes)
     found: list[Contender] = [*torch_contenders(source, names, weights)]
+    if not NETWORKS[source.network_name].uses_text:
+        return found, None
     if source.network.text_tower is None:
         report.note(f"{weights} stores text: for PyTorch a seeded text tower of the published size is run as well")
     return found, vocabulary_of(source.network, names, text_embeddings(source, names))
@@ -190,7 +193,7 @@ def _checkpoint(entry: ContenderRequest, purpose: str, folder: Path, report: Rep
         source, weights = _seeded(entry.files, purpose), folder / "seeded.safetensors"
         save_checkpoint(weights, source)
         return source, weights
-    weights = entry.checkpoint or CHECKPOINT
+    weights = entry.checkpoint or MODELS / f"{entry.files[0].info.network}.safetensors"
     report.note(f"PyTorch gets the weights of {weights}")
     return load_checkpoint(weights), weights
 
@@ -205,6 +208,8 @@ def _seeded(files: Sequence[ModelFile], purpose: str) -> Checkpoint:
     if len(seeds) != 1 or not isinstance(seed, int):
         raise UsageError(purpose, "the files have different weights", "name them with --checkpoint")
     info = files[0].info
+    if preset := info.weights.get("preset"):
+        return untrained_checkpoint(seed, info.network, preset=preset)
     config = NETWORKS[info.network].config
     sizes = {name: getattr(info, name) for name in NETWORKS[info.network].metadata(config())}
     return untrained_checkpoint(seed, info.network, config.from_dict({**sizes, "feature_dim": info.feature_dim}))

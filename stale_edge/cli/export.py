@@ -9,7 +9,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.options import CHECKPOINT, MODELS, ONNX, OUTPUT, SNIPPET_SECONDS, JsonToStdout, Quiet, ready_default
-from stale_edge_runtime.contract import Kind
+from stale_edge_runtime.contract import STALE_NETWORK, Kind
 from stale_edge_runtime.errors import InputMissingError, UsageError
 
 if TYPE_CHECKING:
@@ -19,13 +19,8 @@ if TYPE_CHECKING:
     from stale_edge_export.parity import Parity
 
 UNTRAINED_SEED = 0
-DEFAULT_TARGETS = {
-    Kind.BAKED: ONNX,
-    Kind.OPEN: MODELS / "stale.open.onnx",
-    Kind.FULL: MODELS / "stale.full.onnx",
-    Kind.TEXT_TOWER: MODELS / "stale.text-tower.onnx",
-}
-PLAIN_SUFFIX = ".plain.onnx"
+KIND_SUFFIXES = {Kind.BAKED: "", Kind.OPEN: ".open", Kind.FULL: ".full", Kind.TEXT_TOWER: ".text-tower"}
+PLAIN_SUFFIX = ".plain"
 
 
 def export(
@@ -40,7 +35,8 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option(
-            *OUTPUT, help=f"Where the ONNX file goes; {ONNX} by default, with the kind in its name for others."
+            *OUTPUT,
+            help=f"Where the ONNX file goes; {ONNX} by default, with the network and the kind in its name for others.",
         ),
     ] = None,
     classes: Annotated[
@@ -58,12 +54,19 @@ def export(
         float | None,
         typer.Option(SNIPPET_SECONDS, min=1e-3, help="Seconds of video behind one snippet, to record in the file."),
     ] = None,
+    network: Annotated[
+        str, typer.Option(metavar="NAME", help="Network to take the default checkpoint of, or an untrained one.")
+    ] = STALE_NETWORK,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Published configuration of an untrained network to export, for timing."),
+    ] = None,
     json: JsonToStdout = False,
     quiet: Quiet = False,
 ) -> None:
     """Export a checkpoint to one self-contained ONNX file with dynamic batch and snippet axes.
 
-    The written file is run in onnxruntime beside PyTorch, at 8 lengths and 2 batch sizes, on random and on CLIP-like
+    The written file is run in onnxruntime beside PyTorch, at 8 or more lengths and 2 batch sizes, on random and CLIP-like
     features; where they differ no file is left and the exit code is not zero.
     """
     from stale_edge.extras import require_export
@@ -79,10 +82,13 @@ def export(
 
     report = Reporter(quiet=quiet)
     names = read_class_list(classes) if classes else ()
-    default = DEFAULT_TARGETS[kind] if fold else DEFAULT_TARGETS[kind].with_suffix(PLAIN_SUFFIX)
+    if output is not None:
+        check_target(output, [model or CHECKPOINT])
+    checkpoint = _checkpoint(model, network, preset, report)
+    suffix = KIND_SUFFIXES[kind] + ("" if fold else PLAIN_SUFFIX)
+    default = MODELS / f"{checkpoint.network_name}{suffix}.onnx"
     target = ready_default(output or default, default)
     check_target(target, [model or CHECKPOINT])
-    checkpoint = _checkpoint(model, report)
     with report.progress("export", len(GRAPHS[checkpoint.network_name].cases) + 2) as step:
         made = export_checkpoint(
             checkpoint, target, kind=kind, classes=names, fold=fold, snippet_seconds=snippet_seconds, progress=step
@@ -122,18 +128,30 @@ def _kind(*, open_vocabulary: bool, full: bool, text_tower: bool) -> Kind:
     return chosen[0] if chosen else Kind.BAKED
 
 
-def _checkpoint(model: Path | None, report: Reporter) -> Checkpoint:
+def _checkpoint(model: Path | None, network: str, preset: str | None, report: Reporter) -> Checkpoint:
+    """The network to export: of a file, of the default one, or an untrained one.
+
+    Raises:
+        InputMissingError: There is no such file.
+        UsageError: Options that do not go together, or an unknown name.
+    """
     from stale_edge.checkpoint import load_checkpoint
+    from stale_edge.cli.networks import network_spec
     from stale_edge.seeded import untrained_checkpoint
 
-    path = model or CHECKPOINT
-    if path.exists():
+    if model is not None and (preset is not None or network != STALE_NETWORK):
+        given = "--network" if preset is None else "--preset"
+        raise UsageError(given, "chooses a network where no checkpoint is named", f"leave it out, or {model}")
+    network_spec(network, preset)
+    path = model or MODELS / f"{network}.safetensors"
+    if path.exists() and preset is None:
         report.note(f"reading {path}")
         return load_checkpoint(path)
     if model is not None:
         raise InputMissingError(model, "no such file", "make one with `stale-edge convert`")
     report.warn(
-        f"there is no {CHECKPOINT}: exporting an UNTRAINED network of the published size with seeded weights. "
-        "Its file is right for timing and useless for detection."
+        (f"there is no {path}: " if preset is None else "")
+        + "exporting an UNTRAINED network of the published size with seeded weights. Its file is right for timing and "
+        "useless for detection."
     )
-    return untrained_checkpoint(UNTRAINED_SEED)
+    return untrained_checkpoint(UNTRAINED_SEED, network, preset=preset)

@@ -14,7 +14,16 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect import Compat  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.interrupt import INTERRUPTED, prompt_interrupt
-from stale_edge.cli.options import CHECKPOINT, GROUND_TRUTH, OUTPUT, JsonToStdout, Quiet, SnippetSeconds, ready_default
+from stale_edge.cli.options import (
+    CHECKPOINT,
+    GROUND_TRUTH,
+    MODELS,
+    OUTPUT,
+    JsonToStdout,
+    Quiet,
+    SnippetSeconds,
+    ready_default,
+)
 from stale_edge.training.inputs import LessonOptions, make_lesson
 from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import CannotWriteError, InputMissingError, UnavailableError, UsageError, writing_error
@@ -152,7 +161,12 @@ def train(
         float, typer.Option(min=0.0, help="Minutes between saved states, besides those after epochs.")
     ] = 5.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in RUN_DIR was stopped.")] = False,
-    model: Annotated[Path, typer.Option(metavar="FILE", help="Where the best weights go, for export.")] = CHECKPOINT,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help=f"Where the best weights go, for export; {CHECKPOINT}, by the network's name."
+        ),
+    ] = None,
     json: JsonToStdout = False,
     quiet: Quiet = False,
 ) -> None:
@@ -183,11 +197,16 @@ def train(
         preset=preset,
     )
     require_train("stale-edge train")
-    spec = _spec(network, initial, preset)
+    from stale_edge.checkpoint import MAX_BYTES, read_network_name
+    from stale_edge.cli.networks import network_spec
+
+    network_spec(network)
+    name = network if initial is None else read_network_name(initial)
+    spec = network_spec(name, preset)
+    model = model or MODELS / f"{name}.safetensors"
     options.check(uses_text=spec.uses_text)
     import torch
 
-    from stale_edge.checkpoint import MAX_BYTES
     from stale_edge.training.run import RunOptions
     from stale_edge_runtime.formats.files import read_bytes, write_bytes
 
@@ -222,25 +241,6 @@ def train(
         if fabric.is_global_zero:
             write_bytes(model, read_bytes(result.checkpoint, limit=MAX_BYTES))
             _tell(result, output, model, report, as_json=json)
-
-
-def _spec(name: str, initial: Path | None, preset: str | None) -> NetworkSpec:
-    """The network that is trained: that of a checkpoint to start from, or the one named.
-
-    Raises:
-        UsageError: This version knows no such network, or the network no such preset; the message lists them.
-    """
-    from stale_edge.checkpoint import read_network_name
-    from stale_edge.networks.registry import NETWORKS
-
-    if name not in NETWORKS:
-        raise UsageError("--network", f"{name!r} is not known", f"choose from {', '.join(NETWORKS)}")
-    spec = NETWORKS[name if initial is None else read_network_name(initial)]
-    if preset is not None and preset not in spec.presets:
-        known = ", ".join(spec.presets)
-        cure = f"choose from {known}" if known else "leave it out: the network has one configuration"
-        raise UsageError("--preset", f"{preset!r} is not known", cure)
-    return spec
 
 
 def _settings(spec: NetworkSpec, preset: str | None, compat: Compat | None) -> TrainingSettings:
@@ -384,9 +384,10 @@ def _launch(accelerator: str, devices: int, precision: str) -> Fabric:
 
 def _check_outputs(folder: Path, model: Path, *, resume: bool) -> None:
     """Find out that an output cannot be written before the work, not after it."""
+    from stale_edge.networks.registry import NETWORKS
     from stale_edge.training.trainer import STATE_FILE
 
-    ready_default(model, CHECKPOINT)
+    ready_default(model, *(MODELS / f"{name}.safetensors" for name in NETWORKS))
     if model.is_dir() or not model.parent.is_dir():
         raise CannotWriteError(model, "cannot be written", "name a file in a folder that exists with --model")
     if resume and not folder.is_dir():

@@ -100,6 +100,8 @@ class Preset:
     """Sizes; feature width and classes give way to those of the data."""
     training: Mapping[str, Any]
     """Fields of `TrainingSettings` that differ from the defaults."""
+    classes: tuple[str, ...] = ()
+    """Its classes, where the data set has a list of them."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ class PublishedNames:
     """Published name of one of our parameters."""
     is_unused: Callable[[str], bool]
     """Whether a published parameter plays no part in the forward pass."""
+    classes: Callable[[Any], tuple[str, ...]]
+    """Classes of a published network, from its configuration; none where they are not known."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,8 @@ class NetworkSpec:
     """Width D of the features of a network that has no presets."""
     class_names: Callable[[Any, tuple[str, ...]], tuple[str, ...]] = lambda _, taught: taught
     """Names of the classes of the outputs, from a configuration and those that are taught."""
+    outputs_of: Callable[[Any], int | None] = lambda _: None
+    """Number of classes that its outputs are fixed to, from a configuration; None where any names will do."""
     decays: Callable[[str, Tensor], bool] = _decays_matrices
     """Whether weight decay applies to a parameter, by name."""
     designs: tuple[str, ...] = ()

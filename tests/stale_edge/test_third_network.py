@@ -316,6 +316,7 @@ def test_convert_takes_the_network_whose_published_names_fit(curve, monkeypatch,
         config=lambda state, sizes: CurveConfig(state["linear.weight"].shape[0] if "linear.weight" in state else 8),
         name=lambda ours: ours.replace("map", "linear"),
         is_unused=lambda key: False,
+        classes=lambda config: (),
     )
     monkeypatch.setitem(NETWORKS, NAME, dataclasses.replace(SPEC, published=published))
     weight = torch.eye(8)

@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stale_edge.checkpoint import load_checkpoint
 from stale_edge.networks.clip_text import tokenize
+from stale_edge.networks.registry import NETWORKS
 from stale_edge_export.graphs.registry import GRAPHS
 from stale_edge_export.graphs.text import token_ids as network_token_ids
 from stale_edge_runtime.bench.memory import leave_with_parent, report_cold_start
@@ -192,7 +193,7 @@ def torch_contenders(
     """
     name, names = checkpoint.network_name, tuple(class_names)
     network, config = full_network(checkpoint, names), _whole(name).config(checkpoint.network.config)
-    token_ids = tokenize(names, config.text.context)
+    token_ids = tokenize(names, config.text.context) if NETWORKS[name].uses_text else np.zeros((1, 1), np.int64)
     return [
         TorchContender(
             ready(network, precision, provider), name, config, precision, names, token_ids, weights, provider=provider
@@ -227,7 +228,8 @@ def ready(network: nn.Module, precision: Precision, provider: str = "cpu") -> nn
         warnings.simplefilter("ignore")  # it is deprecated, and it is what the thesis measured
         from torch.ao.quantization import quantize_dynamic
 
-        quantised: nn.Module = quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
+        linear = getattr(network, "with_linear_products", lambda: network)()
+        quantised: nn.Module = quantize_dynamic(linear, {nn.Linear}, dtype=torch.qint8)
     return quantised
 
 

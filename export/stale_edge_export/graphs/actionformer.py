@@ -105,8 +105,8 @@ class Embedding(nn.Module):
 
     def forward(self, features: Tensor, edge: Edge) -> Tensor:
         """[B, n, D] to [B, n, E]."""
-        rows = self.norms[0](self.convs[0](features, self.nothing, edge)).relu()
-        rows = self.norms[1](self.convs[1](rows, self.hidden_tail, edge)).relu()
+        hidden = self.norms[0](self.convs[0](features, self.nothing, edge)).relu()
+        rows: Tensor = self.norms[1](self.convs[1](hidden, self.hidden_tail, edge)).relu()
         if self.table is None:
             return rows
         placed: Tensor = rows + table_rows(features, self.table, self.multiple)

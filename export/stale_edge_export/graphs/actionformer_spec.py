@@ -8,6 +8,7 @@ import torch
 
 from stale_edge_export.graphs.actionformer import ActionFormerGraph
 from stale_edge_export.graphs.actionformer_ops import TRANSLATIONS
+from stale_edge_export.graphs.actionformer_whole import ACTIONFORMER_WHOLE
 from stale_edge_export.graphs.base import (
     TRACE_BATCH,
     TRACE_SNIPPETS,
@@ -36,5 +37,6 @@ ACTIONFORMER_GRAPH = GraphSpec(
     cases=ParityCases(lengths=(1, 2, 31, 97, 191, 192, 193, 300, 1000)),
     decisions={CLASS_LOGITS: Decision(lambda logits: logits > 0, "moment and class above probability 1/2")},
     quantization=QuantizationRules(),
+    whole=ACTIONFORMER_WHOLE,
 )
 """The network `actionformer`."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from stale_edge.class_names import THUMOS14_CLASSES
 from stale_edge.networks.actionformer.config import ActionFormerConfig, LossSettings
 from stale_edge.networks.base import Preset
 from stale_edge_runtime.heads.actionformer_options import DecodeSettings
@@ -54,7 +55,7 @@ PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
         "activitynet-clip": Preset(TSP, _ACTIVITYNET),
         "activitynet-tsp": Preset(TSP, _ACTIVITYNET),
         "activitynet-i3d": Preset(replace(TSP, feature_dim=2048), _ACTIVITYNET),
-        "thumos14-i3d": Preset(THUMOS14, _THUMOS),
+        "thumos14-i3d": Preset(THUMOS14, _THUMOS, THUMOS14_CLASSES),
     }
 )
 """Sizes and training of each, the default first."""

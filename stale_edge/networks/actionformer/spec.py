@@ -82,6 +82,13 @@ def _published_config(state: Mapping[str, Tensor], sizes: ActionFormerConfig | N
     return replace(fitting[0], feature_dim=first.shape[1], classes=last.shape[0])
 
 
+def _published_classes(config: ActionFormerConfig) -> tuple[str, ...]:
+    """Names of the classes of the data set that has so many."""
+    if config.is_class_agnostic:
+        return (ACTION,)
+    return next((preset.classes for preset in PRESETS.values() if len(preset.classes) == config.classes), ())
+
+
 ACTIONFORMER_SPEC = NetworkSpec(
     config=ActionFormerConfig,
     build=ActionFormer,
@@ -95,10 +102,13 @@ ACTIONFORMER_SPEC = NetworkSpec(
     outputs=_outputs,
     seeded_values=seeded_values,
     metadata=_metadata,
-    published=PublishedNames(config=_published_config, name=lambda ours: ours, is_unused=lambda _: False),
+    published=PublishedNames(
+        config=_published_config, name=lambda ours: ours, is_unused=lambda _: False, classes=_published_classes
+    ),
     presets=PRESETS,
     uses_text=False,
     class_names=_class_names,
+    outputs_of=lambda config: int(config.classes),
     decays=_decays,
 )
 """The network `actionformer`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stale_edge.class_names import activitynet_classes
 from stale_edge.networks.base import FirstSizes, NetworkSpec, PublishedNames
 from stale_edge.networks.stale.config import DesignOptions, ModelConfig
 from stale_edge.networks.stale.loss import LOSS_WEIGHTS, LossTerms, StaleLoss
@@ -101,7 +102,9 @@ STALE_SPEC = NetworkSpec(
     outputs=_outputs,
     seeded_values=seeded_values,
     metadata=lambda config: {"anchors": config.anchors},
-    published=PublishedNames(config=_published_config, name=published_name, is_unused=is_unused),
+    published=PublishedNames(
+        config=_published_config, name=published_name, is_unused=is_unused, classes=lambda _: activitynet_classes()
+    ),
     designs=DesignOptions.every().names,
     reference_points=REFERENCE_POINTS,
 )
