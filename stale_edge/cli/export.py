@@ -66,8 +66,8 @@ def export(
 ) -> None:
     """Export a checkpoint to one self-contained ONNX file with dynamic batch and snippet axes.
 
-    The written file is run in onnxruntime beside PyTorch, at 8 or more lengths and 2 batch sizes, on random and CLIP-like
-    features; where they differ no file is left and the exit code is not zero.
+    The written file is run in onnxruntime beside PyTorch, at 8 or more lengths and 2 batch sizes, on random and on
+    CLIP-like features; where they differ no file is left and the exit code is not zero.
     """
     from stale_edge.extras import require_export
 

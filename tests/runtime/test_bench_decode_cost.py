@@ -14,7 +14,7 @@ from stale_edge_runtime.heads.stale_examples import ACTIONS, clear_outputs, nois
 
 
 def info_of(network: str, anchors: int = 100) -> ModelInfo:
-    return ModelInfo(Kind.OPEN, Precision.FP32, 512, "test", network=network, anchors=anchors)
+    return ModelInfo(Kind.OPEN, Precision.FP32, 512, "test", network=network, anchors=anchors, strides=(1, 2, 4))
 
 
 @pytest.mark.parametrize("snippets", [100, 200, 1000])

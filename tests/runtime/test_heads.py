@@ -14,7 +14,7 @@ DURATION_S = 50.0
 
 
 def info_of(network: str) -> ModelInfo:
-    return ModelInfo(Kind.OPEN, Precision.FP32, 512, "test", network=network, anchors=100)
+    return ModelInfo(Kind.OPEN, Precision.FP32, 512, "test", network=network, anchors=100, strides=(1, 2, 4))
 
 
 @pytest.mark.parametrize("network", HEADS)

@@ -591,7 +591,7 @@ class TestGrowth:
         assert info.to_metadata()["stale_edge.tower_sha256"] == "abc"
 
     def test_what_is_written_is_read_again(self, tmp_path):
-        info = replace(read_model(DATA / "tiny_open.onnx").info, extra={"strides": "[1, 2]"})
+        info = replace(read_model(DATA / "tiny_open.onnx").info, extra={"later": "[1, 2]"}, strides=(1, 2), offset=2.0)
         assert ModelInfo.from_metadata(tmp_path, info.to_metadata()) == info
 
     def test_role_and_text_suffice_without_a_kind(self, tmp_path):

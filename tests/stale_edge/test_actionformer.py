@@ -367,4 +367,4 @@ def test_a_published_file_that_does_not_fit_is_refused(harm, words, tmp_path):
     harm(state)
     torch.save({"state_dict": {}, "state_dict_ema": state}, tmp_path / "a.pth.tar")
     with pytest.raises(BadDataError, match=words):
-        read_published(tmp_path / "a.pth.tar", ("action",), TINY)
+        read_published(tmp_path / "a.pth.tar", ("run", "jump", "swim"), TINY)

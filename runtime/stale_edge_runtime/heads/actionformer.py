@@ -241,7 +241,8 @@ def _examples(info: ModelInfo, snippets: int, classes: int) -> Mapping[str, Vide
     noisy[CLASS_LOGITS] = rng.normal(-2, 1, shapes[CLASS_LOGITS]).astype(np.float32)
     logits = rng.normal(-8, 0.5, shapes[CLASS_LOGITS]).astype(np.float32)
     for start, end in ((0.05, 0.15), (0.2, 0.3), (0.4, 0.45), (0.55, 0.75), (0.8, 0.95)):
-        inside = (times >= start * snippets) & (times < end * snippets)
+        first = int(start * snippets)
+        inside = (times >= first) & (times < max(int(end * snippets), first + 1))
         logits[inside, int(rng.integers(classes))] += 7
     return {"clear": {**noisy, CLASS_LOGITS: logits}, "noisy": noisy}
 
