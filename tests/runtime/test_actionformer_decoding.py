@@ -149,7 +149,7 @@ def test_the_snippets_are_told_from_the_number_of_moments(snippets):
 
 def test_settings_of_a_stranger_are_refused():
     for settings in ({"sigma": 0}, {"method": "x"}, {"limit": 1.5}, {"threshold": float("nan")}):
-        with pytest.raises(BadDataError, match="stale_edge.decoding"):
+        with pytest.raises(BadDataError, match=r"stale_edge\.decoding"):
             HEADS["actionformer"].check_info(replace(INFO, decoding=settings))
     with pytest.raises(BadDataError, match="are \\[1, 3\\], not 1, 2, 4"):
         HEADS["actionformer"].check_info(replace(INFO, strides=(1, 3)))
