@@ -8,6 +8,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from stale_edge.extras import require_plot
+from stale_edge.palette import COLOURS, GRID, INK, SOFT
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.formats.files import atomic_path
 
@@ -30,9 +31,6 @@ WIDTH_INCHES = 11.0
 FAINTEST = 0.10
 NARROWEST = 500
 """Parts of the time axis that a bar takes up at least one of."""
-# Colour-blind safe (Okabe and Ito), yellow left out: it fades into the paper.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b4fa2")
-INK = "#333333"
 TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
 
 
@@ -127,7 +125,7 @@ def _draw_panel(
                 [(start, end - start)], (rows[label] - 0.42, 0.22), facecolor=INK, edgecolor="white", lw=0.6
             )
     for boundary in range(1, len(labels)):
-        axes.axhline(boundary - 0.5, color="#e4e4e4", lw=0.7, zorder=0)
+        axes.axhline(boundary - 0.5, color=GRID, lw=0.7, zorder=0)
     if not labels:
         axes.text(0.5, 0.5, "nothing found", transform=axes.transAxes, ha="center", va="center", color="grey")
     axes.set_ylim(max(1, len(labels)) - 0.5, -0.55)
@@ -137,7 +135,7 @@ def _draw_panel(
     _label_time(axes, panel)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_title(shorten_name(panel.video_id, 60), loc="left", fontsize=10, fontweight="bold", color=INK)
-    axes.set_title(_summary(panel, hidden, covered), loc="right", fontsize=8, color="#666666")
+    axes.set_title(_summary(panel, hidden, covered), loc="right", fontsize=8, color=SOFT)
 
 
 def _draw_detections(axes: Any, panel: TimelinePanel, rows: dict[str, int], colours: dict[str, str], top: float) -> int:

@@ -6,6 +6,7 @@ import base64
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
+from stale_edge.palette import page_variables
 from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.formats import files
 from stale_edge_runtime.model_file import read_model
@@ -18,8 +19,6 @@ REFERENCE: Final = "PyTorch dynamic int8"
 """The row that speed is told against: the thesis's result."""
 TIOUS: Final = ("0.50", "0.75", "0.95")
 _STYLE: Final = """
-:root { color-scheme: light dark; --ink: #1d2329; --paper: #fff; --line: #d5dae0; --faint: #5a6570; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --paper: #16191d; --line: #3a4149; --faint: #a5aeb8; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
   margin: 0 auto; padding: 1rem; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
@@ -29,7 +28,7 @@ th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td code { white-space: normal; }
 img { max-width: 100%; background: #fff; border-radius: 4px; }
-code { font-size: .85em; } p, figcaption { color: var(--faint); } figure { margin: 1rem 0; }
+code { font-size: .85em; } p, figcaption { color: var(--soft); } figure { margin: 1rem 0; }
 """
 
 
@@ -88,7 +87,7 @@ def write_page(
         _table(("command", "seconds"), [(_command(words), f"{seconds:.0f}") for words, seconds in commands]),
         _paragraph(f"The weights are in <code>{checkpoint}</code>, the files beside it."),
     ]
-    page = _PAGE.format(style=_STYLE, body="\n".join(parts))
+    page = _PAGE.format(style=page_variables() + _STYLE, body="\n".join(parts))
     files.write_text(target, page)
 
 

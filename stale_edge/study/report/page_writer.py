@@ -9,6 +9,7 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
+from stale_edge.palette import COLOURS, DARK_COLOURS, page_variables
 from stale_edge.study.report import thesis
 from stale_edge.study.report.labels import TITLES, one_line
 from stale_edge.study.report.machines import differences, options_text
@@ -34,6 +35,7 @@ LEADS: Final[Mapping[str, str]] = {
     "ablation": "What changes in the recipe change in mAP, on classes that training saw and on classes that it did "
     "not.",
 }
+LOOKS: Final = {"light": COLOURS, "dark": DARK_COLOURS}
 _POLICY: Final = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'"
@@ -83,7 +85,7 @@ def page(
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
 <title>{escape(title)}</title>
-<style>{_asset("report.css")}</style>
+<style>{page_variables()}{_asset("report.css")}</style>
 <script>document.documentElement.classList.add("js")</script>
 </head>
 <body>
@@ -125,7 +127,7 @@ def _scripts(charts: Sequence[Chart]) -> str:
     library = get_plotlyjs().replace("</script", r"<\/script")
     return (
         f'<script type="application/json" id="charts">{data}</script>\n'
-        f"<script>{library}</script>\n<script>{_asset('report.js')}</script>"
+        f"<script>{library}</script>\n<script>const LOOKS = {_script_json(LOOKS)};\n{_asset('report.js')}</script>"
     )
 
 
