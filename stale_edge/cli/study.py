@@ -118,7 +118,7 @@ def study(
     else:
         from stale_edge.study.context import RunContext
         from stale_edge.study.experiments.data_source import learning_study
-        from stale_edge.study.experiments.training_runs import accelerator
+        from stale_edge.training.launch import accelerator
 
         context = RunContext(folder, _computing)
         chosen = learning_study(name, quick=quick, repeats=repeats, seeds=drawn, data=data, context=context)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from stale_edge.folder_lock import locked_folder
 from stale_edge.study.design import ACCURACY, COLUMNS, Measurement, StudyName
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, UsageError, writing_error
 from stale_edge_runtime.formats.files import read_json, write_json, write_text
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 LARGEST: Final = 1e15
 """No number of a study is as large: where one is, the file is damaged, and no figure could show it."""
-HEADER, CELLS, CSV, JSON, LOCK = "study.json", "cells", "measurements.csv", "measurements.json", "lock"
+HEADER, CELLS, CSV, JSON = "study.json", "cells", "measurements.csv", "measurements.json"
 _CURE: Final = "give the folder of a finished `stale-edge study`, or its measurements.json"
 _ROUNDING: Final = 1e-9
 """What the mean of ones may be above one."""
@@ -188,18 +189,10 @@ class Store:
         Raises:
             UnavailableError: Another one is in it.
         """
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / LOCK)
-        with _writing(self.folder):
-            try:
-                lock.acquire(timeout=0)
-            except Timeout as error:
-                raise UnavailableError(self.folder, "is in use by another study", "choose another -o") from error
-        try:
+        with locked_folder(
+            self.folder, UnavailableError(self.folder, "is in use by another study", "choose another -o")
+        ):
             yield
-        finally:
-            lock.release()
 
     def _path(self, cell: Cell) -> Path:
         return self.folder / CELLS / f"{cell.key}.json"

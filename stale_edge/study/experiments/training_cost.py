@@ -16,12 +16,12 @@ from stale_edge.study.experiments.trained_study import TrainedStudy
 from stale_edge.study.experiments.training_runs import (
     EVERY_OPTION,
     Scale,
-    accelerator,
     first_network,
     predictor_of,
     teach,
 )
 from stale_edge.study.experiments.video_pool import CLOSED, FiniteData
+from stale_edge.training.launch import accelerator
 from stale_edge_runtime.bench.memory import peak_rss_mb, reset_peak
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from stale_edge.data.reference_points import network_predictor, reference_predic
 from stale_edge.networks.base import FirstSizes
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.study.context import ANYWHERE, RunContext
+from stale_edge.training.launch import accelerator, launch
 from stale_edge.training.run import Lesson, RunOptions
 from stale_edge.training.settings import TrainingSettings
 from stale_edge_runtime.contract import STALE_NETWORK
@@ -22,7 +22,6 @@ from stale_edge_runtime.contract import STALE_NETWORK
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lightning_fabric import Fabric
     from numpy.typing import NDArray
 
     from stale_edge.data.dataset import TrainingVideo, VideoSource
@@ -168,7 +167,7 @@ def teach(
         share = f"epoch {found.epoch} of {settings.epochs}"
         note(f"{share}, {found.step} steps: held-out average mAP {100 * found.average_map:.2f}")
 
-    fabric = _fabric()
+    fabric = launch(accelerator())
     lesson = Lesson(network, torch.from_numpy(material.text), material.source, material.held_out, network_name=NETWORK)
     # No state between epochs: a cell that is killed starts anew.
     options = RunOptions(save_every_s=np.inf, on_validation=tell, computing=context.computing)
@@ -190,18 +189,3 @@ def predictor_of(network: Any, exam: Exam) -> Predictor:
 def reference_point(name: str, exam: Exam, material: Material) -> Predictor:
     """Predict the classes of an evaluation set as one of the network's reference points does."""
     return reference_predictor(NETWORK, name, exam.classes, exam.text, material.common)
-
-
-def accelerator() -> str:
-    """Where networks are taught on this machine: `cuda` where PyTorch has it, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _fabric() -> Fabric:
-    from lightning_fabric import Fabric
-
-    for name in ("lightning_fabric", "lightning.fabric"):  # it says what it starts, and on stderr
-        logging.getLogger(name).setLevel(logging.WARNING)
-    fabric = Fabric(accelerator=accelerator(), devices=1, precision="32-true")
-    fabric.launch()
-    return fabric
