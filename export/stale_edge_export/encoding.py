@@ -1,4 +1,4 @@
-"""From a graph to the bytes of a file: metadata, versions and the order of nodes."""
+"""Encoding of a graph into the bytes of a file: metadata, versions and the order of nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a checkpoint to one self-contained, checked ONNX file."""
+"""Export of a checkpoint to one self-contained, checked ONNX file."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ExportReport:
     info: ModelInfo
     """Metadata of the file."""
     parity: Parity
-    """Its check against the network."""
+    """Result of the check against the network."""
     size_bytes: int
     """Size of the file."""
 

@@ -24,7 +24,7 @@ class Detection(NamedTuple):
     label: str
     """Name of the class, or its index as text where no names were given."""
     score: float
-    """How sure the decoding is, in [0, 1]; `compat="stale"` can exceed 1."""
+    """Confidence of the decoding, in [0, 1]; `compat="stale"` can exceed 1."""
 
 
 def fuse(detections: Sequence[Detection], ranking: Sequence[tuple[str, float]]) -> list[Detection]:

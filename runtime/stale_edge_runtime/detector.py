@@ -1,4 +1,4 @@
-"""From features to detections: a checked file, a session and the decoding, behind one object."""
+"""Detector from features to detections: a checked file, a session and the decoding, behind one object."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ JOINED = -1
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """Where windows lie: every `hop` snippets one of `window` snippets; the last one ends with the video."""
+    """Positions of windows: every `hop` snippets one of `window` snippets; the last one ends with the video."""
 
     window: int
     """Snippets in a window."""
@@ -65,7 +65,7 @@ class WindowPlan:
 
     @classmethod
     def of(cls, window: int, hop: int | None = None) -> WindowPlan:
-        """A plan whose windows overlap by half unless `hop` says otherwise."""
+        """Plan windows that overlap by half unless `hop` says otherwise."""
         return cls(window, max(1, window // 2) if hop is None else hop)
 
     def spans(self, snippets: int) -> Iterator[tuple[int, int]]:
@@ -77,7 +77,7 @@ class WindowPlan:
             first += self.hop
 
     def count(self, snippets: int) -> int:
-        """How many windows `spans` yields."""
+        """Count the windows that `spans` yields."""
         return 0 if snippets < 1 else 1 + max(0, -(-(snippets - self.window) // self.hop))
 
 
@@ -231,7 +231,7 @@ class WindowMerger:
 
 
 def _same_action(earlier: _Track, later: _Track) -> _Track:
-    """One track for two pieces of an action; the table of this module's description."""
+    """Tell whether two pieces of an action make one track: the table of this module's description."""
     score = max(earlier.score, later.score)
     if earlier.right_cut and later.left_cut:
         return replace(later, start=earlier.start, score=score, view=JOINED, left_cut=earlier.left_cut)

@@ -185,7 +185,7 @@ def _computing() -> AbstractContextManager[None]:
 
 
 def _duration(seconds: float) -> str:
-    """A time as a person says it."""
+    """Write a duration as a person says it."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -43,7 +43,7 @@ class TimelinePanel:
     length: float
     """Length of the time axis."""
     detections: Sequence[Detection]
-    """What was found."""
+    """Detections to draw."""
     truth: Sequence[tuple[float, float, str]] | None = None
     """Start, end and label of the ground truth; None where there is none."""
     in_seconds: bool = True
@@ -219,7 +219,7 @@ def _label_time(axes: Any, panel: TimelinePanel) -> None:
 
 
 def clock(seconds: float, length: float) -> str:
-    """A time for the axis of a video of `length` seconds: seconds, m:ss or h:mm:ss."""
+    """Write a time for the axis of a video of `length` seconds: seconds, m:ss or h:mm:ss."""
     whole = round(seconds)
     if length <= 120:
         return str(whole)
@@ -230,7 +230,7 @@ def clock(seconds: float, length: float) -> str:
 
 
 def shorten_name(name: str, width: int = NAME_WIDTH) -> str:
-    """A name that fits beside its lane; the middle of a long word is left out."""
+    """Shorten a name to fit beside its lane; the middle of a long word is left out."""
     printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
     if len(printable) <= width:
         return printable
@@ -257,7 +257,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _draw_legend(axes: Any, top: float, *, with_truth: bool) -> None:
-    """A scale of opacity in neutral grey-blue, and the bar of the ground truth."""
+    """Draw a scale of opacity in neutral grey-blue, and the bar of the ground truth."""
     axes.set_axis_off()
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 1)

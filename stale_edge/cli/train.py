@@ -43,7 +43,7 @@ RESUME_HINT = "go on with the same command and --resume"
 
 
 class Accelerator(StrEnum):
-    """Where to train."""
+    """Device to train on."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -331,7 +331,7 @@ class _Progress:
 
 
 def _accelerator(wanted: Accelerator) -> str:
-    """What to compute on.
+    """Choose the device to compute on.
 
     Raises:
         UnavailableError: CUDA was asked for, and there is none.

@@ -29,7 +29,7 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Which videos make which step."""
+    """Assignment of videos to steps."""
 
     videos: int
     """Videos in an epoch."""
@@ -38,7 +38,7 @@ class BatchPlan:
     epochs: int
     """Number of epochs."""
     seed: int
-    """Of the order."""
+    """Seed of the order."""
     processes: int = 1
     """Processes that share each batch in equal parts; what remains of the last batch of an epoch is left out."""
     drop_last: bool = False
@@ -150,7 +150,7 @@ def open_batches(
 
 
 def next_batch(batches: Iterator[Batch | _Failure]) -> Batch | None:
-    """The next batch of an iterator over what `open_batches` gave; none after the last.
+    """Take the next batch of an iterator that `open_batches` gave; none after the last.
 
     Raises:
         StaleEdgeError: A video could not be read; as the source raised it, also from a worker process.

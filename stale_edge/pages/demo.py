@@ -1,4 +1,4 @@
-"""What a demo found, as one HTML page that opens from disk and holds its pictures."""
+"""Results of a demo as one HTML page that opens from disk and holds its pictures."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def write_page(
 
 
 def _detections(int8: Path) -> dict[str, Any]:
-    """What quantising did to detections, as the int8 file says it."""
+    """Describe the effect of quantising on detections, as the int8 file says it."""
     found: dict[str, Any] = read_model(int8).info.recipe["detections"]
     return found
 
@@ -135,7 +135,7 @@ def _paragraph(*parts: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
+    """Write a table of cells that are HTML already."""
     first = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -45,7 +45,7 @@ class SimulatedWorld:
 
     @classmethod
     def from_file(cls, path: Path) -> SimulatedWorld:
-        """The world that a folder was written from, or a file `world.json` describes.
+        """Read the world that a folder was written from, or a file `world.json` describes.
 
         Raises:
             InputMissingError: There is no such file.
@@ -139,11 +139,11 @@ class SimulatedVideos:
         return self._videos
 
     def __iter__(self) -> Iterator[TrainingVideo]:
-        """The videos of the first epoch."""
+        """Yield the videos of the first epoch."""
         return (self.video(index, 0) for index in range(len(self)))
 
     def video(self, index: int, epoch: int) -> TrainingVideo:
-        """One video.
+        """Draw one video.
 
         Args:
             index: 0 … len - 1.

@@ -31,7 +31,7 @@ LARGEST: Final = 1e15
 HEADER, CELLS, CSV, JSON = "study.json", "cells", "measurements.csv", "measurements.json"
 _CURE: Final = "give the folder of a finished `stale-edge study`, or its measurements.json"
 _ROUNDING: Final = 1e-9
-"""What the mean of ones may be above one."""
+"""Rounding error that is allowed in the mean of ones."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Session:
     """Machine, as `bench` describes it."""
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Return all of it as JSON values."""
         return {"commit": self.commit, "started": self.started, "machine": dict(self.machine)}
 
 
@@ -55,7 +55,7 @@ class StudyRun:
     """A study as it was run on one machine; what can differ between its sessions is of the first."""
 
     study: StudyName
-    """Which."""
+    """Name of the study."""
     machine: Mapping[str, Any]
     """Machine, as `bench` describes it."""
     options: Mapping[str, Any]
@@ -86,7 +86,7 @@ class StudyRun:
         return self.finished == self.cells
 
     def header(self) -> dict[str, Any]:
-        """All but the measurements, as JSON values."""
+        """Return all but the measurements, as JSON values."""
         return {
             "schema": SCHEMA,
             "study": str(self.study),
@@ -101,7 +101,7 @@ class StudyRun:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The whole run as JSON values."""
+        """Give the whole run as JSON values."""
         columns = COLUMNS[self.study]
         rows = [_row(measurement, columns.factors) for measurement in self.measurements]
         return {**self.header(), "units": dict(columns.metrics), "measurements": rows}
@@ -165,7 +165,7 @@ class Store:
         write_json(self._path(cell), {"schema": SCHEMA, "study": str(study), "key": cell.key, "measurements": rows})
 
     def get(self, cell: Cell, study: StudyName) -> tuple[Measurement, ...]:
-        """The measurements of a finished cell.
+        """Read the measurements of a finished cell.
 
         Raises:
             BadDataError: Its file is damaged.
@@ -231,7 +231,7 @@ def read_run(path: Path) -> StudyRun:
 
 
 def to_csv(runs: Sequence[StudyRun], labels: Sequence[str] = ()) -> str:
-    """Every measurement of runs of one study as a line: its factors, its metric with unit, what it ran on and when.
+    """Write every measurement of runs of one study as a line: its factors, its metric with unit, its machine and time.
 
     Args:
         runs: Of one study.
@@ -263,7 +263,7 @@ def _row(measurement: Measurement, factors: Sequence[str]) -> dict[str, Any]:
 
 
 def _parse_header(path: Path, content: Any) -> StudyRun:
-    """A run without its measurements."""
+    """Read a run without its measurements."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise BadDataError(path, f"is not a study of schema {SCHEMA}", _CURE)
     if wrong := [name for name, is_right in _PARTS.items() if not is_right(content.get(name))]:

@@ -65,7 +65,7 @@ class TorchContender:
     network_name: str
     """Kind of network, a key of `GRAPHS`."""
     config: Any
-    """Its sizes."""
+    """Sizes of the network."""
     precision: Precision
     """fp32, fp16, or int8 for PyTorch's dynamic quantisation of the linear layers."""
     class_names: tuple[str, ...]
@@ -79,14 +79,14 @@ class TorchContender:
     engine: str = "pytorch"
     """Library that runs it."""
     provider: str = "cpu"
-    """Where it runs."""
+    """Device that runs it."""
     windows: None = None
-    """It takes a video in one piece."""
+    """No windows: it takes a video in one piece."""
     _macs: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
-        """Its name in tables."""
+        """Name in tables."""
         return NAMES[self.precision]
 
     @property
@@ -95,7 +95,7 @@ class TorchContender:
         return int(self.config.feature_dim)
 
     def prepare(self, features: NDArray[np.float32], threads: int) -> Callable[[], Sequence[Any]]:
-        """A function that runs one forward, in inference mode.
+        """Make a function that runs one forward, in inference mode.
 
         Args:
             features: [batch, snippets, D].
@@ -129,14 +129,14 @@ class TorchContender:
 
 @dataclass(frozen=True)
 class ColdStartTask:
-    """What the measuring process is to start."""
+    """Task of the measuring process."""
 
     path: str
     """The checkpoint."""
     precision: str
     """fp32, fp16 or int8."""
     provider: str
-    """Where it runs."""
+    """Device that runs it."""
     threads: int
     """Threads of PyTorch."""
     batch: int
@@ -148,7 +148,7 @@ class ColdStartTask:
     class_names: list[str]
     """The classes."""
     token_ids: list[list[int]]
-    """Their tokenised prompts."""
+    """Tokenised prompts of the classes."""
 
 
 def full_network(checkpoint: Checkpoint, class_names: Sequence[str]) -> nn.Module:
@@ -178,7 +178,7 @@ def torch_contenders(
     precisions: Sequence[Precision] = ON_CPU,
     provider: str = "cpu",
 ) -> list[TorchContender]:
-    """The thesis's contenders for one network.
+    """Prepare the thesis's contenders for one network.
 
     Args:
         checkpoint: Its network in evaluation mode.
@@ -203,7 +203,7 @@ def torch_contenders(
 
 
 def vocabulary_of(network: Any, class_names: Sequence[str], text_embeddings: Tensor) -> Vocabulary:
-    """The text inputs that make exported files compute what the network computes.
+    """Make the text inputs with which exported files compute what the network computes.
 
     Args:
         network: The network.
@@ -214,7 +214,7 @@ def vocabulary_of(network: Any, class_names: Sequence[str], text_embeddings: Ten
 
 
 def ready(network: nn.Module, precision: Precision, provider: str = "cpu") -> nn.Module:
-    """The network in one precision, where it is to run; a copy unless it is that already.
+    """Bring the network into one precision, where it is to run; a copy unless it is that already.
 
     Args:
         network: In evaluation mode, on the CPU, in fp32.
@@ -245,7 +245,7 @@ def saved_mb(network: nn.Module) -> float:
 
 
 def half_slowdown() -> float:
-    """How many times longer a product in half precision takes than one in fp32, on a thread of this CPU.
+    """Measure how many times longer a product in half precision takes than one in fp32, on a thread of this CPU.
 
     Without instructions for it PyTorch multiplies half precision number by number, and a forward takes a minute.
     """
@@ -312,7 +312,7 @@ class OnDevice:
 
 
 def _dtype(precision: str) -> torch.dtype:
-    """What inputs and weights are; dynamic quantisation takes fp32."""
+    """Choose the type of inputs and weights; dynamic quantisation takes fp32."""
     return torch.float16 if precision == Precision.FP16 else torch.float32
 
 

@@ -64,9 +64,9 @@ class Explanation:
     run_ms: float
     """Median of a profiled forward; slower than a measured one."""
     stages: tuple[Share, ...]
-    """By stage, most time first."""
+    """Time by stage, most time first."""
     operators: tuple[Share, ...]
-    """By stage and type of operator, most time first."""
+    """Time by stage and type of operator, most time first."""
 
 
 def explain(

@@ -51,7 +51,7 @@ def read_load() -> LoadReading:
 
 
 def describe_machine(before: LoadReading, after: LoadReading, providers: Sequence[str]) -> dict[str, Any]:
-    """The `machine` part of a report.
+    """Describe the machine for a report.
 
     Args:
         before: Reading at the start of the run.

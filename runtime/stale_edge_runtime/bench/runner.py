@@ -244,7 +244,7 @@ def _ceilings(contenders: Sequence[Contender], plan: Plan) -> dict[CEILING_KEYS,
 def _with_macs(
     rows: Sequence[Row], contenders: Sequence[Contender], ceilings: dict[CEILING_KEYS, Ceiling]
 ) -> tuple[list[Row], list[str]]:
-    """The rows with what their multiply-accumulates tell, and a note for each file where they cannot be counted."""
+    """Add to the rows what their multiply-accumulates tell, and a note for each file where they cannot be counted."""
     by_name = {contender.name: contender for contender in contenders}
     counted: list[Row] = []
     failed: dict[str, str] = {}

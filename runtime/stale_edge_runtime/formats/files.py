@@ -144,7 +144,7 @@ class _NotNowError(Exception):
 
 @contextlib.contextmanager
 def atomic_write(target: Path) -> Iterator[IO[bytes]]:
-    """A binary file object whose content replaces `target` when the block ends without an error.
+    """Open a binary file object whose content replaces `target` when the block ends without an error.
 
     Args:
         target: Where the result goes; its folder must exist.

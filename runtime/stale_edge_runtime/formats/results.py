@@ -183,7 +183,7 @@ def _fault(label: Any, score: float, start: float, end: float) -> tuple[str, str
 
 
 def _as_json(path: Path, video: str, detection: Detection) -> dict[str, Any]:
-    """One detection in the schema, its numbers plain floats (numpy's would not be JSON)."""
+    """Write one detection in the schema, its numbers plain floats (numpy's would not be JSON)."""
     start, end, score = float(detection.start_s), float(detection.end_s), float(detection.score)
     if fault := _fault(detection.label, score, start, end):
         raise BadDataError(path, f"not written: a detection of video {video} {fault[1]}")

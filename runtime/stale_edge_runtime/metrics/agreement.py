@@ -128,7 +128,7 @@ def agreement(a: Sequence[Detection], b: Sequence[Detection]) -> Agreement:
 
 
 def _pair(overlap: NDArray[np.float64]) -> tuple[list[int], list[int]]:
-    """One-to-one pairs, greedily by descending overlap (ties: the earlier row, then column)."""
+    """Pair one to one, greedily by descending overlap (ties: the earlier row, then column)."""
     rows: list[int] = []
     columns: list[int] = []
     candidates = np.flatnonzero(overlap >= PAIRED_TIOU)

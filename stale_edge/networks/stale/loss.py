@@ -51,19 +51,19 @@ class LossTerms(NamedTuple):
     """The loss and its terms before their weights, all scalars."""
 
     total: Tensor
-    """What is minimised."""
+    """Sum that is minimised."""
     classification: Tensor
-    """Of snippets and videos."""
+    """Cross-entropy of snippets and videos."""
     mask: Tensor
     """Cross-entropy and dice of the masks."""
     foreground: Tensor
     """Cross-entropy of the representation mask."""
     consistency: Tensor
-    """How far the features that the classes point at are from those that the masks point at."""
+    """Distance of the features that the classes point at from those that the masks point at."""
 
 
 class Prediction(Protocol):
-    """What the loss looks at; `stale_edge.networks.stale.model.NetworkOutput` is one."""
+    """Inputs of the loss; `stale_edge.networks.stale.model.NetworkOutput` is one."""
 
     @property
     def class_logits(self) -> Tensor:

@@ -31,14 +31,14 @@ ALL: Final = 1.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What is varied."""
+    """Factors to vary."""
 
     name: StudyName
-    """Which study it is."""
+    """Name of the study."""
     splits: tuple[Split, ...]
-    """Of the classes."""
+    """Splits of the classes."""
     fractions: tuple[float, ...]
-    """Of the data."""
+    """Fractions of the data."""
 
 
 class DataFractionStudy(TrainedStudy[FiniteData]):
@@ -73,7 +73,7 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
 
     @property
     def name(self) -> StudyName:
-        """Which study it is."""
+        """Name of the study."""
         return self._plan.name
 
     @property
@@ -145,7 +145,7 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
     def _predictor(
         self, cell: Cell, split: Split, pool: Pool, note: Callable[[str], None]
     ) -> tuple[Predictor, dict[str, float]]:
-        """What a cell judges, and the seconds of its training."""
+        """Make the predictor of a cell, and give the seconds of its training."""
         method, fraction = cell.factors["method"], float(cell.factors["fraction"])
         with self._context.computing():
             material = pool.material(fraction, cell.repeat)

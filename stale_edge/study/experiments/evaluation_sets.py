@@ -31,11 +31,11 @@ class Exam:
     """Videos to judge a prediction by."""
 
     videos: tuple[TrainingVideo, ...]
-    """With their true instances; features resized to the training length, to be small enough to keep."""
+    """Videos with their true instances; features resized to the training length, to be small enough to keep."""
     classes: tuple[str, ...]
     """Names that a prediction may choose from, in the order of `text`."""
     text: NDArray[np.float32]
-    """Their text embeddings [C, D], not normalised."""
+    """Text embeddings [C, D] of the classes, not normalised."""
 
     @classmethod
     def of(
@@ -60,7 +60,7 @@ class Exam:
 
     @cached_property
     def truth(self) -> Annotations:
-        """What truly happens in the videos."""
+        """True instances of the videos."""
         return Annotations("videos", tuple(Video(v.id, "validation", v.duration_s, v.instances) for v in self.videos))
 
     def sit(self, predictor: Predictor) -> Found:

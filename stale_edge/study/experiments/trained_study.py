@@ -20,7 +20,7 @@ class StudyData(Protocol):
         """All that decides what it gives, as JSON values."""
 
     def numbers(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        """How many videos it gives where so many are asked for, as JSON values.
+        """Count the videos that it gives where so many are asked for, as JSON values.
 
         Args:
             asked: As a study records it.
@@ -57,7 +57,7 @@ class TrainedStudy(Generic[Data]):
         self._context = context
 
     def _described(self, asked: Mapping[str, Any]) -> dict[str, object]:
-        """Who learns from what, for the options of a study.
+        """Describe data and scale, for the options of a study.
 
         Args:
             asked: Numbers of videos.

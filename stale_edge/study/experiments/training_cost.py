@@ -52,7 +52,7 @@ class TrainingCostStudy(TrainedStudy[FiniteData]):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What memory is that of."""
+        """Notes on the memory figures."""
         return tuple(dict.fromkeys(self._remarks))
 
     def cells(self) -> list[Cell]:
@@ -95,7 +95,7 @@ class TrainingCostStudy(TrainedStudy[FiniteData]):
         ]
 
     def _remark_on_memory(self, peak_mb: float | None) -> None:
-        """A peak that does not begin with the training is that of whatever this process did before."""
+        """Add a note if peak memory could not be reset."""
         if peak_mb is None:
             self._remarks.append("no memory: this system cannot tell the peak of one training from those before it")
         elif accelerator() == "cuda":

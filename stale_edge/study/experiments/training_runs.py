@@ -39,7 +39,7 @@ EVERY_OPTION = SPEC.designs
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is taught and judged: what decides both how long a study takes and what it finds."""
+    """Amounts of training and evaluation, which decide both duration and results of a study."""
 
     videos: int
     """Videos to teach: in an epoch of an endless source, or in all."""
@@ -55,10 +55,10 @@ class Scale:
     batch_size: int = 32
     """Videos in a step."""
     learning_rate: float = 1e-3
-    """Its highest value: more than training has by default, because the trainings of a study are short."""
+    """Highest learning rate: above the default of `train`, because the trainings of a study are short."""
 
     def settings(self, seed: int, loss_weights: str = "closed") -> TrainingSettings:
-        """How a network is taught: all but what is said here is as `train` has it, and none stops early.
+        """Give the settings of a training: those of `train` but for this scale, and without early stopping.
 
         Args:
             seed: Of the order of the videos and of dropout.
@@ -85,7 +85,7 @@ class Material:
     text: NDArray[np.float32]
     """Text embeddings [C, D] of the taught classes."""
     common: NDArray[np.float32]
-    """What the features of taught videos have in common [D]; no label is looked at."""
+    """Mean of the features of training videos [D]; no label is looked at."""
     exams: Mapping[str, Exam]
     """Videos to judge by, by subset: `seen`, `unseen`."""
 
@@ -95,11 +95,11 @@ class Taught:
     """Result of a training."""
 
     network: Any
-    """With the weights that were best on the held-out videos, on the device it was taught on."""
+    """Network with the weights that were best on the held-out videos, on the device it was trained on."""
     seconds: float
-    """Of the whole training, validations included."""
+    """Seconds of the whole training, validations included."""
     steps: int
-    """Of the optimiser."""
+    """Steps of the optimiser."""
     trained_parameters: int
     """Numbers that the optimiser changed."""
 
@@ -120,7 +120,7 @@ class KeptVideos:
         return len(self._videos)
 
     def video(self, index: int, epoch: int) -> TrainingVideo:
-        """One video; every epoch has the same."""
+        """Return one video; every epoch has the same."""
         del epoch
         return self._videos[index]
 

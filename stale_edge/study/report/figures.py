@@ -77,7 +77,7 @@ def _draw(chart: Chart) -> tuple[bytes, bytes]:
 
 
 def _line(axes: Axes, series: Series) -> Any:
-    """One line with its band; the thesis's is dotted and hollow."""
+    """Draw one line with its band; the thesis's is dotted and hollow."""
     x = [point.x for point in series.points]
     y = [point.middle for point in series.points]
     if series.is_thesis:
@@ -122,7 +122,7 @@ def _bars(axes: Axes, chart: Chart) -> list[Any]:
 
 
 def _marks(axes: Axes, series: Series, categories: Mapping[str, int]) -> Any:
-    """A hollow marker in the middle of each category; each its own, to be found by its name."""
+    """Draw a hollow marker in the middle of each category; each its own, to be found by its name."""
     look: dict[str, Any] = {"color": SOFT, "marker": "d", "markerfacecolor": "white", "linestyle": "none"}
     handles = [
         axes.plot([categories[str(point.x)]], [point.middle], markersize=9, gid=f"{series.name} | {point.x}", **look)

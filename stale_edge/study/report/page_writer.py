@@ -47,13 +47,13 @@ class Section:
     """One study in the report."""
 
     study: StudyName
-    """Which."""
+    """Name of the study."""
     runs: tuple[Labelled, ...]
     """All of it."""
     charts: tuple[Chart, ...]
-    """Its figures."""
+    """Figures of the study."""
     tables: tuple[Table, ...]
-    """Its tables."""
+    """Tables of the study."""
 
 
 def page(
@@ -63,7 +63,7 @@ def page(
     sections: Sequence[Section],
     stills: Mapping[str, bytes],
 ) -> str:
-    """The whole page.
+    """Write the whole page.
 
     Args:
         title: Of the page.
@@ -198,7 +198,7 @@ def _section(section: Section, stills: Mapping[str, bytes]) -> str:
 
 
 def _remarks(item: Labelled, *, several: bool) -> str:
-    """What a reader must know of a run before its numbers."""
+    """List remarks that a reader needs before the numbers of a run."""
     run = item.run
     whose = f"{item.machine}: " if several else ""
     lines = []
@@ -241,7 +241,7 @@ def _table(table: Table, look: str = "") -> str:
 
 
 def _cell(text: str, place: int, heads: int, scope: str = "row") -> str:
-    """A cell; those at the left that say what a row is about are headings."""
+    """Write a cell; those at the left that say what a row is about are headings."""
     if place >= heads:
         return f'<th scope="col">{escape(text)}</th>' if scope == "col" else f"<td>{escape(text)}</td>"
     return f'<th scope="{scope}" class="head{" first" if place == 0 else ""}">{escape(text)}</th>'

@@ -1,4 +1,4 @@
-"""What the thesis (Wang, TU Delft, 2023) reports, as far as this project holds it; what is not here is not known."""
+"""Figures of the thesis (Wang, TU Delft, 2023), as far as this project holds them; others are not known."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class TrainingRow:
     method: str
     """The network."""
     parameters: float
-    """Of the whole network."""
+    """Parameters of the whole network."""
     seconds: float
-    """Of a training, on a V100S."""
+    """Seconds of a training, on a V100S."""
     average_map: float
-    """In percent, closed set."""
+    """Average mAP in percent, closed set."""
 
 
 TRAINING: Final = (
