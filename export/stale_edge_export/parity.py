@@ -104,7 +104,7 @@ def check_detection(
         reference: The network: features [B, T, D] and text embeddings [C, D] to outputs by name.
         spec: Cases and tolerances of its kind.
         feature_dim: D.
-        texts: From the number of a case to text embeddings [C, D] and the file's text inputs.
+        texts: Function from the number of a case to text embeddings [C, D] and the file's text inputs.
         progress: Called after each case.
     """
     cases: list[Case] = []

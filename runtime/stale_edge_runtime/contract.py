@@ -265,7 +265,7 @@ class ModelInfo:
 
         Args:
             path: The file, for messages.
-            metadata: Its properties.
+            metadata: Properties of the file.
 
         Raises:
             BadDataError: A property is missing, or its value is not what it must be.

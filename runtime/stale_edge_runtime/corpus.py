@@ -227,7 +227,7 @@ class DetectionRun:
 
         Args:
             video: The video.
-            features: What `read` gave.
+            features: Features that `read` gave.
             after_window: Called with the first snippet and one past the last of every window that is done.
 
         Raises:

@@ -181,7 +181,7 @@ class Detector:
         Args:
             features: One `[T, feature_dim]` for each video.
             durations_s: Seconds of each.
-            options: As for `detect`.
+            options: Options as for `detect`.
 
         Raises:
             UsageError: Not as many durations as videos.

@@ -79,7 +79,7 @@ def missing_extra(package: str, extra: str, purpose: str) -> UnavailableError:
     Args:
         package: Import name that failed.
         extra: Extra of stale-edge that brings it.
-        purpose: What needs it, as in `bench --plot`.
+        purpose: Command or option that needs it, as in `bench --plot`.
     """
     return UnavailableError(purpose, f"needs {package}, which is not installed", f"pip install 'stale-edge[{extra}]'")
 

@@ -139,7 +139,7 @@ def parse_model(content: bytes, path: Path) -> ModelFile:
 
     Args:
         content: The whole file.
-        path: Where it was read from or is to go, for messages.
+        path: File that was read or is to be written, for messages.
 
     Raises:
         BadDataError: They are damaged, not ours, or hold something that our files never hold.

@@ -40,7 +40,7 @@ def soft_nms(
         scores: `[N]`, not negative.
         labels: `[N]`, class of each segment; all of one class without it.
         sigma: Width of the Gaussian; small suppresses more.
-        min_score: What fades to this or below is dropped.
+        min_score: Score at or below which a faded segment is dropped.
         limit: Most segments to keep; all without it.
 
     Returns:

@@ -98,11 +98,11 @@ def around(edges: IntArray, positions: IntArray) -> tuple[IntArray, IntArray]:
     """Find the runs around those positions that lie in one.
 
     Args:
-        edges: Of `Lanes`.
+        edges: Edges of `Lanes`.
         positions: `[M]`, as in `edges`.
 
     Returns:
-        Where each begins, `[N]`, and one past where it ends, `[N]`.
+        Start of each, `[N]`, and one past its end, `[N]`.
     """
     after = edges.searchsorted(positions, side="right")
     after = after[after % 2 == 1]

@@ -138,8 +138,8 @@ def open_content(
 
     Args:
         content: The model, encoded.
-        subject: What errors call it.
-        threads: As for `open_session`, like the rest.
+        subject: Name in errors.
+        threads: Threads inside an operator, as for `open_session`, like the rest.
         provider: Short name of the device to run on.
         optimize: Let onnxruntime rewrite the graph.
         profile: Start of the name of the profile to write, where one is wanted.
@@ -190,7 +190,7 @@ def check_snippets(info: ModelInfo, snippets: int) -> None:
     """Refuse a video that is too short or too long for one run.
 
     Args:
-        info: Of the model.
+        info: Metadata of the model.
         snippets: Length of the video.
 
     Raises:

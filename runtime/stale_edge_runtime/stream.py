@@ -32,7 +32,7 @@ class DetectionStream:
     Args:
         detect: Takes features `[window, D]` and their duration in seconds; returns detections in seconds from
             the start of the window.
-        plan: Where the windows lie.
+        plan: Positions of the windows.
         snippet_s: Seconds per snippet.
     """
 

@@ -95,7 +95,7 @@ def detect_in_windows(
         detect: Takes features `[window, D]` and their duration in seconds; returns detections in seconds from
             the start of the window.
         features: `[T, D]`, the whole video.
-        plan: Where the windows lie.
+        plan: Positions of the windows.
         duration_s: Length of the whole video.
         after_window: Called with each window's first snippet and one past its last, once it is done.
 
@@ -141,7 +141,7 @@ class WindowMerger:
     """Merges the detections of successive windows; what it holds does not grow with the video.
 
     Args:
-        plan: Where the windows lie.
+        plan: Positions of the windows.
         snippet_s: Seconds per snippet.
     """
 
@@ -159,7 +159,7 @@ class WindowMerger:
         Args:
             first: First snippet of the window.
             last: One past its last snippet.
-            detections: In seconds from the start of the window.
+            detections: Detections in seconds from the start of the window.
 
         Returns:
             Detections that no later window can change, in order of start, in seconds of the video.

@@ -173,7 +173,7 @@ def read_models(models: Sequence[Path] | None, lengths: Sequence[int], report: R
     Args:
         models: Files named by the user; none for all in the models folder.
         lengths: Snippets that they must take.
-        report: To say what is passed over.
+        report: Reporter for notes on files that are passed over.
 
     Raises:
         InputMissingError: There is nothing to measure.

@@ -78,8 +78,8 @@ def contenders(entry: ContenderRequest, report: Reporter) -> Iterator[Field]:
     """Make ready what is to be measured.
 
     Args:
-        entry: Who is to race.
-        report: To say where weights come from, and what is left out.
+        entry: Contenders to prepare.
+        report: Reporter for notes on weights and on contenders that are left out.
 
     Raises:
         UnavailableError: An engine is not installed.

@@ -24,7 +24,7 @@ def explain_tables(explanations: Sequence[Explanation]) -> Iterator[Table]:
     """Lay out one table for each file, thread count and batch: its stages, each followed by its heaviest operators.
 
     Args:
-        explanations: Of all files at all lengths, the lengths of a file together.
+        explanations: Explanations of all files at all lengths, the lengths of a file together.
     """
     for (name, threads, batch), group in groupby(explanations, lambda item: (item.model, item.threads, item.batch)):
         plural = "threads" if threads > 1 else "thread"

@@ -30,7 +30,7 @@ def draw(report: Report, target: Path) -> None:
 
     Args:
         report: The results.
-        target: Where the picture goes; its suffix says the format.
+        target: File to write; its suffix says the format.
 
     Raises:
         CannotWriteError: The target cannot be written.
@@ -59,7 +59,7 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
     """Move positions apart, as little as needed, so that none are closer than a gap; their order stays.
 
     Args:
-        positions: Where labels would like to be, ascending.
+        positions: Wanted positions of labels, ascending.
         gap: Least distance.
     """
     # Groups of neighbours that touch: their number of labels, and the sum of where the first one would like to be.

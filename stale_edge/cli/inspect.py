@@ -57,7 +57,7 @@ def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
 
     Args:
         file: The file.
-        count: Its multiply-accumulates, where they were counted.
+        count: Multiply-accumulates of the file, where they were counted.
     """
     info = file.info
     return {

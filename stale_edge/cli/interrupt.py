@@ -28,7 +28,7 @@ def prompt_interrupt(message: str = INTERRUPTED) -> Iterator[None]:
     after `GRACE_S` it ends the process. Nothing may be written to files inside the block.
 
     Args:
-        message: What to say where the process has to be ended.
+        message: Message where the process has to be ended.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -16,7 +16,7 @@ def harm_table(made: QuantizationReport, *, on_given: bool) -> Table:
 
     Args:
         made: The report.
-        on_given: Whether it was measured on features that the user gave.
+        on_given: Whether the harm was measured on features that the user gave.
     """
     from rich.table import Table
 

@@ -54,8 +54,8 @@ def check_picture(target: Path, videos: int) -> None:
     """Refuse what cannot be drawn, before any work is done.
 
     Args:
-        target: Where the picture goes.
-        videos: How many videos it would show.
+        target: File to write.
+        videos: Number of videos in the picture.
 
     Raises:
         UsageError: The name does not end in .png or .svg, or there are too many videos.

@@ -59,8 +59,8 @@ class BatchPlan:
         """Videos of every step of an epoch, as one process sees them.
 
         Args:
-            epoch: From 0.
-            process: From 0.
+            epoch: Number of the epoch, from 0.
+            process: Number of the process, from 0.
         """
         order = np.random.default_rng([self.seed, epoch]).permutation(self.videos).tolist()
         batches = []
@@ -126,15 +126,15 @@ def open_batches(
     """Batches of all steps that remain, in order.
 
     Args:
-        source: Where the videos come from.
-        plan: Which videos make which step.
+        source: Source of the videos.
+        plan: Assignment of videos to steps.
         network: Network that is trained.
-        config: Its configuration.
+        config: Configuration of the network.
         first_step: Steps that are done already.
         process: This process, from 0.
         workers: Processes that fetch videos beside this one.
         compat: `"stale"` rounds targets as published.
-        pin_memory: For a GPU.
+        pin_memory: Whether batches go to a GPU.
 
     Returns:
         Gives what `next_batch` takes, for every step.

@@ -97,10 +97,10 @@ def collate(
     """Make a batch of videos of any lengths.
 
     Args:
-        videos: At least one, all of one feature width.
+        videos: One video or more, all of one feature width.
         classes: Names of the classes; their order is the order of the targets.
         network: Network that is trained.
-        config: Its configuration.
+        config: Configuration of the network.
         compat: Published behaviour to follow, as `"stale"`.
 
     Raises:
@@ -144,7 +144,7 @@ class AnnotatedFeatures:
         videos: Videos, and the index of the features of each in the store.
         classes: Names of the classes that are taught.
         store: Features of the videos.
-        left_out: What was left out before, counted by reason.
+        left_out: Number of entries left out before, by reason.
         snippet_s: Seconds from one snippet to the next, for videos of unknown duration.
     """
 
@@ -188,7 +188,7 @@ class AnnotatedFeatures:
             split: List of the classes to teach; by default all.
             subset: Subset to take, by its name in the annotations; by default the one that is usual for training.
             fraction: Share of the videos to sample.
-            seed: Of that sample.
+            seed: Seed of that sample.
             compat: `"stale"` chooses instances as published.
             feature_dim: Width D of the features.
             length: Training length that features are resized to; None keeps them as they are.
@@ -248,8 +248,8 @@ class AnnotatedFeatures:
         """Set a share of the videos aside, to choose the best checkpoint by.
 
         Args:
-            share: Of the videos, in (0, 1).
-            seed: Of the choice.
+            share: Share of the videos, in (0, 1).
+            seed: Seed of the choice.
 
         Returns:
             Videos to train on, with every class that all of them have, and videos held out. Both share one cache.

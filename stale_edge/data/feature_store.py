@@ -118,7 +118,7 @@ class FeatureStore:
     is pickled starts empty in the other process.
 
     Args:
-        files: Where the features of each video are.
+        files: Place of the features of each video.
         feature_dim: Width D that they must have.
         length: Snippets to resize them to; None keeps them as they are, and nothing in memory.
         cache_mb: Memory to use, at most. Videos that do not fit, the last ones, are read each time.
@@ -154,7 +154,7 @@ class FeatureStore:
         """Features of one video.
 
         Args:
-            index: Of the video, from zero.
+            index: Index of the video, from zero.
 
         Raises:
             InputMissingError: Its file is gone.

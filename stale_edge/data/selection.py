@@ -93,7 +93,7 @@ class Selection:
 
         Args:
             fraction: Share of the videos, in (0, 1].
-            seed: Of the choice.
+            seed: Seed of the choice.
 
         Raises:
             UsageError: The fraction is not in (0, 1].

@@ -86,7 +86,7 @@ class ReferencePoint(Protocol):
 
         Args:
             classes: Names of the C classes.
-            text: Their embeddings [C, D], not normalised.
+            text: Text embeddings [C, D] of the classes, not normalised.
             common: Mean feature of other videos [D].
             config: Configuration of the network that is read beside it.
         """
@@ -200,7 +200,7 @@ class NetworkSpec:
         """Give the width D of the features that a published configuration takes.
 
         Args:
-            preset: Its name; the default one without.
+            preset: Name of the configuration; the default one without.
         """
         if not self.presets:
             return self.default_width

@@ -47,8 +47,8 @@ def write_page(
     """Write the page of a demo.
 
     Args:
-        target: Where it goes.
-        folder: What the demo's commands wrote: `bench.json`, `seen.json`, `unseen.json` and the pictures.
+        target: File to write.
+        folder: Results of the demo's commands: `bench.json`, `seen.json`, `unseen.json` and the pictures.
         commands: Each command, and the seconds it took.
         checkpoint: The weights that the commands made.
         int8: The int8 file that they made.

@@ -48,7 +48,7 @@ def overlap(segments: Segments, duration_s: float, snippets: int) -> NDArray[np.
     Args:
         segments: `[N, 2]`, seconds.
         duration_s: Seconds that the snippets cover.
-        snippets: Their number T.
+        snippets: Number of snippets T.
 
     Returns:
         `[N, T]` in [0, 1].

@@ -52,11 +52,11 @@ def run_study(
     measures something is recorded: they may differ in what a reader must know.
 
     Args:
-        study: What to measure.
+        study: Study to run.
         folder: Exists; what is found there is kept.
         on_cell: Called after each cell.
         note: Called with lines on what is going on.
-        providers: Where it runs, for the description of the machine.
+        providers: Providers it runs on, for the description of the machine.
         max_s: Begin no cell after so many seconds, what makes the study ready apart.
 
     Returns:

@@ -121,7 +121,7 @@ class Store:
         """Begin a study in the folder, or go on with the one that is there.
 
         Args:
-            run: What is to be run.
+            run: Run to begin.
 
         Returns:
             The run to go on with.
@@ -148,9 +148,9 @@ class Store:
         """Keep a finished cell.
 
         Args:
-            cell: Which.
+            cell: Cell that was measured.
             measurements: All of it.
-            study: Its study, whose columns the measurements must have.
+            study: Study of the cell, whose columns the measurements must have.
 
         Raises:
             CannotWriteError: The folder cannot be written.
@@ -215,7 +215,7 @@ def read_run(path: Path) -> StudyRun:
     """Read what a study measured.
 
     Args:
-        path: Its folder, or its `measurements.json`.
+        path: Folder of the study, or its `measurements.json`.
 
     Raises:
         InputMissingError: There is none.
@@ -234,8 +234,8 @@ def to_csv(runs: Sequence[StudyRun], labels: Sequence[str] = ()) -> str:
     """Write every measurement of runs of one study as a line: its factors, its metric with unit, its machine and time.
 
     Args:
-        runs: Of one study.
-        labels: What each of them is called where they stand side by side.
+        runs: Runs of one study.
+        labels: Names of the runs where they stand side by side.
     """
     columns = COLUMNS[runs[0].study]
     text = io.StringIO()

@@ -101,8 +101,8 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
     """Everything that is taught, and to whom.
 
     Args:
-        options: What the user named; checked.
-        settings: How it will be taught.
+        options: Inputs that the user named; checked.
+        settings: Settings of the training.
         train_text: Whether to train the text tower; as the settings say, where there is one, when not given.
 
     Raises:
@@ -209,8 +209,8 @@ class _First:
         """Read a checkpoint, or choose a configuration.
 
         Args:
-            options: What the user named.
-            width: Of the features, where the data tell.
+            options: Inputs that the user named.
+            width: Width of the features, where the data tell.
         """
         from stale_edge.checkpoint import load_checkpoint
         from stale_edge.data.vocabulary import Vocabulary

@@ -30,7 +30,7 @@ class TrainingLog:
     """Writes the log of one run.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         loss_terms: Names of the terms of the loss, the total first.
         steps: Steps that are done; later ones are removed from the files.
 

@@ -85,7 +85,7 @@ class TrainingSettings:
         """Learning rate of one step: a function of nothing but its number.
 
         Args:
-            step: From 0.
+            step: Number of the step, from 0.
             steps: Steps in all epochs together.
         """
         if self.schedule == "constant":

@@ -138,11 +138,11 @@ def save_state(
 
     Args:
         path: Target.
-        network: Its weights.
+        network: Network whose weights are saved.
         optimizer: Adam or AdamW over the network's parameters.
-        states: Of the random generators, one row for each process.
-        progress: How far it has come.
-        identity: What it is.
+        states: States of the random generators, one row for each process.
+        progress: Position of the training.
+        identity: Properties of the training.
         beside: Further modules whose tensors are part of it, by name.
 
     Raises:
@@ -170,11 +170,11 @@ def load_state(
         path: The file.
         network: Gets its weights.
         optimizer: Gets its state.
-        identity: What the training must be.
+        identity: Properties that the training must have.
         beside: Further modules that get their tensors, by name.
 
     Returns:
-        How far it had come, and the states of the random generators.
+        Position of the training, and the states of the random generators.
 
     Raises:
         InputMissingError: There is no such file.

@@ -80,10 +80,10 @@ class Trainer:
 
     Args:
         fabric: Launched.
-        lesson: What is taught to whom. The network is trained in place.
-        settings: How.
-        folder: Of the run; exists.
-        options: What does not change the result.
+        lesson: Network and data. The network is trained in place.
+        settings: Settings of the training.
+        folder: Folder of the run; exists.
+        options: Execution settings that do not change the result.
 
     Raises:
         UsageError: The lesson cannot be taught with these settings.
@@ -395,7 +395,7 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
 
     Args:
         average: Network of the same form; changed in place.
-        network: Whose weights to take in.
+        network: Network whose weights to take in.
         decay: Share that the average keeps.
     """
     for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):

@@ -147,9 +147,9 @@ def openvino_contenders(
 
     Args:
         model: The file.
-        label: What to add to the names, to tell several files apart; may be empty.
+        label: Addition to the names, to tell several files apart; may be empty.
         vocabulary: Text inputs, for a file that does not have its classes inside.
-        folder: Where to leave the file as OpenVINO can read it.
+        folder: Folder for the file as OpenVINO can read it.
 
     Returns:
         Contenders, and what is missing and why.
@@ -175,9 +175,9 @@ def compile_file(path: Path, hint: str, threads: int, *, subject: str) -> ov.Com
 
     Args:
         path: A file that OpenVINO can read.
-        hint: What to compute in; empty for OpenVINO's own choice.
+        hint: Precision to compute in; empty for OpenVINO's own choice.
         threads: Threads inside an operator.
-        subject: What errors call it.
+        subject: Name in errors.
 
     Raises:
         BadDataError: OpenVINO does not accept the file.

@@ -155,7 +155,7 @@ def full_network(checkpoint: Checkpoint, class_names: Sequence[str]) -> nn.Modul
     """Build a network that takes features and tokenised prompts.
 
     Args:
-        checkpoint: Its network in evaluation mode.
+        checkpoint: Checkpoint with its network in evaluation mode.
         class_names: The classes of the prompts.
 
     Raises:
@@ -181,11 +181,11 @@ def torch_contenders(
     """Prepare the thesis's contenders for one network.
 
     Args:
-        checkpoint: Its network in evaluation mode.
+        checkpoint: Checkpoint with its network in evaluation mode.
         class_names: Prompts to encode at every forward.
         weights: The file it came from, for processes that load it afresh.
-        precisions: Those to enter.
-        provider: Where they run: cpu, or cuda where PyTorch has it.
+        precisions: Precisions to enter.
+        provider: Device that runs them: cpu, or cuda where PyTorch has it.
 
     Raises:
         BadDataError: The checkpoint stores text embeddings, and not of one of the classes.
@@ -217,7 +217,7 @@ def ready(network: nn.Module, precision: Precision, provider: str = "cpu") -> nn
     """Bring the network into one precision, where it is to run; a copy unless it is that already.
 
     Args:
-        network: In evaluation mode, on the CPU, in fp32.
+        network: Network in evaluation mode, on the CPU, in fp32.
         precision: fp32, fp16, or on the CPU int8.
         provider: cpu or cuda.
     """
@@ -237,7 +237,7 @@ def saved_mb(network: nn.Module) -> float:
     """Size of a network's file as PyTorch saves it, in 10^6 bytes.
 
     Args:
-        network: In any precision.
+        network: Network in any precision.
     """
     with tempfile.TemporaryFile() as stream:
         torch.save(network.state_dict(), stream)
@@ -290,8 +290,8 @@ class OnDevice:
     Args:
         network: On the device.
         inputs: Features [B, T, D] and tokenised prompts [C, L], in host memory.
-        device: Where the network is.
-        dtype: Of its weights.
+        device: Device of the network.
+        dtype: Type of its weights.
         answers: Number of outputs that a file gives; the network gives them first.
     """
 

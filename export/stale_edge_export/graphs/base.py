@@ -27,7 +27,7 @@ def example_inputs(network: Any) -> dict[str, Tensor]:
     """Make inputs to trace a network with, by name.
 
     Args:
-        network: With `config.feature_dim`, and the sizes of its text tower in `config.text`.
+        network: Network with `config.feature_dim`, and the sizes of its text tower in `config.text`.
     """
     dim, text = network.config.feature_dim, network.config.text
     token_ids = torch.zeros(TRACE_CLASSES, TRACE_TOKENS, dtype=torch.int64)

@@ -25,8 +25,8 @@ def self_attend(features: Tensor, memory: Tensor, query_key: Tensor, value_outpu
     """Folded self-attention without bias, residual and norm.
 
     Args:
-        features: What asks, [B, T, D].
-        memory: What answers, keys and values alike, [B, T, D].
+        features: Queries, [B, T, D].
+        memory: Keys and values alike, [B, T, D].
         query_key: [D, H D], see `WideAttention.folded`.
         value_output: [H D, D], see `WideAttention.folded`.
 

@@ -63,7 +63,7 @@ class Centre(nn.Module):
 
     Args:
         weights: [P D, N], of a product that takes P such rows side by side.
-        parts: Their number P.
+        parts: Number of parts P.
         bias: [N], added to the product.
     """
 

@@ -59,7 +59,7 @@ class Trial:
         """Select at most so many videos, evenly over those that are annotated, or over all where none is.
 
         Args:
-            most: How many.
+            most: Largest number of videos.
         """
         known = {video.id for video in self.truth.videos if video.instances} if self.truth else set()
         videos = [video for video in self.videos if video.video_id in known] or self.videos
@@ -129,7 +129,7 @@ class Acceptance:
 
         Args:
             target: The file, for the message.
-            max_drop_points: What may be lost, in points of average mAP.
+            max_drop_points: Largest loss, in points of average mAP.
 
         Raises:
             BadDataError: More is lost, or the loss is not known.

@@ -64,7 +64,7 @@ class Products:
 
         Args:
             model: The model.
-            rules: Of its network.
+            rules: Rules of the file's network.
         """
         constants = {item.name for item in model.graph.initializer}
         nodes = [part for node in model.graph.node for part in (node, *inner_nodes(node))]
@@ -128,7 +128,7 @@ def to_int8(model: onnx.ModelProto, products: Products, *, reduce_range: bool = 
 
     Args:
         model: An fp32 model of the exporter; it is not changed.
-        products: What to quantise, of `Products.of`.
+        products: Products to quantise, of `Products.of`.
         reduce_range: Keep right operands, weights or not, to 7 bits.
 
     Returns:

@@ -97,7 +97,7 @@ def examine(
         analysis: Measures harm.
         model: The fp32 model.
         features: float32 [1, T, D] each; the first one shows saturation.
-        choice: What was decided.
+        choice: Choice that was made.
         gains: Gain of the products for which it was measured.
     """
     original = analysis.original

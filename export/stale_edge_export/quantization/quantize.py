@@ -101,7 +101,7 @@ def quantize_file(
 
     Args:
         source: An fp32 file.
-        target: Where the new one goes.
+        target: File to write.
         precision: int8 or fp16.
         int8: Options of an int8 file.
         trial: Videos to measure the change on; CLIP-like features by default.

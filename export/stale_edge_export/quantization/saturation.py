@@ -59,7 +59,7 @@ def emulate(model: onnx.ModelProto, feeds: dict[str, np.ndarray], *, saturate: b
 
     Args:
         model: An int8 model of ours.
-        feeds: Its inputs; a hundred snippets take a second or two.
+        feeds: Inputs of the file; a hundred snippets take a second or two.
         saturate: Let sums saturate; otherwise all is exact, as with VNNI.
     """
     records: dict[str, list[_Record]] = {}

@@ -134,7 +134,7 @@ class SensitivityAnalysis:
         model: The same, decoded.
         features: float32 [1, T, D] each, to measure the error of outputs on.
         reduce_range: Keep right operands to 7 bits.
-        judging: How to find the answers that the target gives.
+        judging: Way to find the answers that the target gives.
         trial: Videos to measure detections on.
     """
 
@@ -161,7 +161,7 @@ class SensitivityAnalysis:
         """Make the variant in which these products are int8.
 
         Args:
-            products: What to quantise.
+            products: Products to quantise.
         """
         return self._encoded(to_int8(self._model, products, reduce_range=self._reduce_range))
 
@@ -178,7 +178,7 @@ class SensitivityAnalysis:
         """Measure the effect of quantising these products.
 
         Args:
-            products: What to quantise.
+            products: Products to quantise.
 
         Raises:
             BadDataError: The variant gives NaN, or a video does not fit the model.
@@ -194,7 +194,7 @@ class SensitivityAnalysis:
         """Share of the multiply-accumulates at 200 snippets that each product makes up.
 
         Args:
-            products: What to count.
+            products: Products to count.
         """
         alone = ((name, count_macs(self.make(products.only([name])))) for name in products)
         return {name: count.share("int8", GAIN_SNIPPETS) for name, count in alone}
@@ -216,8 +216,8 @@ def choose(analysis: SensitivityAnalysis, choice: Choice, budget: Budget) -> Cho
 
     Args:
         analysis: Measures them.
-        choice: What may be quantised.
-        budget: What they may do together.
+        choice: Products that may be quantised.
+        budget: Harm that they may do together.
     """
     allowed, shares = choice.products, dict[str, float]()
     while list(choice.products) and (spent := budget.spent(analysis.harm(choice.products))) > 1:
@@ -240,7 +240,7 @@ def measure_gains(
 
     Args:
         analysis: Makes the variants.
-        products: What is quantised.
+        products: Products that are quantised.
         snippets: Length to measure at.
         seconds: Time for each variant.
     """
@@ -259,7 +259,7 @@ def veto(choice: Choice, gains: dict[str, Gain]) -> Choice:
     """Keep in fp32 what saves no time for certain.
 
     Args:
-        choice: What harm allows.
+        choice: Choice that harm allows.
         gains: Measured gain of each product in it.
     """
     for name, gain in gains.items():

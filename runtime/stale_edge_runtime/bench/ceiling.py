@@ -47,7 +47,7 @@ def measure_ceiling(precision: Precision, threads: int, *, seconds: float = SECO
     Args:
         precision: fp32, or int8 for unsigned bytes times signed ones.
         threads: Threads inside the product.
-        seconds: How long to keep trying.
+        seconds: Time to keep trying.
     """
     left, right = _operands(precision)
     session = open_content(product_model(precision, right), subject="matrix product", threads=threads)

@@ -76,7 +76,7 @@ def explain(
 
     Args:
         model: The file.
-        name: Its name in tables.
+        name: Name in tables.
         lengths: Snippets of a video.
         vocabulary: Text inputs for a file that does not have its classes inside.
         threads: Threads inside an operator.

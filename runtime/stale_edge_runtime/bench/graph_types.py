@@ -92,7 +92,7 @@ def product_type(operands: Operands) -> str:
     """Tell the type of a product of these operands: int8, float16 or float32.
 
     Args:
-        operands: Of a MatMul, Gemm, Conv or one of their integer kin.
+        operands: Operands of a MatMul, Gemm, Conv or one of their integer kin.
     """
     # QLinearMatMul has scales and zero points between its two matrices.
     factors = operands.types[0::3][:2] if operands.operator == "QLinearMatMul" else operands.types[:2]

@@ -145,7 +145,8 @@ def within_memory(providers: Sequence[str]) -> Iterator[None]:
     """Let a file that asks for more memory than the machine has get an error, and not the machine.
 
     Args:
-        providers: Where files run meanwhile; a driver maps more than it uses, so the limit holds for the CPU alone.
+        providers: Providers of files that run meanwhile; a driver maps more than it uses, so the limit holds for the
+            CPU alone.
     """
     total = memory_bytes() if set(providers) <= {"cpu"} else None
     with limited_memory(total) if total else contextlib.nullcontext():

@@ -117,7 +117,7 @@ def time_together(
 
     Args:
         forwards: One function per contender that runs it once.
-        effort: How long to measure.
+        effort: Measuring time.
         best_s: Best time of a run of each, in seconds, where they are warm already from other inputs of this size.
 
     Returns:

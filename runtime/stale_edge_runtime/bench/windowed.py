@@ -91,7 +91,7 @@ def forward_in_windows(
     Args:
         prepare: Makes ready for one window [batch, window, D].
         features: [batch, snippets, D].
-        windows: Where the windows lie.
+        windows: Positions of the windows.
     """
     spans = windows.spans(features.shape[1])
     pieces = [prepare(np.ascontiguousarray(features[:, first:last])) for first, last in spans]

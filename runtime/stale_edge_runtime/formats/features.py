@@ -116,8 +116,8 @@ def check_features(
     Args:
         array: `[snippets, feature_dim]`, any float type.
         feature_dim: Width that a snippet must have.
-        subject: What errors name, usually the file.
-        row: What errors call a row.
+        subject: Name in errors, usually the file.
+        row: Name of a row in errors.
 
     Returns:
         The same as contiguous float32; a copy only where it must be one.

@@ -59,7 +59,7 @@ class Budget:
     """Bounds the number of fields that one file may make us look at.
 
     Args:
-        fields: How many fields may be read in all.
+        fields: Number of fields that may be read in all.
     """
 
     def __init__(self, fields: int = MAX_FIELDS) -> None:

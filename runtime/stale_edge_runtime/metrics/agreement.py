@@ -101,8 +101,8 @@ def agreement(a: Sequence[Detection], b: Sequence[Detection]) -> Agreement:
     """Compare the detections of one video.
 
     Args:
-        a: Of one model, in seconds.
-        b: Of the other.
+        a: Detections of one model, in seconds.
+        b: Detections of the other.
     """
     spans_a, spans_b = _spans(a), _spans(b)
     overlap = tiou(spans_a, spans_b)  # [A, B]

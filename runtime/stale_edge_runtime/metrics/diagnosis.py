@@ -121,7 +121,7 @@ def diagnose(
         ground_truth: The videos that count.
         results: Detections of each video, in any order.
         tiou: The threshold, at least `NEAR_TIOU` and at most 1.
-        multiples: How many detections of each class to count, in multiples of its instances.
+        multiples: Number of detections of each class to count, in multiples of its instances.
 
     Raises:
         UsageError: The threshold is out of range, or a multiple is below 1.

@@ -186,7 +186,7 @@ def match(pairs: Pairs, min_tiou: float, detections: int, instances: int) -> Int
         instances: Number of instances.
 
     Returns:
-        For each detection the row of its instance or `UNMATCHED`, `[detections]`.
+        Row of the instance of each detection or `UNMATCHED`, `[detections]`.
     """
     good = pairs.tiou >= min_tiou
     wanted = pairs.instance[good]

@@ -175,7 +175,7 @@ class WideAttention(nn.Module):
         """Fold the projections into two: scores = (query A) memory^T, and output = concat_h(P_h memory) M + bias.
 
         Args:
-            dtype: To multiply them in, and of the result.
+            dtype: Type of the products, and of the result.
 
         Returns:
             A, the query and key projections, scaled, [D, H D]; M, the value and output projections, [H D, D].

@@ -74,8 +74,8 @@ def snippet_span(
     """Find the snippets that an instance owns, as a half-open range.
 
     Args:
-        start_s: Where the instance starts.
-        end_s: Where it ends; past the end of the video counts as at its end.
+        start_s: Start of the instance.
+        end_s: End of the instance; past the end of the video counts as at its end.
         duration_s: Length of the video, or of what the features cover.
         snippets: Number of snippets T.
         compat: `"stale"` rounds as published and may leave nothing.
@@ -107,7 +107,7 @@ def video_targets(
     file among equals: whole actions contain their parts, not the other way round. Masks and video classes have all.
 
     Args:
-        instances: Its actions; all of their labels must be among the classes.
+        instances: Actions of the video; all of their labels must be among the classes.
         duration_s: Length of the video, or of what the features cover.
         classes: Index of every class.
         snippets: Number of snippets T, and of anchors.

@@ -45,9 +45,9 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
     """A study of what is learned from how much; see the module.
 
     Args:
-        plan: What is varied.
-        data: Where videos come from.
-        scale: How much is taught and judged.
+        plan: Factors to vary.
+        data: Source of the videos.
+        scale: Amounts of training and evaluation.
         seeds: One for each repeat.
         quick: Whether the scale is that of a trial.
         context: Folder and lock to compute with.

@@ -73,7 +73,7 @@ def study_seeds(usual: int, repeats: int | None, seeds: tuple[int, ...] | None) 
     Args:
         usual: Number of repeats where nothing is asked for.
         repeats: Number asked for.
-        seeds: Those asked for.
+        seeds: Seeds asked for.
 
     Raises:
         UsageError: They do not go together, or cannot be.

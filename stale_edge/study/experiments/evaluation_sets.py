@@ -49,9 +49,9 @@ class Exam:
         """Keep videos in memory.
 
         Args:
-            videos: Of any lengths.
+            videos: Videos of any lengths.
             classes: Names of the classes.
-            text: Their embeddings [C, D].
+            text: Text embeddings [C, D] of the classes.
             snippets: Training length; None keeps them as they are.
         """
         if snippets is not None:
@@ -75,7 +75,7 @@ class Exam:
         """Mean average precision, in [0, 1], by the names that all studies use.
 
         Args:
-            found: What `sit` gave.
+            found: Detections that `detect` gave.
             external: Verdicts of an external classifier that replace labels, as `detect --external` has it.
         """
         result = evaluate(self.truth, found if external is None else enhanced(found, external))
@@ -88,7 +88,7 @@ def enhanced(found: Mapping[str, list[Detection]], external: ExternalScores) -> 
 
     Args:
         found: Detections by video id.
-        external: Its verdicts.
+        external: Labels of the classifier.
     """
     verdicts = {video_id: external.best(video_id) for video_id in found}
     return {

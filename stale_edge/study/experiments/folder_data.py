@@ -73,7 +73,7 @@ class FolderData:
     """A folder as the subject of a study.
 
     Args:
-        folder: In the layout that the module shows.
+        folder: Folder in the layout that the module shows.
         limited: Take no more videos than the scale says, as a trial does; else all that there are.
 
     Raises:
@@ -148,7 +148,7 @@ class FolderData:
         """Read the videos of the training subset, and those of the other subset to judge by.
 
         Args:
-            split: Which classes are taught and judged.
+            split: Split of the classes.
             scale: Numbers of videos, where they are limited.
 
         Raises:

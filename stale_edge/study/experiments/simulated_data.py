@@ -22,7 +22,7 @@ class SimulatedData:
     """A simulated world as the subject of a study.
 
     Args:
-        config: What it is like; the default world when not given.
+        config: Parameters of the world; the default world when not given.
     """
 
     def __init__(self, config: WorldConfig | None = None) -> None:
@@ -41,7 +41,7 @@ class SimulatedData:
         """Videos to teach that never come twice, and videos of both subsets to judge by.
 
         Args:
-            scale: Their numbers.
+            scale: Numbers of videos.
         """
         world = SimulatedWorld(self.config)
         source = world.training(scale.videos)

@@ -79,7 +79,7 @@ class TimedModels:
     """The network and its files.
 
     Args:
-        folder: Of the study; exists.
+        folder: Folder of the study; exists.
         checkpoint: The user's weights; none for an untrained network of the published size.
     """
 
@@ -97,8 +97,8 @@ class TimedModels:
         """Make what is not there yet, and everything ready to be measured.
 
         Args:
-            torch_precisions: For each provider, what PyTorch is to run there.
-            onnx_precisions: For each provider, which files are to run there.
+            torch_precisions: Precisions that PyTorch runs on each provider.
+            onnx_precisions: Precisions of the files that run on each provider.
             note: Told what is being made.
 
         Raises:

@@ -61,7 +61,7 @@ class Scale:
         """Give the settings of a training: those of `train` but for this scale, and without early stopping.
 
         Args:
-            seed: Of the order of the videos and of dropout.
+            seed: Seed of the order of the videos and of dropout.
             loss_weights: A key of `LOSS_WEIGHTS`.
         """
         return TrainingSettings(
@@ -108,7 +108,7 @@ class KeptVideos:
     """Videos in memory; a fixed `VideoSource`.
 
     Args:
-        videos: Of any lengths; kept at the training length.
+        videos: Videos of any lengths; kept at the training length.
         classes: Names of the classes that are taught.
     """
 
@@ -152,9 +152,9 @@ def teach(
     """Train a network, on the CPU or on a GPU where there is one, in full precision.
 
     Args:
-        network: With its first weights.
-        material: What to teach.
-        settings: How.
+        network: Network with its first weights.
+        material: Training data.
+        settings: Settings of the training.
         note: Called with a line after each epoch.
         context: Folder and lock to compute with.
 

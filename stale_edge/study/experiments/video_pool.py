@@ -91,8 +91,8 @@ class Pool:
         """Draw a fraction of the videos such that every class keeps one or more.
 
         Args:
-            fraction: Of those that are not held out, in (0, 1].
-            seed: Of what is held out and of what is drawn.
+            fraction: Fraction of the videos that are not held out, in (0, 1].
+            seed: Seed of the held-out videos and of the draw.
 
         Raises:
             BadDataError: Every video is the only one of a class: none can be held out.
@@ -112,7 +112,7 @@ class PartOf:
 
     Args:
         source: All videos.
-        indices: Of those that are in the part.
+        indices: Indices of the videos in the part.
     """
 
     def __init__(self, source: VideoSource, indices: Sequence[int]) -> None:
@@ -141,7 +141,7 @@ def simulated_external(exam: Exam, classes: Sequence[str], seed: int = 0) -> Ext
     Args:
         exam: The videos.
         classes: All classes that the classifier knows.
-        seed: Of where it is wrong.
+        seed: Seed of the wrong labels.
     """
     rng = np.random.default_rng(seed)
     wrong = set(rng.permutation(len(exam.videos))[round(TOP1_ACCURACY * len(exam.videos)) :].tolist())

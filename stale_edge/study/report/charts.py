@@ -341,7 +341,7 @@ class _Lines:
 
     Args:
         several: Whether there is more than one machine, so that names must say which.
-        names: What may be measured, so that it has its colour in every chart, whatever is left out there.
+        names: Names that may be measured, so that each has its colour in every chart, whatever is left out there.
     """
 
     def __init__(self, *, several: bool, names: Iterable[str] = ()) -> None:

@@ -33,7 +33,7 @@ def write_figure(chart: Chart, folder: Path) -> bytes:
     The vector file keeps text as text, and every series is a group whose id is its name.
 
     Args:
-        chart: What to draw.
+        chart: Chart to draw.
         folder: Exists.
 
     Returns:

@@ -59,7 +59,7 @@ def check_run(subject: object, run: StudyRun) -> None:
     """Refuse measurements that cannot be shown.
 
     Args:
-        subject: What to name in the error.
+        subject: Name in the error.
         run: Read from a file, or just measured.
 
     Raises:
@@ -112,7 +112,7 @@ def is_reference(method: str, options: Mapping[str, Any]) -> bool:
 
     Args:
         method: Value of the factor.
-        options: Of the run; `reference_points` may name more.
+        options: Options of the run; `reference_points` may name more.
     """
     more = options.get(REFERENCE_OPTION)
     if isinstance(more, list) and method in more:

@@ -66,7 +66,7 @@ def page(
     """Write the whole page.
 
     Args:
-        title: Of the page.
+        title: Title of the page.
         headlines: Figures to begin with.
         overview: Tables of runs and machines.
         sections: One for each study.

@@ -59,7 +59,7 @@ class Sample:
         """Mean and sample standard deviation.
 
         Args:
-            scale: What to multiply with.
+            scale: Factor to multiply with.
         """
         values = scale * self.values()
         middle = float(values.mean())
@@ -70,7 +70,7 @@ class Sample:
         """Median and quartiles.
 
         Args:
-            scale: What to multiply with.
+            scale: Factor to multiply with.
         """
         values = scale * self.values()
         low, middle, high = (float(part) for part in np.quantile(values, (0.25, 0.5, 0.75)))
@@ -97,9 +97,9 @@ def samples(run: StudyRun, metric: str, key: Callable[[Measurement], Key]) -> di
     """Samples of a metric, in the order in which they were measured.
 
     Args:
-        run: Whose.
-        metric: Which.
-        key: What measurements of one sample share.
+        run: Run of the measurements.
+        metric: Name of the metric.
+        key: Factors that measurements of one sample share.
     """
     found: dict[Key, Sample] = {}
     for measurement in run.measurements:

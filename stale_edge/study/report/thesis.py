@@ -68,7 +68,7 @@ def open_set(split: str, enhancement: str, fraction: float) -> float | None:
     Args:
         split: `75/25` or `50/50`.
         enhancement: `with` or `without`.
-        fraction: Of the training data.
+        fraction: Fraction of the training data.
     """
     if fraction != 1 and not HALF[0] <= fraction <= HALF[1]:
         return None
