@@ -41,11 +41,11 @@ class Checkpoint:
     """A network with all that is needed to use it."""
 
     network: Any
-    """In evaluation mode, on the CPU."""
+    """Network in evaluation mode, on the CPU."""
     classes: tuple[str, ...]
     """Class names it was trained or converted with, in order."""
     origin: Mapping[str, Any] = field(default_factory=dict)
-    """Where the weights came from; `{"source": "seeded", "seed": …}` marks an untrained network."""
+    """Source of the weights; `{"source": "seeded", "seed": …}` marks an untrained network."""
     text_embeddings: Tensor | None = None
     """float32 [C, D], of the classes: for a network without a text tower."""
     network_name: str = STALE_NETWORK
@@ -61,7 +61,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What came of converting a published checkpoint."""
+    """Result of converting a published checkpoint."""
 
     checkpoint: Checkpoint
     """The result."""
@@ -257,7 +257,7 @@ def _existing(path: Path) -> Path:
 
 
 def _meta_network(name: str, config: Any) -> Any:
-    """A network of these sizes without memory for its weights."""
+    """Make a network of these sizes without memory for its weights."""
     with torch.device("meta"):
         return NETWORKS[name].build(config)
 

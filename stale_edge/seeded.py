@@ -45,7 +45,7 @@ def untrained_checkpoint(
         seed: Seed of the rule.
         network_name: Kind of network, a key of `NETWORKS`.
         config: Sizes; the published ones by default.
-        preset: Which published ones, for a network that has several; the first by default.
+        preset: Name of the published sizes, for a network that has several; the first by default.
     """
     spec = NETWORKS[network_name]
     chosen = preset or next(iter(spec.presets), None)

@@ -1,4 +1,4 @@
-"""From a graph to the bytes of a file: metadata, versions and the order of nodes."""
+"""Encoding of a graph into the bytes of a file: metadata, versions and the order of nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def encode_model(model: onnx.ModelProto, info: ModelInfo) -> bytes:
 
     Args:
         model: The graph; producer, IR version and metadata are replaced in it.
-        info: What the file says of itself.
+        info: Metadata of the file.
     """
     model.producer_name, model.producer_version = "stale-edge", __version__
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))

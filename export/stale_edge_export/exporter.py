@@ -1,4 +1,4 @@
-"""From a checkpoint to one self-contained, checked ONNX file."""
+"""Export of a checkpoint to one self-contained, checked ONNX file."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ExportReport:
     info: ModelInfo
     """Metadata of the file."""
     parity: Parity
-    """Its check against the network."""
+    """Result of the check against the network."""
     size_bytes: int
     """Size of the file."""
 
@@ -81,8 +81,8 @@ def export_checkpoint(
 
     Args:
         checkpoint: Network and classes.
-        target: Where the file goes.
-        kind: What the file takes in.
+        target: File to write.
+        kind: Kind of the file by its inputs.
         classes: Class names to bake in; the checkpoint's by default.
         fold: Apply the exact rewrites; without them the plain graph is written, for comparison.
         snippet_seconds: Seconds of video behind one snippet, to record in the file.
@@ -150,7 +150,7 @@ def build_graph(
 
     Args:
         checkpoint: The network and its name.
-        kind: What the file takes in.
+        kind: Kind of the file by its inputs.
         text: Text embeddings [C, D] of a baked file.
         fold: Apply the exact rewrites.
     """
@@ -168,9 +168,9 @@ def trace(module: nn.Module, checkpoint: Checkpoint, kind: Kind) -> onnx.ModelPr
     """Trace a module to ONNX with the axes of the contract.
 
     Args:
-        module: What `build_graph` gave.
+        module: Module that `build_graph` gave.
         checkpoint: The network, for its sizes, and its name.
-        kind: What the file takes in.
+        kind: Kind of the file by its inputs.
     """
     spec = GRAPHS[checkpoint.network_name]
     examples = spec.examples(checkpoint.network)

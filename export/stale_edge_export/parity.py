@@ -31,7 +31,7 @@ class Case:
     """One comparison of a file with the network."""
 
     size: str
-    """What makes it hard, as in `257 snippets`."""
+    """Property that makes the size hard, as in `257 snippets`."""
     detail: str
     """The rest, as in `batch 3, random features`."""
     errors: Mapping[str, float]
@@ -45,7 +45,7 @@ class Parity:
     cases: tuple[Case, ...]
     """All comparisons."""
     covered: Mapping[str, Any]
-    """What was covered: lengths, batches, kinds of input."""
+    """Cases that were covered: lengths, batches, kinds of input."""
     tolerance: Mapping[str, float]
     """Largest absolute difference that each output may have."""
 
@@ -60,7 +60,7 @@ class Parity:
         return {size: self._largest(case for case in self.cases if case.size == size) for size in sizes}
 
     def to_metadata(self) -> dict[str, Any]:
-        """What the file's metadata records."""
+        """Give the record for the file's metadata."""
         return {
             **self.covered,
             "max_error": {name: float(f"{error:.3g}") for name, error in self.max_error.items()},
@@ -104,7 +104,7 @@ def check_detection(
         reference: The network: features [B, T, D] and text embeddings [C, D] to outputs by name.
         spec: Cases and tolerances of its kind.
         feature_dim: D.
-        texts: From the number of a case to text embeddings [C, D] and the file's text inputs.
+        texts: Function from the number of a case to text embeddings [C, D] and the file's text inputs.
         progress: Called after each case.
     """
     cases: list[Case] = []

@@ -124,7 +124,7 @@ BLOCKWISE = "Scan"
 
 
 class Kind(StrEnum):
-    """What an exported file takes in besides features."""
+    """Inputs of an exported file besides features."""
 
     BAKED = "baked"  # class list fixed at export, text folded into the weights
     OPEN = "open"  # text embeddings are an input
@@ -141,7 +141,7 @@ class Role(StrEnum):
 
 
 class TextMode(StrEnum):
-    """Where a detector's text comes from."""
+    """Source of a detector's text."""
 
     BAKED = "baked"
     OPEN = "open"
@@ -167,10 +167,10 @@ INPUTS: dict[Kind, dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a file says about itself in its metadata."""
+    """Metadata of a file."""
 
     kind: Kind
-    """What the file takes in."""
+    """Kind of the file by its inputs."""
     precision: Precision
     """Number format of its products."""
     feature_dim: int
@@ -202,11 +202,11 @@ class ModelInfo:
     untrained: bool = False
     """Weights are seeded noise: right for timing, useless for detection."""
     weights: Mapping[str, Any] = field(default_factory=dict)
-    """Where the weights came from: `{"source": "seeded", "seed": 0}` or `{"source": "file", "sha256": …}`."""
+    """Source of the weights: `{"source": "seeded", "seed": 0}` or `{"source": "file", "sha256": …}`."""
     rewrites: tuple[str, ...] = ()
     """Graph rewrites applied at export, in order."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    """How the file was quantised; empty for fp32."""
+    """Recipe of the quantisation; empty for fp32."""
     parity: Mapping[str, Any] = field(default_factory=dict)
     """Check against the network: lengths, batches and the largest error of each output."""
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -219,11 +219,11 @@ class ModelInfo:
 
     @property
     def text(self) -> TextMode | None:
-        """Where a detector's text comes from; None for a tower."""
+        """Source of a detector's text; None for a tower."""
         return None if self.kind is Kind.TEXT_TOWER else TextMode(self.kind)
 
     def to_metadata(self) -> dict[str, str]:
-        """The metadata properties of the file, every value a string."""
+        """Give the metadata properties of the file, every value a string."""
         values: dict[str, Any] = {
             **self.extra,
             "network": self.network,
@@ -265,7 +265,7 @@ class ModelInfo:
 
         Args:
             path: The file, for messages.
-            metadata: Its properties.
+            metadata: Properties of the file.
 
         Raises:
             BadDataError: A property is missing, or its value is not what it must be.

@@ -141,7 +141,7 @@ class Clock:
 
     @classmethod
     def of(cls, info: ModelInfo, annotations: Annotations | None, fps: float | None, stride: int | None) -> Clock:
-        """A clock from options, or else from what the model says.
+        """Make a clock from options, or else from what the model says.
 
         Raises:
             UsageError: `--fps` without `--stride` or the other way round, or one that is not positive.
@@ -156,12 +156,12 @@ class Clock:
 
     @property
     def unit(self) -> str:
-        """What times are in: seconds, or snippets where nothing tells the seconds."""
+        """Unit of times: seconds, or snippets where nothing tells the seconds."""
         return SECONDS if self.annotations is not None or self.snippet_s is not None else SNIPPETS
 
     @property
     def source(self) -> str:
-        """Where times come from, for a note to the user."""
+        """Source of times, for a note to the user."""
         if self.annotations is not None:
             return f"seconds, from {self.annotations.source}"
         if self.snippet_s is not None:
@@ -199,7 +199,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class DetectionRun:
-    """How videos are run: everything that the options decide."""
+    """Options of a run over videos."""
 
     detector: Detector
     """The model."""
@@ -227,7 +227,7 @@ class DetectionRun:
 
         Args:
             video: The video.
-            features: What `read` gave.
+            features: Features that `read` gave.
             after_window: Called with the first snippet and one past the last of every window that is done.
 
         Raises:
@@ -248,7 +248,7 @@ class DetectionRun:
         return self.detector.detect(features, duration, compat=self.compat)
 
     def select(self, found: Sequence[Detection]) -> list[Detection]:
-        """What `top` and `min_score` leave."""
+        """Select the detections that `top` and `min_score` leave."""
         return [d for d in found if d.score >= self.min_score][: self.top]
 
     def _enhance(self, video_id: str, found: list[Detection]) -> list[Detection]:
@@ -263,7 +263,7 @@ class DetectionRun:
 
 @dataclass
 class Outcome:
-    """What came of many videos."""
+    """Result of a run over many videos."""
 
     results: dict[str, list[Detection]] = field(default_factory=dict)
     """Detections of every video that could be used."""
@@ -273,7 +273,7 @@ class Outcome:
     """The others, and why."""
 
     def with_failures_of(self, other: Outcome) -> Outcome:
-        """The videos that both could use, and each failure once."""
+        """Keep the videos that both could use, and each failure once."""
         results = {video: found for video, found in self.results.items() if video in other.results}
         known = {str(error) for _, error in self.failures}
         new = [(video, error) for video, error in other.failures if str(error) not in known]
@@ -314,7 +314,7 @@ def run_all(
 
 
 def _naming(video: VideoFile, error: StaleEdgeError) -> StaleEdgeError:
-    """The same error, naming the file where it named an array."""
+    """Repeat an error, naming the file where it named an array."""
     if str(video.path) in str(error):
         return error
     return type(error)(video.path, f"{error.subject} {error.problem}", error.cure)

@@ -24,7 +24,7 @@ class Detection(NamedTuple):
     label: str
     """Name of the class, or its index as text where no names were given."""
     score: float
-    """How sure the decoding is, in [0, 1]; `compat="stale"` can exceed 1."""
+    """Confidence of the decoding, in [0, 1]; `compat="stale"` can exceed 1."""
 
 
 def fuse(detections: Sequence[Detection], ranking: Sequence[tuple[str, float]]) -> list[Detection]:
@@ -33,7 +33,7 @@ def fuse(detections: Sequence[Detection], ranking: Sequence[tuple[str, float]]) 
     Source: the published evaluation of ActionFormer on ActivityNet.
 
     Args:
-        detections: Of one video, best first.
+        detections: Detections of one video, best first.
         ranking: Classes of the video and their scores as an external classifier sees them, best first.
 
     Returns:
@@ -51,7 +51,7 @@ def fused(detection: Detection, label: str, score: float) -> Detection:
     Args:
         detection: The segment.
         label: The class.
-        score: How sure of it its classifier is, not negative.
+        score: Confidence of its classifier, not negative.
     """
     return Detection(detection.start_s, detection.end_s, label, math.sqrt(max(0.0, score) * detection.score))
 
@@ -62,9 +62,9 @@ def enhance(detections: list[Detection], label: str, score: float, *, unique: bo
     Scores stay as they are. Source: docs/protocol.md §4 (e).
 
     Args:
-        detections: Of one video, best first.
-        label: What the external classifier takes the video for.
-        score: How sure it is.
+        detections: Detections of one video, best first.
+        label: Label that the external classifier gives the video.
+        score: Confidence of that classifier.
         unique: Leave out a detection that so becomes a repetition of a better one.
     """
     replaced = [

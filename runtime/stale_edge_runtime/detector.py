@@ -1,4 +1,4 @@
-"""From features to detections: a checked file, a session and the decoding, behind one object."""
+"""Detector from features to detections: a checked file, a session and the decoding, behind one object."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class Detector:
         Args:
             features: One `[T, feature_dim]` for each video.
             durations_s: Seconds of each.
-            options: As for `detect`.
+            options: Options as for `detect`.
 
         Raises:
             UsageError: Not as many durations as videos.

@@ -56,7 +56,7 @@ class InputMissingError(StaleEdgeError, FileNotFoundError):
 
 
 class UnavailableError(StaleEdgeError, RuntimeError):
-    """Something this machine does not have: a provider, threads, an optional package."""
+    """Provider, threads or optional package that this machine does not have."""
 
     exit_code = EXIT_UNAVAILABLE
 
@@ -74,12 +74,12 @@ class StorageError(StaleEdgeError, OSError):
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> UnavailableError:
-    """The error for a command whose optional dependency is not installed.
+    """Make the error for a command whose optional dependency is not installed.
 
     Args:
         package: Import name that failed.
         extra: Extra of stale-edge that brings it.
-        purpose: What needs it, as in `bench --plot`.
+        purpose: Command or option that needs it, as in `bench --plot`.
     """
     return UnavailableError(purpose, f"needs {package}, which is not installed", f"pip install 'stale-edge[{extra}]'")
 

@@ -61,7 +61,7 @@ class TextLabeller:
 
         Args:
             detections: Without classes of their own.
-            features: Of the video, [T, D].
+            features: Features of the video, [T, D].
             duration_s: Seconds that they cover.
 
         Returns:

@@ -54,7 +54,7 @@ MAX_MODEL_BYTES = (1 << 31) - 1
 """Protobuf itself goes no further."""
 IR_VERSIONS = range(7, 11)
 OPSETS = range(17, 22)
-"""What the oldest onnxruntime that we declare can read."""
+"""Opsets that the oldest declared onnxruntime can read."""
 
 EXPORT_CURE = "make one with `stale-edge export`"
 Axis = int | str | None
@@ -65,11 +65,11 @@ class TensorInfo:
     """An input or output of a model."""
 
     name: str
-    """Its name."""
+    """Name of the tensor."""
     element_type: str
     """Numpy's name of its element type."""
     axes: tuple[Axis, ...]
-    """Its axes: a size, a symbolic name, or None where nothing is known."""
+    """Axes: a size, a symbolic name, or None where nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class ModelFile:
     """A model file that passed every check."""
 
     path: Path
-    """Where it was read from."""
+    """File that was read."""
     content: bytes = field(repr=False)
     """All of it; the session is built from this."""
     info: ModelInfo
-    """What it says about itself."""
+    """Metadata of the file."""
     ir_version: int
     """Version of the ONNX file format."""
     opset: int
@@ -89,7 +89,7 @@ class ModelFile:
     producer: str
     """Program that wrote it, as the file says."""
     operators: Mapping[str, int]
-    """How often each operator is used, most used first."""
+    """Number of uses of each operator, most used first."""
     inputs: tuple[TensorInfo, ...]
     """Inputs in order."""
     outputs: tuple[TensorInfo, ...]
@@ -139,7 +139,7 @@ def parse_model(content: bytes, path: Path) -> ModelFile:
 
     Args:
         content: The whole file.
-        path: Where it was read from or is to go, for messages.
+        path: File that was read or is to be written, for messages.
 
     Raises:
         BadDataError: They are damaged, not ours, or hold something that our files never hold.

@@ -40,7 +40,7 @@ def soft_nms(
         scores: `[N]`, not negative.
         labels: `[N]`, class of each segment; all of one class without it.
         sigma: Width of the Gaussian; small suppresses more.
-        min_score: What fades to this or below is dropped.
+        min_score: Score at or below which a faded segment is dropped.
         limit: Most segments to keep; all without it.
 
     Returns:
@@ -74,12 +74,12 @@ def soft_nms(
 
 
 def _likely_next(remaining: NDArray[np.float64]) -> IntArray:
-    """The best segments, whose factors are worth working out now: as many as fit, `[B]`."""
+    """Choose the best segments, whose factors are worth working out now: as many as fit, `[B]`."""
     return np.argsort(-remaining, kind="stable")[: max(_BLOCK_FACTORS // len(remaining), 1)]
 
 
 def _factors_of_all(start: NDArray[np.float64], end: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """By how much each segment lowers all, `[N, N]`, as `_fading` says it, worked out for pairs that overlap only.
+    """Compute the factors by which each segment lowers all, `[N, N]`, as `_fading` does, for pairs that overlap only.
 
     In the order of their starts, those that overlap segment i from the right follow it in one piece.
     """
@@ -112,7 +112,7 @@ def _factor(overlap: NDArray[np.float64], union: NDArray[np.float64], sigma: flo
 
 
 def _fading(start: NDArray[np.float64], end: NDArray[np.float64], block: IntArray, sigma: float) -> NDArray[np.float64]:
-    """By how much each segment of `block`, `[B]`, lowers all, `[B, N]`: exp(-tIoU² / sigma); 0 for itself."""
+    """Compute the factors by which each of `block`, `[B]`, lowers all, `[B, N]`: exp(-tIoU² / sigma); 0 for itself."""
     column = block[:, None]
     length = np.maximum(end - start, np.finfo(np.float64).tiny)
     overlap = np.minimum(end, end[column])
@@ -128,7 +128,7 @@ def _fading(start: NDArray[np.float64], end: NDArray[np.float64], block: IntArra
 def published_soft_nms(
     segments: FloatArray, scores: FloatArray, *, limit: int = PUBLISHED_LIMIT
 ) -> tuple[IntArray, NDArray[np.float64]]:
-    """The published soft-NMS with its defects, for published numbers only.
+    """Apply the published soft-NMS with its defects, for published numbers only.
 
     The intersection reaches from the *smaller* start to the smaller end; the union is the other segment's
     length less that, plus the hull of both instead of the taken segment's length (found from the golden

@@ -63,7 +63,7 @@ def runs(active: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
 
 
 def runs_at(active: BoolArray, columns: IntArray) -> IntArray:
-    """Of each row, the maximal run of true values around one column.
+    """Find the maximal run of true values around one column of each row.
 
     Args:
         active: `[R, T]`.
@@ -90,19 +90,19 @@ class Lanes:
         """`[R, T]`, false until filled."""
 
     def edges(self) -> IntArray:
-        """Where runs begin and end, in turn; column t of row r is at r · (T+1) + t."""
+        """Find where runs begin and end, in turn; column t of row r is at r · (T+1) + t."""
         return np.flatnonzero(self._padded[1:] != self._padded[:-1])
 
 
 def around(edges: IntArray, positions: IntArray) -> tuple[IntArray, IntArray]:
-    """The runs around those positions that lie in one.
+    """Find the runs around those positions that lie in one.
 
     Args:
-        edges: Of `Lanes`.
+        edges: Edges of `Lanes`.
         positions: `[M]`, as in `edges`.
 
     Returns:
-        Where each begins, `[N]`, and one past where it ends, `[N]`.
+        Start of each, `[N]`, and one past its end, `[N]`.
     """
     after = edges.searchsorted(positions, side="right")
     after = after[after % 2 == 1]

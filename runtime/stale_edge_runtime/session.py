@@ -39,7 +39,7 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
     MemoryError,
     *(value for value in vars(_ort_state).values() if isinstance(value, type) and issubclass(value, Exception)),
 )
-"""What onnxruntime raises; its own exceptions have no common base."""
+"""Errors that onnxruntime raises; its own exceptions have no common base."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Provider:
     name: str
     """Onnxruntime's name for it."""
     cure: str
-    """How to get it where it is not had."""
+    """Way to get it where it is missing."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Options that it is opened with."""
 
@@ -79,12 +79,12 @@ def cores() -> int:
 
 @cache
 def providers() -> tuple[str, ...]:
-    """The providers that work here, by their short names; each was tried with a tiny model."""
+    """List the providers that work here, by their short names; each was tried with a tiny model."""
     return tuple(name for name in PROVIDERS if not _why_unavailable(name))
 
 
 def provider_of(session: ort.InferenceSession) -> str:
-    """The provider that a session really uses, by its short name."""
+    """Tell the provider that a session really uses, by its short name."""
     first = str(session.get_providers()[0])
     return next((short for short, provider in PROVIDERS.items() if provider.name == first), first)
 
@@ -138,8 +138,8 @@ def open_content(
 
     Args:
         content: The model, encoded.
-        subject: What errors call it.
-        threads: As for `open_session`, like the rest.
+        subject: Name in errors.
+        threads: Threads inside an operator, as for `open_session`, like the rest.
         provider: Short name of the device to run on.
         optimize: Let onnxruntime rewrite the graph.
         profile: Start of the name of the profile to write, where one is wanted.
@@ -190,7 +190,7 @@ def check_snippets(info: ModelInfo, snippets: int) -> None:
     """Refuse a video that is too short or too long for one run.
 
     Args:
-        info: Of the model.
+        info: Metadata of the model.
         snippets: Length of the video.
 
     Raises:
@@ -209,7 +209,7 @@ def check_snippets(info: ModelInfo, snippets: int) -> None:
 
 
 def short_reason(error: BaseException) -> str:
-    """What onnxruntime said, in at most one short line."""
+    """Shorten the message of onnxruntime to at most one short line."""
     words = " ".join(str(error).split()) or type(error).__name__
     return words if len(words) <= 200 else words[:200] + "…"
 
@@ -238,7 +238,7 @@ def _options(threads: int, *, optimize: bool, reuse_memory: bool) -> ort.Session
 
 
 def _opening_limit(content: bytes, provider: str) -> contextlib.AbstractContextManager[None]:
-    """The memory ceiling for opening a model; drivers of other devices reserve what they like."""
+    """Compute the memory ceiling for opening a model; drivers of other devices reserve what they like."""
     if provider != "cpu":
         return contextlib.nullcontext()
     return limited_memory(OPENING_BYTES + OPENING_COPIES * len(content))

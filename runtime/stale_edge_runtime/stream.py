@@ -32,7 +32,7 @@ class DetectionStream:
     Args:
         detect: Takes features `[window, D]` and their duration in seconds; returns detections in seconds from
             the start of the window.
-        plan: Where the windows lie.
+        plan: Positions of the windows.
         snippet_s: Seconds per snippet.
     """
 
@@ -67,7 +67,7 @@ class DetectionStream:
         return settled
 
     def finish(self) -> list[Detection]:
-        """The video has ended: return the detections that were not settled yet."""
+        """End the video: return the detections that were not settled yet."""
         settled: list[Detection] = []
         if self._rows is not None and self.snippets > self._seen:
             settled = self._run(self._rows)

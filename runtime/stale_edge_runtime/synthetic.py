@@ -49,7 +49,7 @@ def correlate(noise: NDArray[_Float], correlation: float) -> NDArray[_Float]:
 
     Args:
         noise: `[…, T, D]`, independent.
-        correlation: Of neighbours.
+        correlation: Correlation of neighbours.
 
     Returns:
         The same array.

@@ -46,7 +46,7 @@ JOINED = -1
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """Where windows lie: every `hop` snippets one of `window` snippets; the last one ends with the video."""
+    """Positions of windows: every `hop` snippets one of `window` snippets; the last one ends with the video."""
 
     window: int
     """Snippets in a window."""
@@ -65,7 +65,7 @@ class WindowPlan:
 
     @classmethod
     def of(cls, window: int, hop: int | None = None) -> WindowPlan:
-        """A plan whose windows overlap by half unless `hop` says otherwise."""
+        """Plan windows that overlap by half unless `hop` says otherwise."""
         return cls(window, max(1, window // 2) if hop is None else hop)
 
     def spans(self, snippets: int) -> Iterator[tuple[int, int]]:
@@ -77,7 +77,7 @@ class WindowPlan:
             first += self.hop
 
     def count(self, snippets: int) -> int:
-        """How many windows `spans` yields."""
+        """Count the windows that `spans` yields."""
         return 0 if snippets < 1 else 1 + max(0, -(-(snippets - self.window) // self.hop))
 
 
@@ -95,7 +95,7 @@ def detect_in_windows(
         detect: Takes features `[window, D]` and their duration in seconds; returns detections in seconds from
             the start of the window.
         features: `[T, D]`, the whole video.
-        plan: Where the windows lie.
+        plan: Positions of the windows.
         duration_s: Length of the whole video.
         after_window: Called with each window's first snippet and one past its last, once it is done.
 
@@ -141,7 +141,7 @@ class WindowMerger:
     """Merges the detections of successive windows; what it holds does not grow with the video.
 
     Args:
-        plan: Where the windows lie.
+        plan: Positions of the windows.
         snippet_s: Seconds per snippet.
     """
 
@@ -159,7 +159,7 @@ class WindowMerger:
         Args:
             first: First snippet of the window.
             last: One past its last snippet.
-            detections: In seconds from the start of the window.
+            detections: Detections in seconds from the start of the window.
 
         Returns:
             Detections that no later window can change, in order of start, in seconds of the video.
@@ -231,7 +231,7 @@ class WindowMerger:
 
 
 def _same_action(earlier: _Track, later: _Track) -> _Track:
-    """One track for two pieces of an action; the table of this module's description."""
+    """Tell whether two pieces of an action make one track: the table of this module's description."""
     score = max(earlier.score, later.score)
     if earlier.right_cut and later.left_cut:
         return replace(later, start=earlier.start, score=score, view=JOINED, left_cut=earlier.left_cut)

@@ -40,7 +40,7 @@ _PRECISION_ORDER = list(Precision)
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the results go besides the table."""
+    """Files that the results go to besides the table."""
 
     json: Path | None
     """The whole report."""
@@ -52,14 +52,14 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Questions:
-    """What is asked besides the table."""
+    """Questions besides the table."""
 
     compare: bool
     """Whether other engines' answers are to be checked."""
     budget_ms: float | None
     """The time that the longest video is to fit into."""
     explain: bool
-    """Where the time goes."""
+    """Whether to show the time by stage and operator."""
 
 
 def bench(
@@ -173,7 +173,7 @@ def read_models(models: Sequence[Path] | None, lengths: Sequence[int], report: R
     Args:
         models: Files named by the user; none for all in the models folder.
         lengths: Snippets that they must take.
-        report: To say what is passed over.
+        report: Reporter for notes on files that are passed over.
 
     Raises:
         InputMissingError: There is nothing to measure.
@@ -381,7 +381,7 @@ def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
 
 
 def _answers(result: Report) -> Iterator[Table | str]:
-    """What goes to standard output, in order."""
+    """Yield the text for standard output, in order."""
     from stale_edge.cli.bench_explain_table import explain_tables
     from stale_edge.cli.bench_law_table import budget_line, crossover_line, law_table
     from stale_edge.cli.bench_table import configurations, decode_lines, machine_line, table

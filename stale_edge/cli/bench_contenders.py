@@ -1,4 +1,4 @@
-"""What `stale-edge bench` measures: exported files, the thesis's PyTorch, and other engines on the same graph."""
+"""Contenders of `stale-edge bench`: exported files, the thesis's PyTorch, and other engines on the same graph."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class Field:
     """All that is measured in one run."""
 
     contenders: tuple[Contender, ...]
-    """In the order of the table, references first."""
+    """Contenders in the order of the table, references first."""
     files: tuple[OnnxContender, ...]
-    """Those of them that are exported files in one piece."""
+    """Contenders that are exported files in one piece."""
     reference: Contender
     """The one whose answers count as right."""
 
 
 @dataclass(frozen=True)
 class ContenderRequest:
-    """Who is to race."""
+    """Contenders to prepare."""
 
     files: Sequence[ModelFile]
     """Exported files."""
     providers: Sequence[str]
-    """Where to run them."""
+    """Providers to run them on."""
     prompts: int
     """Number of classes for files that do not have them inside."""
     engines: Sequence[str]
@@ -78,8 +78,8 @@ def contenders(entry: ContenderRequest, report: Reporter) -> Iterator[Field]:
     """Make ready what is to be measured.
 
     Args:
-        entry: Who is to race.
-        report: To say where weights come from, and what is left out.
+        entry: Contenders to prepare.
+        report: Reporter for notes on weights and on contenders that are left out.
 
     Raises:
         UnavailableError: An engine is not installed.
@@ -122,7 +122,7 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _files(entry: ContenderRequest, vocabulary: Vocabulary | None) -> list[OnnxContender]:
-    """Every file on every provider."""
+    """Prepare every file on every provider."""
     from stale_edge_runtime.bench.onnx_contender import OnnxContender, vocabulary_for
 
     found = []
@@ -143,7 +143,7 @@ def _windows(file: OnnxContender, windows: WindowPlan | None) -> list[Contender]
 
 
 def _openvino(files: Sequence[OnnxContender], folder: Path, report: Reporter) -> list[Contender]:
-    """Every file once on OpenVINO, in each precision that it has."""
+    """Prepare every file once on OpenVINO, in each precision that it has."""
     from stale_edge.extras import require_peers
 
     require_peers("stale-edge bench --compare openvino")
@@ -185,7 +185,7 @@ def _pytorch(entry: ContenderRequest, folder: Path, report: Reporter) -> tuple[l
 
 
 def _checkpoint(entry: ContenderRequest, purpose: str, folder: Path, report: Reporter) -> tuple[Checkpoint, Path]:
-    """The weights that the files were exported from, and where they are."""
+    """Find the weights that the files were exported from."""
     from stale_edge.checkpoint import load_checkpoint, save_checkpoint
 
     if entry.checkpoint is None and all(file.info.untrained for file in entry.files):
@@ -199,7 +199,7 @@ def _checkpoint(entry: ContenderRequest, purpose: str, folder: Path, report: Rep
 
 
 def _seeded(files: Sequence[ModelFile], purpose: str) -> Checkpoint:
-    """The untrained network that the files were exported from."""
+    """Make the untrained network that the files were exported from."""
     from stale_edge.networks.registry import NETWORKS
     from stale_edge.seeded import untrained_checkpoint
 

@@ -1,4 +1,4 @@
-"""Where the time of each file goes, as `stale-edge bench --explain` shows it."""
+"""Time of each file by stage and operator, as `stale-edge bench --explain` shows it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Key = tuple[str, str]
 
 
 def explain_tables(explanations: Sequence[Explanation]) -> Iterator[Table]:
-    """One table for each file, thread count and batch: its stages, each followed by its heaviest operators.
+    """Lay out one table for each file, thread count and batch: its stages, each followed by its heaviest operators.
 
     Args:
-        explanations: Of all files at all lengths, the lengths of a file together.
+        explanations: Explanations of all files at all lengths, the lengths of a file together.
     """
     for (name, threads, batch), group in groupby(explanations, lambda item: (item.model, item.threads, item.batch)):
         plural = "threads" if threads > 1 else "thread"
@@ -61,7 +61,7 @@ def _by_key(shares: Sequence[Share]) -> dict[Key, Share]:
 
 
 def _by_weight(lengths: Sequence[dict[Key, Share]]) -> list[Key]:
-    """All keys, those first that take the largest share at any length."""
+    """Sort all keys, those first that take the largest share at any length."""
     keys = {key for shares in lengths for key in shares}
     return sorted(keys, key=lambda key: (-_largest(key, lengths), key))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stale_edge.palette import COLOURS, GRID, MARKERS
 from stale_edge_runtime.bench.windowed import WINDOWS
 from stale_edge_runtime.formats.files import atomic_path
 
@@ -16,12 +17,6 @@ if TYPE_CHECKING:
 
     from stale_edge_runtime.bench.records import Report, Row
 
-COLOURS = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
-    *("#882255", "#999933", "#44AA99", "#888888"),
-)
-"""Okabe and Ito's palette, told apart with any colour vision; four of Tol's for a crowded field."""
-MARKERS = "osD^vPX<>*p"
 LABEL_GAP_PT = 12.0
 """Least distance of two labels, in points."""
 LABEL_OFFSET_PT = 10.0
@@ -35,7 +30,7 @@ def draw(report: Report, target: Path) -> None:
 
     Args:
         report: The results.
-        target: Where the picture goes; its suffix says the format.
+        target: File to write; its suffix says the format.
 
     Raises:
         CannotWriteError: The target cannot be written.
@@ -64,7 +59,7 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
     """Move positions apart, as little as needed, so that none are closer than a gap; their order stays.
 
     Args:
-        positions: Where labels would like to be, ascending.
+        positions: Wanted positions of labels, ascending.
         gap: Least distance.
     """
     # Groups of neighbours that touch: their number of labels, and the sum of where the first one would like to be.
@@ -115,7 +110,7 @@ def _style(axes: Axes, lengths: Sequence[int]) -> None:
         axes.set_xticks(lengths)
     axes.set_xlabel("snippets")
     axes.set_ylabel("median time of a forward, ms")
-    axes.grid(visible=True, which="major", color="0.9", linewidth=0.8)
+    axes.grid(visible=True, which="major", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 

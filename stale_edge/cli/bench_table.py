@@ -26,7 +26,7 @@ def configurations(report: Report) -> list[tuple[int, int]]:
 
 
 def table(report: Report, threads: int, batch: int) -> Table:
-    """The rows of one thread count and batch, by length.
+    """Lay out the rows of one thread count and batch, by length.
 
     Args:
         report: The results.
@@ -54,7 +54,7 @@ def table(report: Report, threads: int, batch: int) -> Table:
 
 
 def machine_line(report: Report) -> str:
-    """What the timings must be read with, in a line."""
+    """Describe the machine in a line, to be read with the timings."""
     machine = report.machine
     fast = [flag for flag in machine["cpu_flags"] if flag in {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp"}]
     ceilings = ", ".join(
@@ -73,7 +73,7 @@ def machine_line(report: Report) -> str:
 
 
 def decode_lines(report: Report) -> list[str]:
-    """What decoding adds, a line for each length, beside the fastest forward of one video on one CPU thread."""
+    """Show the time of decoding for each length, beside the fastest forward of one video on one CPU thread."""
     lines = []
     for cost in report.decoding:
         line = f"decoding at T = {cost.snippets}: {number(cost.clear_ms)} ms for five clear actions"
@@ -85,7 +85,7 @@ def decode_lines(report: Report) -> list[str]:
 
 
 def _baseline(group: list[Row]) -> Row:
-    """What the others are held against: the thesis's result where it was measured, otherwise the slowest."""
+    """Choose the row that others are compared with: the thesis's result where measured, otherwise the slowest."""
     thesis = (row for row in group if row.engine == "pytorch" and row.precision == Precision.INT8)
     return next(thesis, None) or max(group, key=lambda row: row.median_ms)
 
@@ -110,7 +110,7 @@ def _cells(row: Row, report: Report, baseline: Row, *, shown: bool) -> tuple[str
 
 
 def _faster(report: Report, baseline: Row, row: Row) -> str:
-    """How many times faster a row is than the baseline at its length, with the interval."""
+    """Show how many times faster a row is than the baseline at its length, with the interval."""
     if row is baseline:
         return "1x"
     key = (row.threads, row.batch, row.snippets)

@@ -48,7 +48,7 @@ class Limit:
     """Whether the figure must reach the bound, rather than stay within it."""
 
     def broken_by(self, figures: dict[str, Any]) -> str:
-        """What is wrong, or nothing; what cannot be measured keeps no promise."""
+        """Return the violation message, or ''. A figure that cannot be measured is a violation."""
         value = figures[self.figure]
         if self.bound is None:
             return ""
@@ -136,7 +136,7 @@ def compare(
 
 
 def _figures(first: Outcome, second: Outcome, truth: Annotations | None, a: Path) -> dict[str, Any]:
-    """The figures of the comparison, over the videos that both models could use."""
+    """Compute the figures of the comparison, over the videos that both models could use."""
     from stale_edge_runtime.metrics.agreement import Agreement, agreement
 
     both = [video_id for video_id in first.results if video_id in second.results]
@@ -190,7 +190,7 @@ ROWS = (
     ("average mAP of B", "map_b", "{:.2%}"),
     ("drop of average mAP from A to B", "map_drop", "{:+.2%}"),
 )
-"""What is shown: name, figure, form."""
+"""Rows of the table: name, figure, form."""
 
 
 def _table(figures: dict[str, Any], a: Path, b: Path) -> Table:

@@ -1,4 +1,4 @@
-"""What commands say: results on stdout, everything else on stderr."""
+"""Output of commands: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class Reporter:
         """Follow long work: a bar on a terminal, a plain line now and then elsewhere.
 
         Args:
-            label: What is being done.
+            label: Name of the work.
             total: Number of steps.
-            done: Of them, those that an earlier run has done.
+            done: Steps that an earlier run has done.
             estimate: Show the time that is left; not where the words after each step tell it better.
 
         Yields:

@@ -24,20 +24,20 @@ SHOWN: Final = 3
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is simulated, taught and measured."""
+    """Amounts to simulate, train on and measure."""
 
     classes: int
-    """Of the world; three of four are taught."""
+    """Classes of the world; three of four are taught."""
     validation: int
     """Videos to detect in."""
     videos: int
     """Simulated videos in an epoch of training."""
     epochs: int
-    """Of training."""
+    """Epochs of training."""
     batch: int
     """Videos in a step."""
     lengths: str
-    """To benchmark at."""
+    """Lengths to benchmark at."""
 
 
 FULL: Final = Scale(classes=200, validation=200, videos=512, epochs=2, batch=32, lengths="100,200,1000")
@@ -76,7 +76,7 @@ def demo(
 
 
 def _commands(output: Path, training: Path, scale: Scale, seconds: float) -> list[list[str]]:
-    """The commands in the order in which they run."""
+    """List the commands in the order in which they run."""
     world, results = output / "world", output / "results.json"
     features, truth = world / "features", world / "annotations.json"
     seen, unseen = ([features / f"v_{kind}000_{index:06d}.npy" for index in range(SHOWN)] for kind in "su")

@@ -170,7 +170,7 @@ def _check_options(
 
 
 def _format(output: Path | None, wanted: Format | None) -> Format:
-    """What was asked for, or what the ending of the result file says; JSON where there is none.
+    """Choose the format that was asked for, or that the result file's ending names; JSON otherwise.
 
     Raises:
         UsageError: The ending is another one.
@@ -228,7 +228,7 @@ def _record(
     outcome: Outcome,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """What goes into the result file's `external_data`: what made the detections."""
+    """Make the result file's `external_data`: model and settings of the detections."""
     from stale_edge_runtime.formats.results import MODEL, SCORE_ENHANCEMENT
 
     info = run.detector.info
@@ -284,7 +284,7 @@ def _counted(outcome: Outcome) -> str:
 
 
 def _table(outcome: Outcome, unit: str) -> Any:
-    """The best detections of every video, for reading."""
+    """Lay out the best detections of every video, for reading."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -111,7 +111,7 @@ def parse_tious(text: str) -> tuple[float, ...]:
     """Thresholds written as `start:end:step` (the end included) or as a list with commas.
 
     Args:
-        text: What the user typed.
+        text: Text that the user typed.
 
     Returns:
         The thresholds, each the float that its decimal digits mean: 0.9, not 0.8999999999999999.
@@ -143,7 +143,7 @@ def parse_tious(text: str) -> tuple[float, ...]:
 def _annotations(
     report: Reporter, path: Path, subset: str | None, classes: Path | None, *, strict: bool
 ) -> tuple[Annotations, str]:
-    """The ground truth that counts, and the name of its subset."""
+    """Select the ground truth that counts, and the name of its subset."""
     from stale_edge_runtime.formats.class_list import read_class_list
 
     everything = read_ground_truth(path, report, strict=strict)
@@ -267,7 +267,7 @@ def _map_table(result: EvaluationResult) -> Table:
 
 
 def _class_table(result: EvaluationResult, count: int) -> Table:
-    """The worst and the best classes by AP averaged over the thresholds."""
+    """List the worst and the best classes by AP averaged over the thresholds."""
     import numpy as np
     from rich.markup import escape
     from rich.table import Table

@@ -102,7 +102,7 @@ def export(
 
 
 def parity_table(parity: Parity) -> Table:
-    """The check as a table: one row per size, the tolerance last."""
+    """Lay out the check as a table: one row per size, the tolerance last."""
     from rich.table import Table
 
     table = Table(title="Largest difference from PyTorch, over all batches and inputs", title_justify="left")
@@ -129,7 +129,7 @@ def _kind(*, open_vocabulary: bool, full: bool, text_tower: bool) -> Kind:
 
 
 def _checkpoint(model: Path | None, network: str, preset: str | None, report: Reporter) -> Checkpoint:
-    """The network to export: of a file, of the default one, or an untrained one.
+    """Load the network to export: of a file, of the default one, or an untrained one.
 
     Raises:
         InputMissingError: There is no such file.

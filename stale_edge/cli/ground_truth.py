@@ -18,7 +18,7 @@ def read_ground_truth(
 
     Args:
         path: The file.
-        reporter: To warn with.
+        reporter: Reporter for warnings.
         video_info: CSV with the subsets of annotations in the published form.
         strict: Refuse a file that holds an entry nobody can use.
 

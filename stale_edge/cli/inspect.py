@@ -53,11 +53,11 @@ def inspect(
 
 
 def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
-    """All that is known about a file, ready for JSON.
+    """Describe all that is known about a file, ready for JSON.
 
     Args:
         file: The file.
-        count: Its multiply-accumulates, where they were counted.
+        count: Multiply-accumulates of the file, where they were counted.
     """
     info = file.info
     return {
@@ -115,7 +115,7 @@ def _count(file: ModelFile) -> MacCount:
 
 
 def _checkpoint(path: Path, *, macs: bool) -> tuple[dict[str, Any], Iterable[tuple[str, str]], bool]:
-    """What is known about a checkpoint: for JSON, for the table, and whether it is untrained."""
+    """Describe a checkpoint: for JSON, for the table, and whether it is untrained."""
     from stale_edge.extras import require_checkpoint
 
     if macs:

@@ -21,14 +21,14 @@ GRACE_S = 1.0
 
 @contextlib.contextmanager
 def prompt_interrupt(message: str = INTERRUPTED) -> Iterator[None]:
-    """Within this block Ctrl-C ends the program within about a second, whatever it is computing.
+    """End the program about a second after Ctrl-C within the block, whatever it is computing.
 
     Python raises KeyboardInterrupt only between its own instructions, and one forward of a long video takes
     longer than anyone waits. So a thread watches for the signal, and where the usual way out has not been taken
     after `GRACE_S` it ends the process. Nothing may be written to files inside the block.
 
     Args:
-        message: What to say where the process has to be ended.
+        message: Message where the process has to be ended.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

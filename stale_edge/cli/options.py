@@ -47,7 +47,7 @@ def ready_default(target: Path, *defaults: Path) -> Path:
     """Make the folder of a target that the user did not choose; a folder that was named must exist already.
 
     Args:
-        target: Where a result goes.
+        target: Target of a result.
         defaults: Targets that commands choose by themselves.
     """
     if target in defaults:

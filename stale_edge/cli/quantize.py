@@ -130,7 +130,7 @@ def _trial(
     classes: Path | None,
     reporter: Reporter,
 ) -> Trial:
-    """The videos that the options name, with all that they give."""
+    """Read the videos that the options name, with all that they give."""
     from stale_edge_export.quantization.acceptance import Trial, TrialVideo
     from stale_edge_runtime.corpus import Clock, find_videos
     from stale_edge_runtime.formats.class_list import read_class_list

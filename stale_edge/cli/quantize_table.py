@@ -1,4 +1,4 @@
-"""What `stale-edge quantize` shows: the change of the outputs, of detections, and product by product."""
+"""Tables of `stale-edge quantize`: change of the outputs, of detections, and product by product."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def harm_table(made: QuantizationReport, *, on_given: bool) -> Table:
 
     Args:
         made: The report.
-        on_given: Whether it was measured on features that the user gave.
+        on_given: Whether the harm was measured on features that the user gave.
     """
     from rich.table import Table
 
@@ -64,7 +64,7 @@ def layer_table(report: LayerReport) -> Table:
 
 
 def old_processors_table(report: LayerReport) -> Table:
-    """What processors without VNNI make of the outputs.
+    """Show the outputs as processors without VNNI compute them.
 
     Args:
         report: The products.
@@ -83,7 +83,7 @@ def old_processors_table(report: LayerReport) -> Table:
 
 
 def detections_line(made: QuantizationReport) -> str:
-    """What became of detections and mAP, in one line; empty where nothing was tried."""
+    """Sum up the change of detections and mAP in one line; empty where no videos were tried."""
     seen = made.acceptance
     if seen is None:
         return ""

@@ -66,7 +66,7 @@ def report(
 
 
 def _read(paths: Sequence[Path]) -> list[tuple[Path, StudyRun]]:
-    """All runs; a folder that holds studies in folders of its own stands for all of them."""
+    """Read all runs; a folder that holds studies in folders of its own stands for all of them."""
     from stale_edge.study.store import JSON, read_run
 
     found: list[tuple[Path, StudyRun]] = []

@@ -58,7 +58,7 @@ def simulate(
 
 
 def seen_classes(split: str, classes: int) -> int:
-    """How many classes a split such as 75/25 shows in training, at least one.
+    """Count the classes that a split such as 75/25 shows in training, at least one.
 
     Raises:
         UsageError: It is not two whole numbers, or the first is 0.

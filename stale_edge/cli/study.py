@@ -118,7 +118,7 @@ def study(
     else:
         from stale_edge.study.context import RunContext
         from stale_edge.study.experiments.data_source import learning_study
-        from stale_edge.study.experiments.training_runs import accelerator
+        from stale_edge.training.launch import accelerator
 
         context = RunContext(folder, _computing)
         chosen = learning_study(name, quick=quick, repeats=repeats, seeds=drawn, data=data, context=context)
@@ -185,7 +185,7 @@ def _computing() -> AbstractContextManager[None]:
 
 
 def _duration(seconds: float) -> str:
-    """A time as a person says it."""
+    """Write a duration as a person says it."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

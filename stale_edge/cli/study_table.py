@@ -42,7 +42,7 @@ def summary(run: StudyRun) -> list[dict[str, Any]]:
 
 
 def summary_table(run: StudyRun) -> Table:
-    """The same for people: the median, and the range where there are several values.
+    """Lay out the summary for people: the median, and the range where there are several values.
 
     Args:
         run: The study.
@@ -64,7 +64,7 @@ def summary_table(run: StudyRun) -> Table:
 
 
 def _header(metric: str, unit: str) -> str:
-    """A metric with the unit that its values are shown in, unless it is in its name."""
+    """Head a column: the metric with the unit that its values are shown in, unless it is in its name."""
     if metric.endswith(f"_{unit.lower()}"):
         return metric
     return f"{metric} [{'%' if unit == FRACTION else unit}]"

@@ -8,6 +8,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from stale_edge.extras import require_plot
+from stale_edge.palette import COLOURS, GRID, INK, SOFT
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.formats.files import atomic_path
 
@@ -30,9 +31,6 @@ WIDTH_INCHES = 11.0
 FAINTEST = 0.10
 NARROWEST = 500
 """Parts of the time axis that a bar takes up at least one of."""
-# Colour-blind safe (Okabe and Ito), yellow left out: it fades into the paper.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b4fa2")
-INK = "#333333"
 TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
 
 
@@ -45,7 +43,7 @@ class TimelinePanel:
     length: float
     """Length of the time axis."""
     detections: Sequence[Detection]
-    """What was found."""
+    """Detections to draw."""
     truth: Sequence[tuple[float, float, str]] | None = None
     """Start, end and label of the ground truth; None where there is none."""
     in_seconds: bool = True
@@ -56,8 +54,8 @@ def check_picture(target: Path, videos: int) -> None:
     """Refuse what cannot be drawn, before any work is done.
 
     Args:
-        target: Where the picture goes.
-        videos: How many videos it would show.
+        target: File to write.
+        videos: Number of videos in the picture.
 
     Raises:
         UsageError: The name does not end in .png or .svg, or there are too many videos.
@@ -127,7 +125,7 @@ def _draw_panel(
                 [(start, end - start)], (rows[label] - 0.42, 0.22), facecolor=INK, edgecolor="white", lw=0.6
             )
     for boundary in range(1, len(labels)):
-        axes.axhline(boundary - 0.5, color="#e4e4e4", lw=0.7, zorder=0)
+        axes.axhline(boundary - 0.5, color=GRID, lw=0.7, zorder=0)
     if not labels:
         axes.text(0.5, 0.5, "nothing found", transform=axes.transAxes, ha="center", va="center", color="grey")
     axes.set_ylim(max(1, len(labels)) - 0.5, -0.55)
@@ -137,7 +135,7 @@ def _draw_panel(
     _label_time(axes, panel)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_title(shorten_name(panel.video_id, 60), loc="left", fontsize=10, fontweight="bold", color=INK)
-    axes.set_title(_summary(panel, hidden, covered), loc="right", fontsize=8, color="#666666")
+    axes.set_title(_summary(panel, hidden, covered), loc="right", fontsize=8, color=SOFT)
 
 
 def _draw_detections(axes: Any, panel: TimelinePanel, rows: dict[str, int], colours: dict[str, str], top: float) -> int:
@@ -221,7 +219,7 @@ def _label_time(axes: Any, panel: TimelinePanel) -> None:
 
 
 def clock(seconds: float, length: float) -> str:
-    """A time for the axis of a video of `length` seconds: seconds, m:ss or h:mm:ss."""
+    """Write a time for the axis of a video of `length` seconds: seconds, m:ss or h:mm:ss."""
     whole = round(seconds)
     if length <= 120:
         return str(whole)
@@ -232,7 +230,7 @@ def clock(seconds: float, length: float) -> str:
 
 
 def shorten_name(name: str, width: int = NAME_WIDTH) -> str:
-    """A name that fits beside its lane; the middle of a long word is left out."""
+    """Shorten a name to fit beside its lane; the middle of a long word is left out."""
     printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
     if len(printable) <= width:
         return printable
@@ -259,7 +257,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _draw_legend(axes: Any, top: float, *, with_truth: bool) -> None:
-    """A scale of opacity in neutral grey-blue, and the bar of the ground truth."""
+    """Draw a scale of opacity in neutral grey-blue, and the bar of the ground truth."""
     axes.set_axis_off()
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 1)

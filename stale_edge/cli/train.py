@@ -24,9 +24,10 @@ from stale_edge.cli.options import (
     SnippetSeconds,
     ready_default,
 )
+from stale_edge.folder_lock import locked_folder
 from stale_edge.training.inputs import LessonOptions, make_lesson
 from stale_edge_runtime.contract import STALE_NETWORK
-from stale_edge_runtime.errors import CannotWriteError, InputMissingError, UnavailableError, UsageError, writing_error
+from stale_edge_runtime.errors import CannotWriteError, InputMissingError, UnavailableError, UsageError
 from stale_edge_runtime.formats.files import make_folder
 
 if TYPE_CHECKING:
@@ -38,12 +39,11 @@ if TYPE_CHECKING:
     from stale_edge.training.run import Lesson, RunOptions, StepReport, TrainingResult, ValidationReport
     from stale_edge.training.settings import TrainingSettings
 
-LOCK = "lock"
 RESUME_HINT = "go on with the same command and --resume"
 
 
 class Accelerator(StrEnum):
-    """Where to train."""
+    """Device to train on."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -207,6 +207,7 @@ def train(
     options.check(uses_text=spec.uses_text)
     import torch
 
+    from stale_edge.training.launch import launch
     from stale_edge.training.run import RunOptions
     from stale_edge_runtime.formats.files import read_bytes, write_bytes
 
@@ -223,7 +224,7 @@ def train(
     )
     with _no_empty_folder_left(output):
         _check_outputs(output, model, resume=resume)
-        fabric = _launch(kind, devices, settings.precision)
+        fabric = launch(kind, devices, settings.precision)
         report = Reporter(quiet=quiet or not fabric.is_global_zero)
         if model.exists() and fabric.is_global_zero:
             report.warn(f"{model} will be replaced by the best weights when training ends; keep it with --model FILE")
@@ -236,7 +237,8 @@ def train(
         max_minutes=max_minutes,
         computing=lambda: prompt_interrupt(f"{INTERRUPTED}; {RESUME_HINT}"),
     )
-    with _locked(output, fabric):
+    busy = CannotWriteError(output, "another training is writing to it", "name another folder")
+    with locked_folder(output, busy) if fabric.is_global_zero else contextlib.nullcontext():
         result = _train(fabric, lesson, settings, output, run, report, resume=resume)
         if fabric.is_global_zero:
             write_bytes(model, read_bytes(result.checkpoint, limit=MAX_BYTES))
@@ -329,16 +331,17 @@ class _Progress:
 
 
 def _accelerator(wanted: Accelerator) -> str:
-    """What to compute on.
+    """Choose the device to compute on.
 
     Raises:
         UnavailableError: CUDA was asked for, and there is none.
     """
-    import torch
+    from stale_edge.training.launch import accelerator
 
+    best = accelerator()
     if wanted is Accelerator.AUTO:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted is Accelerator.CUDA and not torch.cuda.is_available():
+        return best
+    if wanted is Accelerator.CUDA and best != "cuda":
         raise UnavailableError("--accelerator cuda", "this machine or this PyTorch has no CUDA", "leave it out")
     return str(wanted)
 
@@ -350,36 +353,6 @@ def _precision(wanted: Precision, accelerator: str) -> str:
         return str(wanted)
     has_bf16 = accelerator == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return str(Precision.BF16 if has_bf16 else Precision.FP32)
-
-
-def _launch(accelerator: str, devices: int, precision: str) -> Fabric:
-    """Start all processes of this machine, or join those of torchrun.
-
-    Raises:
-        UnavailableError: There are fewer GPUs.
-    """
-    import logging
-    import warnings
-
-    import torch
-    from lightning_fabric import Fabric
-
-    for name in ("lightning_fabric", "lightning.fabric"):  # it says what it starts, and on stderr
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*all_gather is deprecated", category=FutureWarning)
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
-    nodes = max(1, int(os.environ.get("WORLD_SIZE", local)) // local) if "LOCAL_WORLD_SIZE" in os.environ else 1
-    if accelerator == "cuda" and local > torch.cuda.device_count():
-        raise UnavailableError("--devices", f"asks for {local} GPUs of {torch.cuda.device_count()}", "give fewer")
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=local,
-        num_nodes=nodes,
-        strategy="ddp" if local * nodes > 1 else "auto",
-        precision="bf16-mixed" if precision == "bf16" else "32-true",
-    )
-    fabric.launch()
-    return fabric
 
 
 def _check_outputs(folder: Path, model: Path, *, resume: bool) -> None:
@@ -408,31 +381,6 @@ def _no_empty_folder_left(folder: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 part.rmdir()
         raise
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, fabric: Fabric) -> Iterator[None]:
-    """Keep other trainings out of the folder; a lock ends with its process, however that ends.
-
-    Raises:
-        CannotWriteError: Another training is in it.
-    """
-    from filelock import FileLock, Timeout
-
-    if not fabric.is_global_zero:
-        yield
-        return
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise CannotWriteError(folder, "another training is writing to it", "name another folder") from error
-    except OSError as error:
-        raise writing_error(folder / LOCK, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _describe(lesson: Lesson, settings: TrainingSettings, report: Reporter) -> None:

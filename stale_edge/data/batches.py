@@ -29,7 +29,7 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Which videos make which step."""
+    """Assignment of videos to steps."""
 
     videos: int
     """Videos in an epoch."""
@@ -38,7 +38,7 @@ class BatchPlan:
     epochs: int
     """Number of epochs."""
     seed: int
-    """Of the order."""
+    """Seed of the order."""
     processes: int = 1
     """Processes that share each batch in equal parts; what remains of the last batch of an epoch is left out."""
     drop_last: bool = False
@@ -59,8 +59,8 @@ class BatchPlan:
         """Videos of every step of an epoch, as one process sees them.
 
         Args:
-            epoch: From 0.
-            process: From 0.
+            epoch: Number of the epoch, from 0.
+            process: Number of the process, from 0.
         """
         order = np.random.default_rng([self.seed, epoch]).permutation(self.videos).tolist()
         batches = []
@@ -126,15 +126,15 @@ def open_batches(
     """Batches of all steps that remain, in order.
 
     Args:
-        source: Where the videos come from.
-        plan: Which videos make which step.
+        source: Source of the videos.
+        plan: Assignment of videos to steps.
         network: Network that is trained.
-        config: Its configuration.
+        config: Configuration of the network.
         first_step: Steps that are done already.
         process: This process, from 0.
         workers: Processes that fetch videos beside this one.
         compat: `"stale"` rounds targets as published.
-        pin_memory: For a GPU.
+        pin_memory: Whether batches go to a GPU.
 
     Returns:
         Gives what `next_batch` takes, for every step.
@@ -150,7 +150,7 @@ def open_batches(
 
 
 def next_batch(batches: Iterator[Batch | _Failure]) -> Batch | None:
-    """The next batch of an iterator over what `open_batches` gave; none after the last.
+    """Take the next batch of an iterator that `open_batches` gave; none after the last.
 
     Raises:
         StaleEdgeError: A video could not be read; as the source raised it, also from a worker process.

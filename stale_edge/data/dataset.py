@@ -32,11 +32,11 @@ class TrainingVideo:
     """Features of one video and what happens in it."""
 
     id: str
-    """Its name."""
+    """Name of the video."""
     duration_s: float
     """Seconds that the features cover."""
     instances: tuple[Instance, ...]
-    """Its actions; all of classes that may be taught."""
+    """Actions of the video; all of classes that may be taught."""
     features: np.ndarray
     """float32 [T, D], T free."""
     hidden: tuple[tuple[float, float], ...] = ()
@@ -56,7 +56,7 @@ class VideoSource(Protocol):
         """Videos in an epoch."""
 
     def video(self, index: int, epoch: int) -> TrainingVideo:
-        """One video.
+        """Read one video.
 
         Args:
             index: 0 … len - 1.
@@ -66,23 +66,23 @@ class VideoSource(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step takes."""
+    """Input of one training step."""
 
     features: Tensor
     """float32 [B, T, D], every video at the training length."""
     lengths: Tensor
     """int64 [B], true snippets of each; what follows is padding."""
     targets: BatchTargets
-    """What it teaches."""
+    """Targets of the videos."""
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """The same on another device."""
+        """Move to another device."""
         moved = self.features.to(device, non_blocking=non_blocking)
         lengths = self.lengths.to(device, non_blocking=non_blocking)
         return Batch(moved, lengths, self.targets.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The same in pinned memory; a DataLoader calls this."""
+        """Move to pinned memory; a DataLoader calls this."""
         return Batch(self.features.pin_memory(), self.lengths.pin_memory(), self.targets.pin_memory())
 
 
@@ -97,10 +97,10 @@ def collate(
     """Make a batch of videos of any lengths.
 
     Args:
-        videos: At least one, all of one feature width.
+        videos: One video or more, all of one feature width.
         classes: Names of the classes; their order is the order of the targets.
         network: Network that is trained.
-        config: Its configuration.
+        config: Configuration of the network.
         compat: Published behaviour to follow, as `"stale"`.
 
     Raises:
@@ -127,7 +127,7 @@ class OneClass:
         return len(self._source)
 
     def video(self, index: int, epoch: int) -> TrainingVideo:
-        """One video; see `VideoSource`."""
+        """Read one video; see `VideoSource`."""
         video = self._source.video(index, epoch)
         return replace(video, instances=tuple(replace(item, label=ACTION) for item in video.instances))
 
@@ -144,7 +144,7 @@ class AnnotatedFeatures:
         videos: Videos, and the index of the features of each in the store.
         classes: Names of the classes that are taught.
         store: Features of the videos.
-        left_out: What was left out before, counted by reason.
+        left_out: Number of entries left out before, by reason.
         snippet_s: Seconds from one snippet to the next, for videos of unknown duration.
     """
 
@@ -188,7 +188,7 @@ class AnnotatedFeatures:
             split: List of the classes to teach; by default all.
             subset: Subset to take, by its name in the annotations; by default the one that is usual for training.
             fraction: Share of the videos to sample.
-            seed: Of that sample.
+            seed: Seed of that sample.
             compat: `"stale"` chooses instances as published.
             feature_dim: Width D of the features.
             length: Training length that features are resized to; None keeps them as they are.
@@ -222,14 +222,14 @@ class AnnotatedFeatures:
 
     @property
     def labelled(self) -> tuple[LabelledVideo, ...]:
-        """What of each video is taught."""
+        """Annotations of each video that are taught."""
         return tuple(video for video, _ in self._videos)
 
     def __len__(self) -> int:
         return len(self._videos)
 
     def video(self, index: int, epoch: int) -> TrainingVideo:
-        """One video, its features resized to the training length; every epoch has the same.
+        """Read one video, its features resized to the training length; every epoch has the same.
 
         Raises:
             InputMissingError: Its feature file is gone.
@@ -248,8 +248,8 @@ class AnnotatedFeatures:
         """Set a share of the videos aside, to choose the best checkpoint by.
 
         Args:
-            share: Of the videos, in (0, 1).
-            seed: Of the choice.
+            share: Share of the videos, in (0, 1).
+            seed: Seed of the choice.
 
         Returns:
             Videos to train on, with every class that all of them have, and videos held out. Both share one cache.

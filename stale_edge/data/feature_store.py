@@ -31,15 +31,15 @@ _HDF5: Final = (".h5", ".hdf5")
 
 @dataclass(frozen=True, slots=True)
 class FeatureFile:
-    """Where the features of one video are."""
+    """Place of the features of one video."""
 
     path: Path
     """A file of its own, or an HDF5 file of many videos."""
     dataset: str | None = None
-    """Its dataset in a file of many videos."""
+    """Dataset inside a file of many videos."""
 
     def read(self, feature_dim: int) -> NDArray[np.float32]:
-        """The features [snippets, feature_dim], finite.
+        """Read the features [snippets, feature_dim], finite.
 
         Raises:
             InputMissingError: The file is gone.
@@ -108,7 +108,7 @@ class StoredFeatures:
     features: NDArray[np.float32]
     """[length, D]; a copy, the caller's own."""
     snippets: int
-    """How many snippets its file has."""
+    """Snippets in the video's file."""
 
 
 class FeatureStore:
@@ -118,7 +118,7 @@ class FeatureStore:
     is pickled starts empty in the other process.
 
     Args:
-        files: Where the features of each video are.
+        files: Place of the features of each video.
         feature_dim: Width D that they must have.
         length: Snippets to resize them to; None keeps them as they are, and nothing in memory.
         cache_mb: Memory to use, at most. Videos that do not fit, the last ones, are read each time.
@@ -147,14 +147,14 @@ class FeatureStore:
 
     @property
     def cacheable(self) -> int:
-        """How many of the videos fit in the memory."""
+        """Number of videos that fit in the memory."""
         return self._cache.rows
 
     def read(self, index: int) -> StoredFeatures:
         """Features of one video.
 
         Args:
-            index: Of the video, from zero.
+            index: Index of the video, from zero.
 
         Raises:
             InputMissingError: Its file is gone.

@@ -1,4 +1,4 @@
-"""Which videos and which of their instances are taught, and why the others are not.
+"""Selection of the videos and instances that are taught, with reasons why the others are not.
 
 By default every instance of every class asked for is taught, and whatever is left out is counted by reason.
 `compat="stale"` chooses as the published code does: of each video only the last instance counts, and a video is
@@ -53,11 +53,11 @@ class LabelledVideo:
     """A video and what of it is taught."""
 
     id: str
-    """Without the `v_` of feature files."""
+    """Name without the `v_` of feature files."""
     duration_s: float | None
     """Seconds that the features cover, where known; else of the video; none where the file does not tell."""
     instances: tuple[Instance, ...]
-    """At least one."""
+    """Instances, at least one."""
     hidden: tuple[tuple[float, float], ...] = ()
     """Start and end, in seconds, of instances of other classes; never their labels."""
 
@@ -67,9 +67,9 @@ class Selection:
     """Videos that are taught, and a count of what is not."""
 
     videos: list[LabelledVideo] = field(default_factory=list)
-    """In the order of the annotations."""
+    """Videos in the order of the annotations."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """How many videos or instances, by reason; none that is zero."""
+    """Number of videos or instances left out, by reason; no zeros."""
 
     @property
     def instance_count(self) -> int:
@@ -77,7 +77,7 @@ class Selection:
         return sum(len(video.instances) for video in self.videos)
 
     def with_features(self, video_ids: Collection[str]) -> Selection:
-        """Only the videos that have features.
+        """Keep only the videos that have features.
 
         Args:
             video_ids: Ids of those.
@@ -85,15 +85,15 @@ class Selection:
         return self._only([video for video in self.videos if video.id in video_ids], Reason.NO_FEATURES)
 
     def with_duration(self) -> Selection:
-        """Only the videos of known duration."""
+        """Keep only the videos of known duration."""
         return self._only([video for video in self.videos if video.duration_s is not None], Reason.NO_DURATION)
 
     def sampled(self, fraction: float, seed: int) -> Selection:
-        """A random fraction of the videos that keeps every class; see `splits.sample`.
+        """Draw a random fraction of the videos that keeps every class; see `splits.sample`.
 
         Args:
             fraction: Share of the videos, in (0, 1].
-            seed: Of the choice.
+            seed: Seed of the choice.
 
         Raises:
             UsageError: The fraction is not in (0, 1].
@@ -130,7 +130,7 @@ def select(annotations: Annotations, classes: Collection[str] | None, *, compat:
 
 
 def training_subset(annotations: Annotations) -> str:
-    """The subset to train on when none is named: the first of `TRAINING_SUBSETS` that has instances.
+    """Choose the subset to train on when none is named: the first of `TRAINING_SUBSETS` that has instances.
 
     Raises:
         UsageError: None of them has; the message lists the subsets there are.

@@ -30,7 +30,7 @@ def sample(videos: Sequence[LabelledVideo], fraction: float, seed: int) -> list[
     Args:
         videos: Videos to draw from.
         fraction: Share to draw, in (0, 1].
-        seed: Of the order.
+        seed: Seed of the order.
 
     Returns:
         Indices of the drawn videos, in order.
@@ -49,7 +49,7 @@ def hold_out(videos: Sequence[LabelledVideo], share: float, seed: int) -> list[i
     Args:
         videos: Videos to divide.
         share: Share to set aside, in (0, 1).
-        seed: Of the choice.
+        seed: Seed of the choice.
 
     Returns:
         Indices of the videos that are not set aside, in order.

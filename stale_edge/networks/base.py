@@ -86,7 +86,7 @@ class ReferencePoint(Protocol):
 
         Args:
             classes: Names of the C classes.
-            text: Their embeddings [C, D], not normalised.
+            text: Text embeddings [C, D] of the classes, not normalised.
             common: Mean feature of other videos [D].
             config: Configuration of the network that is read beside it.
         """
@@ -101,12 +101,12 @@ class Preset:
     training: Mapping[str, Any]
     """Fields of `TrainingSettings` that differ from the defaults."""
     classes: tuple[str, ...] = ()
-    """Its classes, where the data set has a list of them."""
+    """Classes, where the data set has a list of them."""
 
 
 @dataclass(frozen=True)
 class PublishedNames:
-    """How a published checkpoint names the parameters of a network."""
+    """Names of the parameters of a network in a published checkpoint."""
 
     config: Callable[[Mapping[str, Tensor], Any | None], Any]
     """Configuration of the network in a file, from its tensors by published name; sizes that these do not tell come
@@ -121,7 +121,7 @@ class PublishedNames:
 
 @dataclass(frozen=True)
 class FirstSizes:
-    """What a network's first configuration is made from."""
+    """Basis of a network's first configuration."""
 
     feature_dim: int
     """Width D of the features."""
@@ -147,7 +147,7 @@ class NetworkSpec:
     """
 
     config: type[NetworkConfig]
-    """Its configuration."""
+    """Type of the configuration."""
     build: Callable[[Any], nn.Module]
     """A network with first weights from a configuration."""
     first_config: Callable[[FirstSizes], NetworkConfig]
@@ -164,8 +164,8 @@ class NetworkSpec:
     """Give a network statistics before training. The second argument computes the mean feature [D] and the mean text
     [D]; it reads hundreds of videos, so a network that needs none does not call it."""
     training_outputs: Callable[[Any, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
-    """What the loss looks at, a named tuple, from a network, features [B, T, D], true lengths [B] and text embeddings
-    [C, D]."""
+    """Inputs of the loss, a named tuple, from a network, features [B, T, D], true lengths [B] and text embeddings [C,
+    D]."""
     loss: Callable[[Any, TrainingSettings], Callable[[Any, Any], tuple[Tensor, ...]]]
     """Loss from a configuration and settings: from outputs and targets to a scalar for each term. One with a state that
     steps change is a module, whose state is saved with the training's."""
@@ -200,7 +200,7 @@ class NetworkSpec:
         """Give the width D of the features that a published configuration takes.
 
         Args:
-            preset: Its name; the default one without.
+            preset: Name of the configuration; the default one without.
         """
         if not self.presets:
             return self.default_width

@@ -1,4 +1,4 @@
-"""From class names to text embeddings: the prompt, its tokens, and CLIP's text tower.
+"""Text embeddings of class names: the prompt, its tokens, and CLIP's text tower.
 
 Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (2021), section 2.4;
 docs/network.md, part 4.
@@ -96,7 +96,7 @@ class TextLayer(nn.Module):
         self.contract = nn.Linear(config.hidden, config.width)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """One layer: [C, L, W] to [C, L, W], with a mask [L, L] added to the attention scores."""
+        """Apply one layer: [C, L, W] to [C, L, W], with a mask [L, L] added to the attention scores."""
         hidden = hidden + self._attend(self.attention_norm(hidden), mask)
         inner = self.expand(self.feed_forward_norm(hidden))  # [C, L, hidden]
         contracted: Tensor = self.contract(inner * torch.sigmoid(1.702 * inner))

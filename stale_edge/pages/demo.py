@@ -1,4 +1,4 @@
-"""What a demo found, as one HTML page that opens from disk and holds its pictures."""
+"""Results of a demo as one HTML page that opens from disk and holds its pictures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
+from stale_edge.palette import page_variables
 from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.formats import files
 from stale_edge_runtime.model_file import read_model
@@ -18,8 +19,6 @@ REFERENCE: Final = "PyTorch dynamic int8"
 """The row that speed is told against: the thesis's result."""
 TIOUS: Final = ("0.50", "0.75", "0.95")
 _STYLE: Final = """
-:root { color-scheme: light dark; --ink: #1d2329; --paper: #fff; --line: #d5dae0; --faint: #5a6570; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --paper: #16191d; --line: #3a4149; --faint: #a5aeb8; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
   margin: 0 auto; padding: 1rem; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
@@ -29,7 +28,7 @@ th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td code { white-space: normal; }
 img { max-width: 100%; background: #fff; border-radius: 4px; }
-code { font-size: .85em; } p, figcaption { color: var(--faint); } figure { margin: 1rem 0; }
+code { font-size: .85em; } p, figcaption { color: var(--soft); } figure { margin: 1rem 0; }
 """
 
 
@@ -48,8 +47,8 @@ def write_page(
     """Write the page of a demo.
 
     Args:
-        target: Where it goes.
-        folder: What the demo's commands wrote: `bench.json`, `seen.json`, `unseen.json` and the pictures.
+        target: File to write.
+        folder: Results of the demo's commands: `bench.json`, `seen.json`, `unseen.json` and the pictures.
         commands: Each command, and the seconds it took.
         checkpoint: The weights that the commands made.
         int8: The int8 file that they made.
@@ -88,12 +87,12 @@ def write_page(
         _table(("command", "seconds"), [(_command(words), f"{seconds:.0f}") for words, seconds in commands]),
         _paragraph(f"The weights are in <code>{checkpoint}</code>, the files beside it."),
     ]
-    page = _PAGE.format(style=_STYLE, body="\n".join(parts))
+    page = _PAGE.format(style=page_variables() + _STYLE, body="\n".join(parts))
     files.write_text(target, page)
 
 
 def _detections(int8: Path) -> dict[str, Any]:
-    """What quantising did to detections, as the int8 file says it."""
+    """Describe the effect of quantising on detections, as the int8 file says it."""
     found: dict[str, Any] = read_model(int8).info.recipe["detections"]
     return found
 
@@ -136,7 +135,7 @@ def _paragraph(*parts: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
+    """Write a table of cells that are HTML already."""
     first = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{first}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -36,12 +36,12 @@ def draw_features(
     """Draw the features of one video.
 
     Args:
-        rng: Where the randomness comes from.
+        rng: Source of randomness.
         config: The world.
-        semantics: Its classes.
+        semantics: Classes of the world.
         duration_s: Length of the video.
-        segments: Its instances `[N, 2]`, seconds.
-        labels: Their classes `[N]`.
+        segments: Instances of the video `[N, 2]`, seconds.
+        labels: Classes of the instances `[N]`.
 
     Returns:
         `[T, D]`, T as the length of a snippet gives it.

@@ -30,9 +30,9 @@ class WorldConfig:
     classes: int = 200
     """Number of classes C, as ActivityNet has."""
     seen_classes: int = 150
-    """How many of them training shows; the others are for the open set."""
+    """Classes that training shows; the others are for the open set."""
     seed: int = 0
-    """Of everything."""
+    """Seed of everything."""
     feature_dim: int = 512
     """Width D of features and text embeddings, as CLIP ViT-B has."""
     snippet_s: float = 16 / 30
@@ -53,7 +53,7 @@ class WorldConfig:
     common_norm: float = 8.5
     """Norm of what all images have in common. Gives a cosine of about 0.6 between frames of different videos."""
     outlier_value: float = -7.2
-    """Its largest channel. Measured."""
+    """Largest channel of that outlier. Measured."""
     modality_cosine: float = 0.28
     """Cosine between the common directions of images and texts: the modality gap. Calibrated: raw cosines of images
     and texts come out at 0.2 to 0.3, as CLIP's do."""
@@ -76,10 +76,10 @@ class WorldConfig:
     for another class. Calibrated, see `alignment`."""
 
     context_mean: float = 0.65
-    """How much of its class a video shows while nothing happens: places and things stay. Assumed."""
+    """Share of its class that a video shows while nothing happens: places and things stay. Assumed."""
     context_spread: float = 0.2
-    """Its spread between videos. Assumed; the cosine with the right text then tells action from surroundings within a
-    video with an area under the curve of 0.73."""
+    """Spread of that share between videos. Assumed; the cosine with the right text then tells action from surroundings
+    within a video with an area under the curve of 0.73."""
     visibility_spread: float = 0.35
     """Spread between shots of how much of the class is in view, action or not. Assumed."""
     actionness_norm: float = 0.3
@@ -88,7 +88,7 @@ class WorldConfig:
     classifier then tells snippets of actions from others of the same video with an area under the curve of 0.77
     (unseen: 0.75)."""
     actionness_spread: float = 0.7
-    """Its spread between videos, in its own units: in a part of them it points the other way. Assumed."""
+    """Spread of that strength between videos, in its own units: in a part of them it points the other way. Assumed."""
     shot_mean_s: float = 14.0
     """Mean length of a shot. Assumed."""
     shot_norm: float = 2.9
@@ -96,13 +96,13 @@ class WorldConfig:
     noise_norm: float = 2.6
     """Norm of what changes from snippet to snippet. Calibrated: norm around the mean."""
     noise_correlation: float = 0.1
-    """Its correlation at 2 s; shorter and longer spans follow a first-order process. Calibrated: correlation of
-    neighbours."""
+    """Correlation of the noise at 2 s; shorter and longer spans follow a first-order process. Calibrated: correlation
+    of neighbours."""
 
     distractors_per_minute: float = 0.5
     """Other short actions outside the annotated ones. Assumed."""
     distractor_group_share: float = 0.5
-    """How many of them are of the video's own semantic group: the hardest negatives. Assumed."""
+    """Share of the distractors from the video's own semantic group: the hardest negatives. Assumed."""
     distractor_norm: float = 2.0
     """Norm of their direction. Assumed."""
 
@@ -135,7 +135,7 @@ class WorldConfig:
         return known + tuple(f"Action {number}" for number in range(len(known) + 1, self.classes + 1))
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameters as JSON values."""
+        """Give the parameters as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod

@@ -68,7 +68,7 @@ def write_world(
 
     Args:
         folder: Made where it is not there; one that holds a simulated world is replaced.
-        world: What to write.
+        world: World to write.
         videos: Training videos: those of the first epoch.
         validation: Validation videos, shared between seen and unseen classes by the number of classes.
         force: Write into a folder that holds other things as well; they stay.

@@ -75,7 +75,7 @@ ONE: Final = TimelineFigures(
     border_weight=1.0,
 )
 LEAD_SHARE: Final = (0.0, 0.0, 0.001, 0.012, 0.16, 0.307, 0.415, 0.505, 0.591, 0.679, 0.784, 0.917, 0.993, 1.0)
-"""With one instance, which share of the uncovered time lies before it, quantiles."""
+"""Share of the uncovered time before the instance of a video with one, quantiles."""
 TWO: Final = TimelineFigures(
     durations_s=(5.1, 15.9, 32.1, 46.5, 65.8, 85.9, 107.0, 126.8, 145.5, 168.9, 189.0, 212.3, 224.1, 237.1),
     coverage=(0.002, 0.043, 0.091, 0.161, 0.264, 0.37, 0.469, 0.565, 0.655, 0.722, 0.796, 0.87, 0.91, 0.984),

@@ -24,7 +24,7 @@ _OFF_VOCABULARY = 2
 """Actions of each group that are in no class list: videos hold such things too, and nobody annotates them."""
 _SPECTRUM = -0.25
 _BIAS = 0.5
-"""How much of the chance similarity between images in general and single classes' texts is left: CLIP has some."""
+"""Share that is left of the chance similarity between images in general and single classes' texts: CLIP has some."""
 _TEXT_OUTLIER_SHARE = 0.6
 _TEXT_NORM_SPREAD = 0.04
 
@@ -87,7 +87,7 @@ def make_semantics(config: WorldConfig, rng: np.random.Generator) -> Semantics:
 
 
 def _group_of_classes(config: WorldConfig, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A group for each class, at random, all of about the same size: `[C]`."""
+    """Draw a group for each class, at random, all of about the same size: `[C]`."""
     count = max(1, round(config.classes / config.classes_per_group))
     return np.asarray(rng.permutation(np.arange(config.classes) % count), dtype=np.int64)
 
@@ -106,7 +106,7 @@ def _meanings(
 def _common_directions(
     config: WorldConfig, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What all images have in common, and the unit direction that all texts have in common: `[D]` each."""
+    """Draw the mean direction of all images, and the unit direction of all texts: `[D]` each."""
     dim = config.feature_dim
     image_channel, text_channel = dim * 92 // 512, dim * 133 // 512
     spread = rng.standard_normal((2, dim))

@@ -1,4 +1,4 @@
-"""When things happen in a video: its length, its instances, its shots. Drawn from the figures in `measured`."""
+"""Timeline of a video: its length, its instances, its shots. Drawn from the figures in `measured`."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def draw_cuts(rng: np.random.Generator, duration_s: float, mean_s: float) -> NDA
 
 
 def overlap(segments: Segments, duration_s: float, snippets: int) -> NDArray[np.float32]:
-    """Which share of each snippet each segment covers.
+    """Compute the share of each snippet that each segment covers.
 
     Args:
         segments: `[N, 2]`, seconds.
         duration_s: Seconds that the snippets cover.
-        snippets: Their number T.
+        snippets: Number of snippets T.
 
     Returns:
         `[N, T]` in [0, 1].
@@ -60,7 +60,7 @@ def overlap(segments: Segments, duration_s: float, snippets: int) -> NDArray[np.
 
 
 def _quantile(rng: np.random.Generator, values: Sequence[float]) -> float:
-    """A draw from a distribution given by its values at `LEVELS`."""
+    """Draw from a distribution given by its values at `LEVELS`."""
     return float(np.interp(rng.random(), LEVELS, values))
 
 

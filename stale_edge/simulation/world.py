@@ -37,7 +37,7 @@ class SimulatedWorld:
     """Classes with their texts, and all videos there could be.
 
     Args:
-        config: What it is like.
+        config: Parameters of the world.
     """
 
     def __init__(self, config: WorldConfig | None = None) -> None:
@@ -45,7 +45,7 @@ class SimulatedWorld:
 
     @classmethod
     def from_file(cls, path: Path) -> SimulatedWorld:
-        """The world that a folder was written from, or a file `world.json` describes.
+        """Read the world that a folder was written from, or a file `world.json` describes.
 
         Raises:
             InputMissingError: There is no such file.
@@ -93,7 +93,7 @@ class SimulatedWorld:
         """Videos of the seen classes to train on that are the same in every epoch, as real ones are.
 
         Args:
-            videos: Their number.
+            videos: Number of videos.
         """
         return SimulatedVideos(self, "finite", videos)
 
@@ -102,7 +102,7 @@ class SimulatedWorld:
 
         Args:
             stream: `"seen"`, `"unseen"`, or `"selection"` (seen classes, to choose the best checkpoint by).
-            videos: Their number.
+            videos: Number of videos.
 
         Raises:
             UsageError: Unseen videos of a world where all classes are seen.
@@ -116,7 +116,7 @@ class SimulatedVideos:
     """A number of videos of a world; a `VideoSource`.
 
     Args:
-        world: Where they come from.
+        world: World of the videos.
         stream: One of `STREAMS`; only `training` depends on the epoch.
         videos: Number of videos in an epoch.
     """
@@ -139,11 +139,11 @@ class SimulatedVideos:
         return self._videos
 
     def __iter__(self) -> Iterator[TrainingVideo]:
-        """The videos of the first epoch."""
+        """Yield the videos of the first epoch."""
         return (self.video(index, 0) for index in range(len(self)))
 
     def video(self, index: int, epoch: int) -> TrainingVideo:
-        """One video.
+        """Draw one video.
 
         Args:
             index: 0 … len - 1.

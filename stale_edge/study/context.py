@@ -30,7 +30,7 @@ class RunContext:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[Path]:
-        """A folder for one training, gone afterwards; what a killed one has left there goes first.
+        """Make a folder for one training, gone afterwards; what a killed one has left there goes first.
 
         Two processes must not train in one study's folder; `Store.locked` sees to that.
 

@@ -74,11 +74,11 @@ class Measurement:
     """One number that was measured."""
 
     factors: Mapping[str, Factor]
-    """By name."""
+    """Factors by name."""
     metric: str
     """Measured quantity."""
     value: float
-    """In the metric's unit."""
+    """Value in the metric's unit."""
     repeat: int
     """Seed or number of the repetition, from 0."""
     run: int = 0
@@ -92,7 +92,7 @@ class Cell:
     key: str
     """Name within the study, fit for a file name: lower-case letters, digits, dots and hyphens."""
     factors: Mapping[str, Factor] = field(default_factory=dict)
-    """What it fixes; what it measures may vary the others."""
+    """Factors that the cell fixes; its measurements may vary the others."""
     repeat: int = 0
     """Seed or number of the repetition."""
 
@@ -102,14 +102,14 @@ class Study(Protocol):
 
     @property
     def name(self) -> StudyName:
-        """Which of them."""
+        """Name of the study."""
 
     @property
     def options(self) -> Mapping[str, object]:
         """All that decides what is measured, as JSON values: a folder goes on only with the same."""
 
     def cells(self) -> Sequence[Cell]:
-        """All cells in the order in which they are measured."""
+        """List all cells in the order in which they are measured."""
 
     def measure(self, cell: Cell, note: Callable[[str], None]) -> Sequence[Measurement]:
         """Measure one cell.

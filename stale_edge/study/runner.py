@@ -52,11 +52,11 @@ def run_study(
     measures something is recorded: they may differ in what a reader must know.
 
     Args:
-        study: What to measure.
+        study: Study to run.
         folder: Exists; what is found there is kept.
         on_cell: Called after each cell.
         note: Called with lines on what is going on.
-        providers: Where it runs, for the description of the machine.
+        providers: Providers it runs on, for the description of the machine.
         max_s: Begin no cell after so many seconds, what makes the study ready apart.
 
     Returns:
@@ -116,7 +116,7 @@ def run_study(
 
 
 class _Pace:
-    """How long cells take. What needs no training takes seconds and a training minutes: they are told apart.
+    """Durations of cells by kind: cells without training take seconds and others minutes.
 
     Args:
         cells: All of the study.
@@ -144,7 +144,7 @@ class _Pace:
 
 
 def commit() -> str | None:
-    """The commit that this program was started from, with a plus where its files were changed; none where unknown."""
+    """Find the commit of this program, with a plus where its files were changed; none where unknown."""
     here = Path(__file__).resolve().parent
     head = _git(here, "rev-parse", "--short=12", "HEAD")
     if not head or not _git(here, "ls-files", "--", Path(__file__).name):

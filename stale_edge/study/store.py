@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from stale_edge.folder_lock import locked_folder
 from stale_edge.study.design import ACCURACY, COLUMNS, Measurement, StudyName
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, UsageError, writing_error
 from stale_edge_runtime.formats.files import read_json, write_json, write_text
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 LARGEST: Final = 1e15
 """No number of a study is as large: where one is, the file is damaged, and no figure could show it."""
-HEADER, CELLS, CSV, JSON, LOCK = "study.json", "cells", "measurements.csv", "measurements.json", "lock"
+HEADER, CELLS, CSV, JSON = "study.json", "cells", "measurements.csv", "measurements.json"
 _CURE: Final = "give the folder of a finished `stale-edge study`, or its measurements.json"
 _ROUNDING: Final = 1e-9
-"""What the mean of ones may be above one."""
+"""Rounding error that is allowed in the mean of ones."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Session:
     """Machine, as `bench` describes it."""
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Return all of it as JSON values."""
         return {"commit": self.commit, "started": self.started, "machine": dict(self.machine)}
 
 
@@ -54,7 +55,7 @@ class StudyRun:
     """A study as it was run on one machine; what can differ between its sessions is of the first."""
 
     study: StudyName
-    """Which."""
+    """Name of the study."""
     machine: Mapping[str, Any]
     """Machine, as `bench` describes it."""
     options: Mapping[str, Any]
@@ -85,7 +86,7 @@ class StudyRun:
         return self.finished == self.cells
 
     def header(self) -> dict[str, Any]:
-        """All but the measurements, as JSON values."""
+        """Return all but the measurements, as JSON values."""
         return {
             "schema": SCHEMA,
             "study": str(self.study),
@@ -100,7 +101,7 @@ class StudyRun:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The whole run as JSON values."""
+        """Give the whole run as JSON values."""
         columns = COLUMNS[self.study]
         rows = [_row(measurement, columns.factors) for measurement in self.measurements]
         return {**self.header(), "units": dict(columns.metrics), "measurements": rows}
@@ -120,7 +121,7 @@ class Store:
         """Begin a study in the folder, or go on with the one that is there.
 
         Args:
-            run: What is to be run.
+            run: Run to begin.
 
         Returns:
             The run to go on with.
@@ -147,9 +148,9 @@ class Store:
         """Keep a finished cell.
 
         Args:
-            cell: Which.
+            cell: Cell that was measured.
             measurements: All of it.
-            study: Its study, whose columns the measurements must have.
+            study: Study of the cell, whose columns the measurements must have.
 
         Raises:
             CannotWriteError: The folder cannot be written.
@@ -164,7 +165,7 @@ class Store:
         write_json(self._path(cell), {"schema": SCHEMA, "study": str(study), "key": cell.key, "measurements": rows})
 
     def get(self, cell: Cell, study: StudyName) -> tuple[Measurement, ...]:
-        """The measurements of a finished cell.
+        """Read the measurements of a finished cell.
 
         Raises:
             BadDataError: Its file is damaged.
@@ -188,18 +189,10 @@ class Store:
         Raises:
             UnavailableError: Another one is in it.
         """
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / LOCK)
-        with _writing(self.folder):
-            try:
-                lock.acquire(timeout=0)
-            except Timeout as error:
-                raise UnavailableError(self.folder, "is in use by another study", "choose another -o") from error
-        try:
+        with locked_folder(
+            self.folder, UnavailableError(self.folder, "is in use by another study", "choose another -o")
+        ):
             yield
-        finally:
-            lock.release()
 
     def _path(self, cell: Cell) -> Path:
         return self.folder / CELLS / f"{cell.key}.json"
@@ -222,7 +215,7 @@ def read_run(path: Path) -> StudyRun:
     """Read what a study measured.
 
     Args:
-        path: Its folder, or its `measurements.json`.
+        path: Folder of the study, or its `measurements.json`.
 
     Raises:
         InputMissingError: There is none.
@@ -238,11 +231,11 @@ def read_run(path: Path) -> StudyRun:
 
 
 def to_csv(runs: Sequence[StudyRun], labels: Sequence[str] = ()) -> str:
-    """Every measurement of runs of one study as a line: its factors, its metric with unit, what it ran on and when.
+    """Write every measurement of runs of one study as a line: its factors, its metric with unit, its machine and time.
 
     Args:
-        runs: Of one study.
-        labels: What each of them is called where they stand side by side.
+        runs: Runs of one study.
+        labels: Names of the runs where they stand side by side.
     """
     columns = COLUMNS[runs[0].study]
     text = io.StringIO()
@@ -270,7 +263,7 @@ def _row(measurement: Measurement, factors: Sequence[str]) -> dict[str, Any]:
 
 
 def _parse_header(path: Path, content: Any) -> StudyRun:
-    """A run without its measurements."""
+    """Read a run without its measurements."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise BadDataError(path, f"is not a study of schema {SCHEMA}", _CURE)
     if wrong := [name for name, is_right in _PARTS.items() if not is_right(content.get(name))]:

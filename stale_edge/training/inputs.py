@@ -1,4 +1,4 @@
-"""From the options of `train` to what is taught: videos, text, and the network's first weights."""
+"""Inputs of a training from the options of `train`: videos, text, and the network's first weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TEXT_CURE = (
 
 @dataclass(frozen=True)
 class LessonOptions:
-    """What the user named."""
+    """Inputs that the user named."""
 
     annotations: Path | None
     """Ground truth in any form."""
@@ -41,7 +41,7 @@ class LessonOptions:
     split: Path | None
     """Classes to teach."""
     subset: str | None
-    """Of the annotations."""
+    """Subset of the annotations."""
     fraction: float
     """Share of the videos."""
     snippet_s: float | None
@@ -53,7 +53,7 @@ class LessonOptions:
     text_embeddings: Path | None
     """Text embeddings [C, D] of `classes`."""
     classes: Path | None
-    """Their names."""
+    """Names of the classes of `text_embeddings`."""
     text_tower: Path | None
     """Checkpoint whose text tower to use."""
     initial: Path | None
@@ -101,8 +101,8 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
     """Everything that is taught, and to whom.
 
     Args:
-        options: What the user named; checked.
-        settings: How it will be taught.
+        options: Inputs that the user named; checked.
+        settings: Settings of the training.
         train_text: Whether to train the text tower; as the settings say, where there is one, when not given.
 
     Raises:
@@ -161,7 +161,7 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
 def _in_short(
     options: LessonOptions, source: VideoSource, held_out: VideoSource, world: SimulatedWorld | None
 ) -> dict[str, Any]:
-    """What is taught, as JSON: a training goes on only with the same."""
+    """Summarise the data as JSON: a training is resumed only with the same."""
     return {
         "classes": list(source.classes),
         "videos": len(source),
@@ -196,9 +196,9 @@ class _First:
     """Kind of network."""
     spec: NetworkSpec
     config: Callable[[int], Any]
-    """Its configuration for so many classes."""
+    """Configuration for so many classes."""
     network: Callable[[int], Any]
-    """It with its first weights, for so many classes."""
+    """Network with its first weights, for so many classes."""
     stored: Vocabulary | None = None
     """Text embeddings that its checkpoint stores."""
     classes: tuple[str, ...] = ()
@@ -209,8 +209,8 @@ class _First:
         """Read a checkpoint, or choose a configuration.
 
         Args:
-            options: What the user named.
-            width: Of the features, where the data tell.
+            options: Inputs that the user named.
+            width: Width of the features, where the data tell.
         """
         from stale_edge.checkpoint import load_checkpoint
         from stale_edge.data.vocabulary import Vocabulary
@@ -244,7 +244,7 @@ class _First:
 
 
 def _tower_network(options: LessonOptions) -> Any:
-    """The network whose text tower to use.
+    """Load the network whose text tower to use.
 
     Raises:
         BadDataError: It has none.
@@ -263,7 +263,7 @@ def _tower_network(options: LessonOptions) -> Any:
 
 
 def _without_tower(spec: NetworkSpec, network: Any) -> Any:
-    """The same network, to run on text embeddings."""
+    """Rebuild a network without its text tower, to run on text embeddings."""
     smaller = spec.build(replace(network.config, text=None))
     state = network.state_dict()
     smaller.load_state_dict({name: state[name] for name in smaller.state_dict()})

@@ -1,4 +1,4 @@
-"""What a training says of itself: two CSV files and TensorBoard events, in the folder of the run.
+"""Log of a training: two CSV files and TensorBoard events, in the folder of the run.
 
 After a kill the files may hold steps that the last checkpoint has not; they are cut back to it, so that the files of a
 resumed training are those of an unbroken one.
@@ -30,7 +30,7 @@ class TrainingLog:
     """Writes the log of one run.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         loss_terms: Names of the terms of the loss, the total first.
         steps: Steps that are done; later ones are removed from the files.
 

@@ -1,4 +1,4 @@
-"""What goes into a training and what comes out of it."""
+"""Inputs and results of a training."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ class End(StrEnum):
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is taught to whom."""
+    """Network and data of a training."""
 
     network: Any
     """A network of the registry with its first weights."""
     text: Tensor
-    """Of the classes of the source, in their order: embeddings [C, D], or token ids int64 [C, L] for the text tower."""
+    """Text of the classes of the source, in their order: embeddings [C, D], or token ids int64 [C, L] for the text
+    tower."""
     source: VideoSource
     """Videos to train on."""
     held_out: VideoSource
     """Other videos of the same classes, to choose the best checkpoint by."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """In short, as JSON: a training goes on only with the same."""
+    """Summary of the data as JSON: a training is resumed only with the same."""
     classes: tuple[str, ...] = ()
     """Names to store with the weights; those of the source by default."""
     stored_text: Tensor | None = None
@@ -50,37 +51,37 @@ class Lesson:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What came of one step."""
+    """Result of one step."""
 
     step: int
     """Steps done."""
     epoch: int
-    """Its epoch, from 1."""
+    """Epoch of the step, from 1."""
     learning_rate: float
-    """At this step."""
+    """Learning rate of the step."""
     gradient_norm: float
-    """Before clipping."""
+    """Gradient norm before clipping."""
     loss: Mapping[str, float]
     """The total and its terms."""
 
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """What came of one validation."""
+    """Result of one validation."""
 
     step: int
     """Steps done."""
     epoch: int
     """Epochs done."""
     average_map: float
-    """On the held-out videos, in [0, 1]."""
+    """Average mAP on the held-out videos, in [0, 1]."""
     best: bool
     """Whether none was better before."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What does not change the result of a training that runs to its end."""
+    """Execution settings that do not change the result of a training that runs to its end."""
 
     workers: int = 0
     """Processes that fetch videos beside each training process."""
@@ -98,7 +99,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training gave."""
+    """Result of a training."""
 
     end: End
     """Why it ended."""
@@ -107,6 +108,6 @@ class TrainingResult:
     best_step: int
     """Step of the best weights."""
     average_map: float
-    """Of the best weights on the held-out videos, in [0, 1]."""
+    """Average mAP of the best weights on the held-out videos, in [0, 1]."""
     checkpoint: Path
     """The best weights."""

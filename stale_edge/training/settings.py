@@ -1,4 +1,4 @@
-"""What decides how a network is trained: two presets, and the learning rate at every step."""
+"""Settings of a training: two presets, and the learning rate at every step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrainingSettings:
     batch_size: int = 32
     """Videos in a step, over all processes together."""
     learning_rate: float = 3e-4
-    """Its highest value."""
+    """Highest learning rate."""
     weight_decay: float = 0.02
     """Decoupled with `adamw`, added to the gradient with `adam`."""
     optimizer: str = "adamw"
@@ -47,7 +47,7 @@ class TrainingSettings:
     compat: str | None = None
     """`stale`: targets and loss as published."""
     seed: int = 0
-    """Of the order of the videos and of dropout."""
+    """Seed of the order of the videos and of dropout."""
     patience: int | None = 10
     """Epochs without a better held-out mAP after which training stops; none never stops early."""
     precision: str = "fp32"
@@ -78,14 +78,14 @@ class TrainingSettings:
                 raise UsageError(name.replace("_", " "), f"is {getattr(self, name)!r}", cure)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON values."""
+        """Give the settings as JSON values."""
         return dataclasses.asdict(self)
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """Learning rate of one step: a function of nothing but its number.
 
         Args:
-            step: From 0.
+            step: Number of the step, from 0.
             steps: Steps in all epochs together.
         """
         if self.schedule == "constant":

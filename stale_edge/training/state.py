@@ -1,4 +1,4 @@
-"""Where a training stands, in one `.safetensors` file: weights, optimiser, random states, position.
+"""State of a training in one `.safetensors` file: weights, optimiser, random states, position.
 
 The learning rate is a function of the step, so a scheduler has no state of its own. A file is read back only into the
 very training that wrote it: settings and data that differ are named and refused.
@@ -40,7 +40,7 @@ _NUMPY_WORDS: Final = 624
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come."""
+    """Position of a training."""
 
     step: int = 0
     """Steps done in all epochs together; this is the position in the epoch too."""
@@ -58,16 +58,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainingIdentity:
-    """What must be the same for a training to go on where it stopped."""
+    """Properties that must be the same for a training to be resumed."""
 
     network: Mapping[str, Any]
     """Sizes of the network."""
     settings: Mapping[str, Any]
-    """How it is trained."""
+    """Settings of the training."""
     data: Mapping[str, Any]
-    """What it is trained on, in short."""
+    """Summary of the data."""
     processes: int = 1
-    """Over how many processes."""
+    """Number of processes."""
 
     def require_same(self, path: Path, stored: TrainingIdentity) -> None:
         """Check what a file says against this.
@@ -138,11 +138,11 @@ def save_state(
 
     Args:
         path: Target.
-        network: Its weights.
+        network: Network whose weights are saved.
         optimizer: Adam or AdamW over the network's parameters.
-        states: Of the random generators, one row for each process.
-        progress: How far it has come.
-        identity: What it is.
+        states: States of the random generators, one row for each process.
+        progress: Position of the training.
+        identity: Properties of the training.
         beside: Further modules whose tensors are part of it, by name.
 
     Raises:
@@ -170,11 +170,11 @@ def load_state(
         path: The file.
         network: Gets its weights.
         optimizer: Gets its state.
-        identity: What the training must be.
+        identity: Properties that the training must have.
         beside: Further modules that get their tensors, by name.
 
     Returns:
-        How far it had come, and the states of the random generators.
+        Position of the training, and the states of the random generators.
 
     Raises:
         InputMissingError: There is no such file.
@@ -208,14 +208,14 @@ def load_state(
 
 
 def _state(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """All tensors of modules, named by module."""
+    """Name all tensors of modules by module."""
     return {
         f"{prefix}.{name}": value for prefix, module in modules.items() for name, value in module.state_dict().items()
     }
 
 
 def _numbers(*values: float) -> Tensor:
-    """As float64, in which whole numbers below 2^32 are exact."""
+    """Convert to float64, in which whole numbers below 2^32 are exact."""
     return torch.tensor([float(value) for value in values], dtype=torch.float64)
 
 

@@ -61,7 +61,7 @@ class TrainingPass(nn.Module):
         self._spec = spec
 
     def forward(self, features: Tensor, lengths: Tensor, text: Tensor) -> tuple[Tensor, ...]:
-        """All that the loss looks at.
+        """Compute the inputs of the loss.
 
         Args:
             features: [B, T, D].
@@ -80,10 +80,10 @@ class Trainer:
 
     Args:
         fabric: Launched.
-        lesson: What is taught to whom. The network is trained in place.
-        settings: How.
-        folder: Of the run; exists.
-        options: What does not change the result.
+        lesson: Network and data. The network is trained in place.
+        settings: Settings of the training.
+        folder: Folder of the run; exists.
+        options: Execution settings that do not change the result.
 
     Raises:
         UsageError: The lesson cannot be taught with these settings.
@@ -204,7 +204,7 @@ class Trainer:
         return End.NO_GAIN if self._progress.stopped_early else End.FINISHED
 
     def _batches(self) -> Iterator[Batch]:
-        """Every batch that remains; none where patience ran out before."""
+        """Yield every batch that remains; none where patience ran out before."""
         if self._progress.stopped_early:
             return
         fabric, lesson = self._fabric, self._lesson
@@ -228,7 +228,7 @@ class Trainer:
             yield batch
 
     def _step(self, batch: Batch) -> StepReport:
-        """One step of the optimiser."""
+        """Take one step of the optimiser."""
         step = self._progress.step
         rate = self._settings.learning_rate_at(step, self.steps)
         for group in self._optimizer.param_groups:
@@ -253,7 +253,7 @@ class Trainer:
         return StepReport(step + 1, step // self._plan.steps_per_epoch + 1, rate, length, values)
 
     def _gather(self, output: tuple[Tensor, ...], targets: BatchTargets) -> tuple[tuple[Tensor, ...], BatchTargets]:
-        """The whole batch from the parts of all processes."""
+        """Gather the whole batch from the parts of all processes."""
         if self._fabric.world_size == 1:
             return output, targets
 
@@ -263,7 +263,7 @@ class Trainer:
         )
 
     def _joined(self, part: Tensor, *, sync_grads: bool = False) -> Tensor:
-        """The parts [B, …] of all processes as one [processes · B, …]."""
+        """Join the parts [B, …] of all processes to one [processes · B, …]."""
         gathered = self._fabric.all_gather(part.contiguous(), sync_grads=sync_grads)
         assert isinstance(gathered, Tensor)  # noqa: S101 (Fabric gives what it got)
         return gathered if self._fabric.world_size == 1 else gathered.flatten(0, 1)
@@ -334,7 +334,7 @@ class Trainer:
         return self._lesson.network if self._average is None else self._average
 
     def _beside(self) -> dict[str, nn.Module]:
-        """What a training's state holds beside the network, by name."""
+        """Name the modules that a training's state holds beside the network."""
         modules = {"average": self._average, "loss": self._loss}
         return {name: module for name, module in modules.items() if isinstance(module, nn.Module)}
 
@@ -354,7 +354,7 @@ class Trainer:
             raise BadDataError(path, f"holds random states that cannot be ({error})", "start again") from error
 
     def _agree(self, decision: bool) -> bool:
-        """The first process's decision, for all."""
+        """Share the first process's decision with all."""
         return decision if self._fabric.world_size == 1 else bool(self._fabric.broadcast(decision))
 
     def _check(self) -> None:
@@ -395,7 +395,7 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
 
     Args:
         average: Network of the same form; changed in place.
-        network: Whose weights to take in.
+        network: Network whose weights to take in.
         decay: Share that the average keeps.
     """
     for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):

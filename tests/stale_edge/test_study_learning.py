@@ -30,10 +30,11 @@ from stale_edge.study.experiments.folder_data import FolderData
 from stale_edge.study.experiments.open_set import open_set_study
 from stale_edge.study.experiments.simulated_data import SimulatedData
 from stale_edge.study.experiments.training_cost import TrainingCostStudy
-from stale_edge.study.experiments.training_runs import SNIPPETS, Scale, accelerator, first_network
+from stale_edge.study.experiments.training_runs import SNIPPETS, Scale, first_network
 from stale_edge.study.experiments.video_pool import CLOSED, OPEN_50, OPEN_75
 from stale_edge.study.runner import run_study
 from stale_edge.study.store import Store
+from stale_edge.training.launch import accelerator
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
 from stale_edge_runtime.resampling import resize
 

@@ -37,7 +37,7 @@ HINTS: dict[Precision, tuple[tuple[str, str], ...]] = {
     Precision.FP32: (("fp32", FULL), ("bf16", HALF)),
     Precision.INT8: (("int8", ITS_CHOICE),),
 }
-"""For the precision of a file: what to call the contender's, and the hint that makes it so."""
+"""Name of the contender and precision hint for OpenVINO, for the precision of a file."""
 
 
 @dataclass
@@ -47,11 +47,11 @@ class OpenVinoContender:
     model: ModelFile
     """The file."""
     name: str
-    """Its name in tables."""
+    """Name in tables."""
     precision: str
     """fp32, bf16 or int8."""
     hint: str
-    """What OpenVINO is told to compute in."""
+    """Precision that OpenVINO is told to compute in."""
     readable: Path
     """The file as OpenVINO can read it."""
     vocabulary: Vocabulary
@@ -59,15 +59,15 @@ class OpenVinoContender:
     engine: str = "openvino"
     """Library that runs it."""
     provider: str = "cpu"
-    """Where it runs."""
+    """Device that runs it."""
     windows: None = None
-    """It takes a video in one piece."""
+    """No windows: it takes a video in one piece."""
     _compiled: tuple[int, ov.CompiledModel] | None = field(default=None, repr=False)
     _macs: dict[int, MacCount] = field(default_factory=dict, repr=False)
 
     @property
     def kind(self) -> str:
-        """What the file takes in besides features."""
+        """Inputs of the file besides features."""
         return str(self.model.info.kind)
 
     @property
@@ -76,7 +76,7 @@ class OpenVinoContender:
         return self.model.info.feature_dim
 
     def prepare(self, features: NDArray[np.float32], threads: int) -> Callable[[], Sequence[Any]]:
-        """A function that runs one forward; its outputs are good until the next one.
+        """Make a function that runs one forward; its outputs are good until the next one.
 
         Args:
             features: [batch, snippets, D].
@@ -118,12 +118,12 @@ class OpenVinoContender:
 
 @dataclass(frozen=True)
 class ColdStartTask:
-    """What the measuring process is to start."""
+    """Task of the measuring process."""
 
     path: str
     """The file as OpenVINO can read it."""
     hint: str
-    """What OpenVINO is told to compute in."""
+    """Precision that OpenVINO is told to compute in."""
     threads: int
     """Threads inside an operator."""
     batch: int
@@ -143,13 +143,13 @@ class ColdStartTask:
 def openvino_contenders(
     model: ModelFile, label: str, vocabulary: Vocabulary, folder: Path
 ) -> tuple[list[OpenVinoContender], list[str]]:
-    """One file on OpenVINO, in every precision that it and the processor have.
+    """Prepare one file on OpenVINO, in every precision that it and the processor have.
 
     Args:
         model: The file.
-        label: What to add to the names, to tell several files apart; may be empty.
+        label: Addition to the names, to tell several files apart; may be empty.
         vocabulary: Text inputs, for a file that does not have its classes inside.
-        folder: Where to leave the file as OpenVINO can read it.
+        folder: Folder for the file as OpenVINO can read it.
 
     Returns:
         Contenders, and what is missing and why.
@@ -175,9 +175,9 @@ def compile_file(path: Path, hint: str, threads: int, *, subject: str) -> ov.Com
 
     Args:
         path: A file that OpenVINO can read.
-        hint: What to compute in; empty for OpenVINO's own choice.
+        hint: Precision to compute in; empty for OpenVINO's own choice.
         threads: Threads inside an operator.
-        subject: What errors call it.
+        subject: Name in errors.
 
     Raises:
         BadDataError: OpenVINO does not accept the file.
@@ -193,7 +193,7 @@ def compile_file(path: Path, hint: str, threads: int, *, subject: str) -> ov.Com
 
 
 def _readable(model: ModelFile, folder: Path) -> Path:
-    """The file for OpenVINO, whose reader does not know bodies that refer to values around them.
+    """Rewrite the file for OpenVINO, whose reader does not know bodies that refer to values around them.
 
     Raises:
         BadDataError: It holds blocks that cannot be put together.

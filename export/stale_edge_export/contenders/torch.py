@@ -65,7 +65,7 @@ class TorchContender:
     network_name: str
     """Kind of network, a key of `GRAPHS`."""
     config: Any
-    """Its sizes."""
+    """Sizes of the network."""
     precision: Precision
     """fp32, fp16, or int8 for PyTorch's dynamic quantisation of the linear layers."""
     class_names: tuple[str, ...]
@@ -79,14 +79,14 @@ class TorchContender:
     engine: str = "pytorch"
     """Library that runs it."""
     provider: str = "cpu"
-    """Where it runs."""
+    """Device that runs it."""
     windows: None = None
-    """It takes a video in one piece."""
+    """No windows: it takes a video in one piece."""
     _macs: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
-        """Its name in tables."""
+        """Name in tables."""
         return NAMES[self.precision]
 
     @property
@@ -95,7 +95,7 @@ class TorchContender:
         return int(self.config.feature_dim)
 
     def prepare(self, features: NDArray[np.float32], threads: int) -> Callable[[], Sequence[Any]]:
-        """A function that runs one forward, in inference mode.
+        """Make a function that runs one forward, in inference mode.
 
         Args:
             features: [batch, snippets, D].
@@ -129,14 +129,14 @@ class TorchContender:
 
 @dataclass(frozen=True)
 class ColdStartTask:
-    """What the measuring process is to start."""
+    """Task of the measuring process."""
 
     path: str
     """The checkpoint."""
     precision: str
     """fp32, fp16 or int8."""
     provider: str
-    """Where it runs."""
+    """Device that runs it."""
     threads: int
     """Threads of PyTorch."""
     batch: int
@@ -148,14 +148,14 @@ class ColdStartTask:
     class_names: list[str]
     """The classes."""
     token_ids: list[list[int]]
-    """Their tokenised prompts."""
+    """Tokenised prompts of the classes."""
 
 
 def full_network(checkpoint: Checkpoint, class_names: Sequence[str]) -> nn.Module:
     """Build a network that takes features and tokenised prompts.
 
     Args:
-        checkpoint: Its network in evaluation mode.
+        checkpoint: Checkpoint with its network in evaluation mode.
         class_names: The classes of the prompts.
 
     Raises:
@@ -178,14 +178,14 @@ def torch_contenders(
     precisions: Sequence[Precision] = ON_CPU,
     provider: str = "cpu",
 ) -> list[TorchContender]:
-    """The thesis's contenders for one network.
+    """Prepare the thesis's contenders for one network.
 
     Args:
-        checkpoint: Its network in evaluation mode.
+        checkpoint: Checkpoint with its network in evaluation mode.
         class_names: Prompts to encode at every forward.
         weights: The file it came from, for processes that load it afresh.
-        precisions: Those to enter.
-        provider: Where they run: cpu, or cuda where PyTorch has it.
+        precisions: Precisions to enter.
+        provider: Device that runs them: cpu, or cuda where PyTorch has it.
 
     Raises:
         BadDataError: The checkpoint stores text embeddings, and not of one of the classes.
@@ -203,7 +203,7 @@ def torch_contenders(
 
 
 def vocabulary_of(network: Any, class_names: Sequence[str], text_embeddings: Tensor) -> Vocabulary:
-    """The text inputs that make exported files compute what the network computes.
+    """Make the text inputs with which exported files compute what the network computes.
 
     Args:
         network: The network.
@@ -214,10 +214,10 @@ def vocabulary_of(network: Any, class_names: Sequence[str], text_embeddings: Ten
 
 
 def ready(network: nn.Module, precision: Precision, provider: str = "cpu") -> nn.Module:
-    """The network in one precision, where it is to run; a copy unless it is that already.
+    """Bring the network into one precision, where it is to run; a copy unless it is that already.
 
     Args:
-        network: In evaluation mode, on the CPU, in fp32.
+        network: Network in evaluation mode, on the CPU, in fp32.
         precision: fp32, fp16, or on the CPU int8.
         provider: cpu or cuda.
     """
@@ -237,7 +237,7 @@ def saved_mb(network: nn.Module) -> float:
     """Size of a network's file as PyTorch saves it, in 10^6 bytes.
 
     Args:
-        network: In any precision.
+        network: Network in any precision.
     """
     with tempfile.TemporaryFile() as stream:
         torch.save(network.state_dict(), stream)
@@ -245,7 +245,7 @@ def saved_mb(network: nn.Module) -> float:
 
 
 def half_slowdown() -> float:
-    """How many times longer a product in half precision takes than one in fp32, on a thread of this CPU.
+    """Measure how many times longer a product in half precision takes than one in fp32, on a thread of this CPU.
 
     Without instructions for it PyTorch multiplies half precision number by number, and a forward takes a minute.
     """
@@ -290,8 +290,8 @@ class OnDevice:
     Args:
         network: On the device.
         inputs: Features [B, T, D] and tokenised prompts [C, L], in host memory.
-        device: Where the network is.
-        dtype: Of its weights.
+        device: Device of the network.
+        dtype: Type of its weights.
         answers: Number of outputs that a file gives; the network gives them first.
     """
 
@@ -312,7 +312,7 @@ class OnDevice:
 
 
 def _dtype(precision: str) -> torch.dtype:
-    """What inputs and weights are; dynamic quantisation takes fp32."""
+    """Choose the type of inputs and weights; dynamic quantisation takes fp32."""
     return torch.float16 if precision == Precision.FP16 else torch.float32
 
 

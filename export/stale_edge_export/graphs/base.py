@@ -27,7 +27,7 @@ def example_inputs(network: Any) -> dict[str, Tensor]:
     """Make inputs to trace a network with, by name.
 
     Args:
-        network: With `config.feature_dim`, and the sizes of its text tower in `config.text`.
+        network: Network with `config.feature_dim`, and the sizes of its text tower in `config.text`.
     """
     dim, text = network.config.feature_dim, network.config.text
     token_ids = torch.zeros(TRACE_CLASSES, TRACE_TOKENS, dtype=torch.int64)
@@ -59,10 +59,10 @@ class ParityCases:
 
 @dataclass(frozen=True)
 class Decision:
-    """What an output is used for, to count how often a smaller file decides otherwise."""
+    """Use of an output, to count how often a smaller file decides otherwise."""
 
     decide: Callable[[NDArray[Any]], NDArray[Any]]
-    """From the output to decisions, of any shape."""
+    """Function from the output to decisions, of any shape."""
     description: str
     """The decisions in words, as in `top class of a snippet`."""
 
@@ -86,10 +86,10 @@ class WholeNetwork:
     """A network with the text tower inside, as PyTorch runs it: the reference that a benchmark compares with."""
 
     build: Callable[[Checkpoint, tuple[str, ...]], nn.Module]
-    """From a checkpoint and class names to a module that takes features [B, T, D] and token ids [C, L]; its first
-    outputs are those of the network's head."""
+    """Function from a checkpoint and class names to a module that takes features [B, T, D] and token ids [C, L]; its
+    first outputs are those of the network's head."""
     config: Callable[[Any], Any]
-    """Its configuration, with sizes of a text tower, from that of the checkpoint's network."""
+    """Configuration with sizes of a text tower, from that of the checkpoint's network."""
     empty: Callable[[Any], nn.Module]
     """The module from that configuration, for counting on tensors without data."""
 
@@ -104,8 +104,8 @@ class GraphSpec:
     """Export of one network. Its outputs are those of its head, its reference is `NetworkSpec.outputs`."""
 
     build: Callable[[Any, nn.Module], nn.Module]
-    """From a network and a source of text embeddings (see `graphs.text`) to the module to trace, which takes features
-    and the text inputs and gives the outputs of the head in order."""
+    """Function from a network and a source of text embeddings (see `graphs.text`) to the module to trace, which takes
+    features and the text inputs and gives the outputs of the head in order."""
     tolerance: Mapping[str, float]
     """Largest absolute difference from the network that each output may have."""
     rewrites: Mapping[str, Callable[[Any, Any], None]] = field(default_factory=dict)

@@ -25,8 +25,8 @@ def self_attend(features: Tensor, memory: Tensor, query_key: Tensor, value_outpu
     """Folded self-attention without bias, residual and norm.
 
     Args:
-        features: What asks, [B, T, D].
-        memory: What answers, keys and values alike, [B, T, D].
+        features: Queries, [B, T, D].
+        memory: Keys and values alike, [B, T, D].
         query_key: [D, H D], see `WideAttention.folded`.
         value_output: [H D, D], see `WideAttention.folded`.
 
@@ -47,7 +47,7 @@ def _(features: Tensor, memory: Tensor, query_key: Tensor, value_output: Tensor)
 
 
 def translate_self_attend(features: Any, memory: Any, query_key: Any, value_output: Any) -> Any:
-    """The operator in ONNX, for the exporter's table of translations.
+    """Write the operator in ONNX, for the exporter's table of translations.
 
     Args:
         features: Value [B, T, D].
@@ -82,7 +82,7 @@ def translate_self_attend(features: Any, memory: Any, query_key: Any, value_outp
 
 
 def _body(around: tuple[Any, ...], shapes: tuple[Any, Any]) -> Any:
-    """The graph of one block: snippets [B, r, D] in, [B, r, D] out; all else comes from around it."""
+    """Build the graph of one block: snippets [B, r, D] in, [B, r, D] out; all else comes from around it."""
     import onnx_ir as ir
 
     memory, keys, query_key, value_output = around
@@ -104,4 +104,4 @@ def _body(around: tuple[Any, ...], shapes: tuple[Any, Any]) -> Any:
 
 
 TRANSLATIONS: dict[Any, Callable[..., Any]] = {torch.ops.stale_edge.self_attend.default: translate_self_attend}
-"""For `torch.onnx.export(custom_translation_table=…)`."""
+"""Table for `torch.onnx.export(custom_translation_table=…)`."""

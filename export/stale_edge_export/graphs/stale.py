@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from stale_edge.networks.stale.model import CLAMP_MIN, LOGIT_SCALE, STALE, foreground_gate
 
 SHORTEST = 1e-12
-"""What a length is divided by at least, as in `torch.nn.functional.normalize`."""
+"""Smallest divisor for a length, as in `torch.nn.functional.normalize`."""
 
 
 class DetectionGraph(nn.Module):
-    """From features to the three outputs of the contract, in stages.
+    """Graph from features to the three outputs of the contract, in stages.
 
     Args:
         network: The network whose parts to use.

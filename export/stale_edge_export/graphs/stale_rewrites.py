@@ -63,7 +63,7 @@ class Centre(nn.Module):
 
     Args:
         weights: [P D, N], of a product that takes P such rows side by side.
-        parts: Their number P.
+        parts: Number of parts P.
         bias: [N], added to the product.
     """
 
@@ -118,7 +118,7 @@ class MaskHeadAsProduct(nn.Module):
 
 
 def _with_neighbours(rows: Tensor) -> Tensor:
-    """Each row with the one before and the one after it, [B, T, 3 D]; zeros beyond the ends."""
+    """Join each row with the one before and the one after it, [B, T, 3 D]; zeros beyond the ends."""
     padded = F.pad(rows, (0, 0, 1, 1))
     return torch.cat((padded[:, :-2], rows, padded[:, 2:]), dim=2)
 

@@ -31,7 +31,7 @@ class StandInTower(nn.Module):
 
     Args:
         network: Without a text tower, in evaluation mode.
-        text: Its text embeddings [C, D].
+        text: Text embeddings [C, D] of the network.
     """
 
     text: Tensor

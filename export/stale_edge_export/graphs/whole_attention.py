@@ -22,7 +22,7 @@ class OtherBlocksError(ValueError):
 
 
 def with_whole_attention(content: bytes) -> bytes:
-    """The same model without blocks of rows.
+    """Rewrite a model without blocks of rows.
 
     Args:
         content: A model file of our exporter or quantiser.
@@ -65,7 +65,7 @@ def _unroll(graph: onnx.GraphProto, place: int) -> None:
 
 
 def _expect(neighbours: Mapping[str, onnx.NodeProto], value: str, operator: str) -> onnx.NodeProto:
-    """The node at the other end of a value, which cuts rows into blocks or joins them."""
+    """Find the node at the other end of a value, which cuts rows into blocks or joins them."""
     node = neighbours.get(value)
     if node is None or node.op_type != operator:
         raise OtherBlocksError(f"{value} meets {node.op_type if node else 'nothing'}, not {operator}")

@@ -31,11 +31,11 @@ class TrialVideo:
     """A video to try files on."""
 
     video_id: str
-    """Its name in the ground truth."""
+    """Name in the ground truth."""
     features: NDArray[np.float32]
     """[T, D]."""
     duration: float
-    """Its length in seconds; in snippets where nothing tells the seconds."""
+    """Length in seconds; in snippets where nothing tells the seconds."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Trial:
         return info.kind is Kind.BAKED or (info.kind is Kind.OPEN and self.text_embeddings is not None)
 
     def thinned(self, most: int) -> Trial:
-        """At most so many videos, evenly over those that are annotated, or over all where none is.
+        """Select at most so many videos, evenly over those that are annotated, or over all where none is.
 
         Args:
-            most: How many.
+            most: Largest number of videos.
         """
         known = {video.id for video in self.truth.videos if video.instances} if self.truth else set()
         videos = [video for video in self.videos if video.video_id in known] or self.videos
@@ -99,14 +99,14 @@ class Trial:
         return evaluate(judged, {video: items for video, items in found.items() if video in known}, tious).average_map
 
     def compare(self, before: Detections, after: Detections) -> Acceptance:
-        """What changed from one file's detections to another's."""
+        """Measure the change from one file's detections to another's."""
         total = Agreement.total(agreement(before[video], after[video]) for video in before)
         return Acceptance(total.videos, total.matched_share, self.average_map(before), self.average_map(after))
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What a smaller file does to detections."""
+    """Effect of a smaller file on detections."""
 
     videos: int
     """Videos tried."""
@@ -119,7 +119,7 @@ class Acceptance:
 
     @property
     def drop_points(self) -> float | None:
-        """What average mAP loses, in points: 100 times the difference of the fractions."""
+        """Loss of average mAP in points: 100 times the difference of the fractions."""
         if self.map_before is None or self.map_after is None:
             return None
         return 100 * (self.map_before - self.map_after)
@@ -129,7 +129,7 @@ class Acceptance:
 
         Args:
             target: The file, for the message.
-            max_drop_points: What may be lost, in points of average mAP.
+            max_drop_points: Largest loss, in points of average mAP.
 
         Raises:
             BadDataError: More is lost, or the loss is not known.
@@ -152,6 +152,6 @@ class Acceptance:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The figures, rounded: mAP as fractions."""
+        """Give the figures, rounded: mAP as fractions."""
         figures = {"matched_share": self.matched_share, "map_fp32": self.map_before, "map": self.map_after}
         return {"videos": self.videos} | {key: round(value, 4) for key, value in figures.items() if value is not None}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SMALLEST_SCALE = np.float32(1e-12)
 LARGEST_SIGNED = 127
 LARGEST_REDUCED = 64
-"""As onnxruntime keeps weights to 7 bits: 255 * 64 * 2 fits 16 bits."""
+"""Largest value of the right operand; as onnxruntime keeps weights to 7 bits: 255 * 64 * 2 fits 16 bits."""
 
 
 def quantize_activation_products(model: onnx.ModelProto, names: Iterable[str], *, reduce_range: bool = False) -> None:
@@ -62,7 +62,7 @@ class _Rewriter:
         self._drop_unused()
 
     def _replace_in_body(self, body: onnx.GraphProto, names: set[str]) -> None:
-        """The same inside a body: what it takes from outside is quantised there, once for all blocks."""
+        """Quantise inside a body: what it takes from outside is quantised there, once for all blocks."""
         inner: list[onnx.NodeProto] = []
         for node in body.node:
             if node.name in names:
@@ -97,7 +97,7 @@ class _Rewriter:
         return self._unsigned[name]
 
     def _quantize_constant(self, name: str) -> tuple[str, ...]:
-        """A constant, quantised now as `DynamicQuantizeLinear` would do it on every run."""
+        """Quantise a constant now as `DynamicQuantizeLinear` would do it on every run."""
         values = numpy_helper.to_array(self._constants[name])
         low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
         scale = np.float32((high - low) / 255) or np.float32(1)

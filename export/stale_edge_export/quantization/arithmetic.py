@@ -25,7 +25,7 @@ EXACT_TARGETS = frozenset({"vnni", "arm64"})
 
 
 class Judging(StrEnum):
-    """How the answers of an int8 file on its target were found."""
+    """Way in which the answers of an int8 file on its target were found."""
 
     RUN = "run"
     """Run on this machine, whose integer products are the target's."""
@@ -70,7 +70,7 @@ def _replace(graph: onnx.GraphProto) -> None:
 
 
 def _exact(node: NodeProto) -> Iterable[NodeProto]:
-    """The nodes that do in float64 what `node` does in integers; `node` itself if that is not its work."""
+    """Make the nodes that do in float64 what `node` does in integers; `node` itself if that is not its work."""
     if node.op_type != "MatMulInteger":
         yield node
         return

@@ -24,7 +24,7 @@ def to_fp16(model: onnx.ModelProto, rules: QuantizationRules) -> tuple[onnx.Mode
 
     Args:
         model: An fp32 model of the exporter; it is not changed.
-        rules: Of its network.
+        rules: Rules of the file's network.
 
     Returns:
         The fp16 model, and the recipe for its metadata.
@@ -54,7 +54,7 @@ def check_range(model: onnx.ModelProto, feeds: dict[str, np.ndarray], rules: Qua
     Args:
         model: The fp32 model.
         feeds: Inputs, at the longest length to be supported.
-        rules: Of its network.
+        rules: Rules of the file's network.
 
     Returns:
         Name of the node with the largest value, and that value.

@@ -1,4 +1,4 @@
-"""What a change of precision does to the outputs, in terms that a user understands."""
+"""Effect of a change of precision on the outputs, in terms that a user understands."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HARM_CLASSES = 20
 
 @dataclass(frozen=True)
 class OutputHarm:
-    """How far one output moved."""
+    """Change of one output."""
 
     relative_error: float
     """Root mean square of the change over the standard deviation of the reference."""
@@ -40,7 +40,7 @@ class OutputHarm:
     """Share of the decisions taken from it, see `GraphSpec.decisions`, that changed; None where none are taken."""
 
     def to_json(self) -> dict[str, float | None]:
-        """The figures, rounded to three digits."""
+        """Give the figures, rounded to three digits."""
         return {key: None if value is None else float(f"{value:.3g}") for key, value in asdict(self).items()}
 
 
@@ -112,5 +112,5 @@ def _changed_share(decision: Decision, pairs: list[tuple[np.ndarray, np.ndarray]
 
 
 def harm_json(harm: dict[str, OutputHarm]) -> dict[str, Any]:
-    """All harms as JSON values."""
+    """Write all harms as JSON values."""
     return {name: item.to_json() for name, item in harm.items()}

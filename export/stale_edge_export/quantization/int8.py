@@ -54,9 +54,9 @@ class Products:
     """The matrix products of a model that can be quantised, by name."""
 
     weights: tuple[str, ...]
-    """Those whose right operand is a weight."""
+    """Products whose right operand is a weight."""
     activations: tuple[str, ...]
-    """Those of two activations."""
+    """Products of two activations."""
 
     @classmethod
     def of(cls, model: onnx.ModelProto, rules: QuantizationRules) -> Products:
@@ -64,7 +64,7 @@ class Products:
 
         Args:
             model: The model.
-            rules: Of its network.
+            rules: Rules of the file's network.
         """
         constants = {item.name for item in model.graph.initializer}
         nodes = [part for node in model.graph.node for part in (node, *inner_nodes(node))]
@@ -80,13 +80,13 @@ class Products:
         return iter((*self.weights, *self.activations))
 
     def without(self, names: Sequence[str]) -> Products:
-        """The products that are not in `names`."""
+        """Leave out the products that are in `names`."""
         return Products(
             *(tuple(name for name in group if name not in names) for group in (self.weights, self.activations))
         )
 
     def only(self, names: Sequence[str]) -> Products:
-        """The products that are in `names`."""
+        """Keep the products that are in `names`."""
         return self.without([name for name in self if name not in names])
 
     def matching(self, pattern: str) -> list[str]:
@@ -114,7 +114,7 @@ def _stage(node: onnx.NodeProto) -> str:
 
 
 def this_machine() -> str:
-    """The target that fits the processor of this machine; `portable` where that is not known."""
+    """Choose the target that fits the processor of this machine; `portable` where that is not known."""
     if platform.machine().lower() in {"aarch64", "arm64"}:
         return "arm64"
     flags = cpu_flags()
@@ -128,7 +128,7 @@ def to_int8(model: onnx.ModelProto, products: Products, *, reduce_range: bool = 
 
     Args:
         model: An fp32 model of the exporter; it is not changed.
-        products: What to quantise, of `Products.of`.
+        products: Products to quantise, of `Products.of`.
         reduce_range: Keep right operands, weights or not, to 7 bits.
 
     Returns:

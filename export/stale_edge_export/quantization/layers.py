@@ -29,22 +29,22 @@ class Layer:
     """One product."""
 
     product: str
-    """Its name."""
+    """Name of the product."""
     kind: str
-    """What its right operand is: weights or activations."""
+    """Kind of the right operand: weights or activations."""
     harm: Harm
-    """What quantising it alone does."""
+    """Harm of quantising the product alone."""
     gain: Gain | None
     """Time that it saves; None where not measured."""
     saturation: Saturation
-    """What a processor without VNNI would make of it at 8 bits."""
+    """Saturation of the product at 8 bits on a processor without VNNI."""
     decision: str
     """int8 or fp32."""
     reason: str
     """Why fp32."""
 
     def to_json(self) -> dict[str, Any]:
-        """The layer as JSON values."""
+        """Give the layer as JSON values."""
         return {
             "product": self.product,
             "kind": self.kind,
@@ -68,7 +68,7 @@ class OldProcessors:
     """7 bits, which cannot saturate."""
 
     def to_json(self) -> dict[str, dict[str, float]]:
-        """The errors, rounded to three digits."""
+        """Give the errors, rounded to three digits."""
         return {
             key: {name: float(f"{value:.3g}") for name, value in errors.items()} for key, errors in vars(self).items()
         }
@@ -81,7 +81,7 @@ class LayerReport:
     layers: tuple[Layer, ...]
     """The layers, weight products first."""
     old_processors: OldProcessors
-    """What x86 without VNNI makes of all of them."""
+    """Effect of x86 without VNNI on all of them."""
 
 
 def examine(
@@ -97,7 +97,7 @@ def examine(
         analysis: Measures harm.
         model: The fp32 model.
         features: float32 [1, T, D] each; the first one shows saturation.
-        choice: What was decided.
+        choice: Choice that was made.
         gains: Gain of the products for which it was measured.
     """
     original = analysis.original
@@ -123,7 +123,7 @@ def examine(
 def _old_processors(
     model: onnx.ModelProto, products: Products, feeds: dict[str, np.ndarray], outputs: Sequence[str]
 ) -> tuple[OldProcessors, dict[str, Saturation]]:
-    """All of it on the same inputs and by the same evaluator, so that nothing else differs."""
+    """Judge all of it on the same inputs and by the same evaluator, so that nothing else differs."""
     exact = emulate(model, feeds).outputs
     eight, seven = (to_int8(model, products, reduce_range=reduced) for reduced in (False, True))
     saturated = emulate(eight, feeds)

@@ -1,4 +1,4 @@
-"""From an fp32 file to a smaller one: convert, run beside the original, account for it, write.
+"""Conversion of an fp32 file to a smaller one: convert, run beside the original, account for it, write.
 
 Weight products are quantised dynamically. Static quantisation (MinMax over videos of 1 to 1000 snippets, QDQ) was tried
 and does not earn its place: on the published size it is 1 to 5 % slower at 100 and 200 snippets, does a third more
@@ -51,27 +51,27 @@ LOW_PRECISION = {Precision.INT8: "int8", Precision.FP16: "float16"}
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """What became of a file."""
+    """Result of a quantisation."""
 
     info: ModelInfo
     """Metadata of the new file."""
     size_bytes: int
-    """Its size."""
+    """Size of the file."""
     original_bytes: int
     """Size of the file it was made from."""
     low_precision_share: float
     """Share of the multiply-accumulates at 200 snippets that are now in low precision."""
     harm: dict[str, OutputHarm]
-    """What it does to each output."""
+    """Effect on each output."""
     acceptance: Acceptance | None = None
-    """What it does to detections; None where there were no videos to try."""
+    """Effect on detections; None where there were no videos to try."""
     layers: LayerReport | None = None
-    """Its products one by one; None unless asked for."""
+    """Products one by one; None unless asked for."""
 
 
 @dataclass(frozen=True)
 class Int8Options:
-    """How an int8 file is made."""
+    """Choices for an int8 file."""
 
     cpu: str = "portable"
     """The processors it is made for: a key of `int8.TARGETS`."""
@@ -101,7 +101,7 @@ def quantize_file(
 
     Args:
         source: An fp32 file.
-        target: Where the new one goes.
+        target: File to write.
         precision: int8 or fp16.
         int8: Options of an int8 file.
         trial: Videos to measure the change on; CLIP-like features by default.
@@ -158,7 +158,7 @@ def _int8(
     trial: Trial | None,
     progress: Callable[[str], None],
 ) -> tuple[onnx.ModelProto, dict[str, Any], LayerReport | None]:
-    """The int8 model, its recipe, and what was asked for beside it."""
+    """Make the int8 model, its recipe, and the reports that were asked for."""
     everything = Products.of(model, quantization_rules(original.info))
     reduce_range = TARGETS[options.cpu].reduce_range
     judging = judging_for(TARGETS[options.cpu], options.host)

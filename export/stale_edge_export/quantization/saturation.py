@@ -1,4 +1,4 @@
-"""What an x86 processor without VNNI makes of an int8 file, told on any machine.
+"""Saturation of an int8 file on an x86 processor without VNNI, told on any machine.
 
 Its instruction (vpmaddubsw) multiplies pairs of unsigned and signed bytes and keeps their sum in 16 bits: a sum beyond
 that is cut off, and the product is wrong without any error. ONNX's reference evaluator runs the file here with such a
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 LARGEST_SUM = 2**15 - 1
 SMALLEST_SUM = -(2**15)
 PRODUCT_SUFFIXES = ("_quant", "_integer")
-"""What quantisation appends to the name of a product."""
+"""Endings that quantisation appends to the name of a product."""
 
 
 @dataclass(frozen=True)
 class Saturation:
-    """What 16-bit sums do to one product."""
+    """Effect of 16-bit sums on one product."""
 
     share: float
     """Share of the pairs of bytes whose sum does not fit."""
@@ -51,7 +51,7 @@ class Emulation:
     outputs: tuple[NDArray[np.float32], ...]
     """Outputs in the order of the file."""
     products: dict[str, Saturation]
-    """What became of each product, by the name it had before quantisation."""
+    """Saturation of each product, by the name it had before quantisation."""
 
 
 def emulate(model: onnx.ModelProto, feeds: dict[str, np.ndarray], *, saturate: bool = True) -> Emulation:
@@ -59,7 +59,7 @@ def emulate(model: onnx.ModelProto, feeds: dict[str, np.ndarray], *, saturate: b
 
     Args:
         model: An int8 model of ours.
-        feeds: Its inputs; a hundred snippets take a second or two.
+        feeds: Inputs of the file; a hundred snippets take a second or two.
         saturate: Let sums saturate; otherwise all is exact, as with VNNI.
     """
     records: dict[str, list[_Record]] = {}
@@ -71,7 +71,7 @@ def emulate(model: onnx.ModelProto, feeds: dict[str, np.ndarray], *, saturate: b
 def saturating_product(
     left: NDArray[np.uint8], right: NDArray[np.int8]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """A product as vpmaddubsw and vpmaddwd compute it, before zero points are taken into account.
+    """Compute a product as vpmaddubsw and vpmaddwd do, before zero points are taken into account.
 
     Args:
         left: [M, K].
@@ -96,7 +96,7 @@ def saturating_product(
 
 
 def _largest_pairs(a: NDArray[np.int32], b: NDArray[np.int32]) -> NDArray[np.int32]:
-    """A bound of the sums of each pair of columns, [K // 2], from the largest entries of each."""
+    """Bound the sums of each pair of columns, [K // 2], from the largest entries of each."""
     columns = a.shape[1] // 2 * 2
     largest = a.max(axis=0)[:columns] * np.abs(b).max(axis=1)[:columns]
     bounds: NDArray[np.int32] = largest.reshape(-1, 2).sum(axis=1)
@@ -120,7 +120,7 @@ def _combine(records: Sequence[_Record]) -> Saturation:
 
 
 def _integer_product(records: dict[str, list[_Record]], *, saturate: bool) -> type[OpRun]:
-    """The operator MatMulInteger with saturating sums, which writes down what it does."""
+    """Make the operator MatMulInteger with saturating sums, which writes down what it does."""
 
     class MatMulInteger(OpRun):
         def _run(
@@ -167,7 +167,7 @@ def _product_name(node: str) -> str:
 
 
 def _scan() -> type[OpRun]:
-    """The operator Scan along any axes; the reference knows the first one only."""
+    """Make the operator Scan along any axes; the reference knows the first one only."""
 
     class Scan(ReferenceScan):
         def __init__(self, node: onnx.NodeProto, *rest: Any) -> None:

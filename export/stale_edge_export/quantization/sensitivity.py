@@ -1,4 +1,4 @@
-"""Which products of a model to quantise: what each costs in answers, and what it saves in time.
+"""Choice of the products to quantise: the cost of each in answers, and its gain in time.
 
 Harm decides, within a budget, and is the same on every run: all products are quantised; while the whole does more harm
 than the budget allows, one that does much of it goes back to fp32: of those that alone do at least half as much as the
@@ -56,7 +56,7 @@ class Budget:
     """Largest error of an output in units of its spread; what counts where detections are not measured."""
 
     def spent(self, harm: Harm) -> float:
-        """How much of the budget a harm takes, 1 being all of it: the largest share of any figure."""
+        """Compute the share of the budget that a harm takes, 1 being all of it: the largest share of any figure."""
         if harm.matched_share is None:
             return harm.worst_output / self.relative_error
         shares = [(1 - harm.matched_share) / (1 - self.matched_share)]
@@ -67,7 +67,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Harm:
-    """What quantised products do to the answers."""
+    """Effect of quantised products on the answers."""
 
     outputs: dict[str, float]
     """Error of each output: root mean square over the spread of fp32."""
@@ -82,7 +82,7 @@ class Harm:
         return max(self.outputs.values())
 
     def to_json(self) -> dict[str, Any]:
-        """The figures, rounded to three digits."""
+        """Give the figures, rounded to three digits."""
         figures = {"matched_share": self.matched_share, "map_drop_points": self.map_drop_points}
         known = {key: value for key, value in figures.items() if value is not None}
         return {
@@ -108,21 +108,21 @@ class Gain:
         return self.low_ms > 0
 
     def to_json(self) -> dict[str, float]:
-        """The figures, rounded to three digits."""
+        """Give the figures, rounded to three digits."""
         return {key: _rounded(value) for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is quantised, and why the rest is not."""
+    """Products that are quantised, and why the rest is not."""
 
     products: Products
-    """To be quantised."""
+    """Products to be quantised."""
     kept: dict[str, str] = field(default_factory=dict)
     """Products that stay in fp32, in the order of the decisions, and the reason of each."""
 
     def without(self, name: str, reason: str) -> Choice:
-        """One more product that stays in fp32."""
+        """Keep one more product in fp32."""
         return Choice(self.products.without([name]), {**self.kept, name: reason})
 
 
@@ -134,7 +134,7 @@ class SensitivityAnalysis:
         model: The same, decoded.
         features: float32 [1, T, D] each, to measure the error of outputs on.
         reduce_range: Keep right operands to 7 bits.
-        judging: How to find the answers that the target gives.
+        judging: Way to find the answers that the target gives.
         trial: Videos to measure detections on.
     """
 
@@ -158,10 +158,10 @@ class SensitivityAnalysis:
         self._harms: dict[Products, Harm] = {}
 
     def make(self, products: Products) -> ModelFile:
-        """The variant in which these products are int8.
+        """Make the variant in which these products are int8.
 
         Args:
-            products: What to quantise.
+            products: Products to quantise.
         """
         return self._encoded(to_int8(self._model, products, reduce_range=self._reduce_range))
 
@@ -175,10 +175,10 @@ class SensitivityAnalysis:
         return self._encoded(exact_products(variant) if self._judging is Judging.COMPUTED else variant)
 
     def harm(self, products: Products) -> Harm:
-        """What quantising these products does.
+        """Measure the effect of quantising these products.
 
         Args:
-            products: What to quantise.
+            products: Products to quantise.
 
         Raises:
             BadDataError: The variant gives NaN, or a video does not fit the model.
@@ -194,7 +194,7 @@ class SensitivityAnalysis:
         """Share of the multiply-accumulates at 200 snippets that each product makes up.
 
         Args:
-            products: What to count.
+            products: Products to count.
         """
         alone = ((name, count_macs(self.make(products.only([name])))) for name in products)
         return {name: count.share("int8", GAIN_SNIPPETS) for name, count in alone}
@@ -216,8 +216,8 @@ def choose(analysis: SensitivityAnalysis, choice: Choice, budget: Budget) -> Cho
 
     Args:
         analysis: Measures them.
-        choice: What may be quantised.
-        budget: What they may do together.
+        choice: Products that may be quantised.
+        budget: Harm that they may do together.
     """
     allowed, shares = choice.products, dict[str, float]()
     while list(choice.products) and (spent := budget.spent(analysis.harm(choice.products))) > 1:
@@ -240,7 +240,7 @@ def measure_gains(
 
     Args:
         analysis: Makes the variants.
-        products: What is quantised.
+        products: Products that are quantised.
         snippets: Length to measure at.
         seconds: Time for each variant.
     """
@@ -259,7 +259,7 @@ def veto(choice: Choice, gains: dict[str, Gain]) -> Choice:
     """Keep in fp32 what saves no time for certain.
 
     Args:
-        choice: What harm allows.
+        choice: Choice that harm allows.
         gains: Measured gain of each product in it.
     """
     for name, gain in gains.items():

@@ -34,7 +34,7 @@ _OPERATORS = {Precision.FP32: ("MatMul", _FLOAT, _FLOAT), Precision.INT8: ("MatM
 
 
 def ceiling_precision(precision: str) -> Precision | None:
-    """The precision whose ceiling products of `precision` are held against; none where it cannot be measured.
+    """Choose the precision whose ceiling products of `precision` are held against; none where it cannot be measured.
 
     An fp16 file is held against fp32: that is what its products run in on a CPU. Onnxruntime has no bf16 product.
     """
@@ -47,7 +47,7 @@ def measure_ceiling(precision: Precision, threads: int, *, seconds: float = SECO
     Args:
         precision: fp32, or int8 for unsigned bytes times signed ones.
         threads: Threads inside the product.
-        seconds: How long to keep trying.
+        seconds: Time to keep trying.
     """
     left, right = _operands(precision)
     session = open_content(product_model(precision, right), subject="matrix product", threads=threads)
@@ -61,7 +61,7 @@ def measure_ceiling(precision: Precision, threads: int, *, seconds: float = SECO
 
 
 def product_model(precision: Precision, right: NDArray[np.float32] | NDArray[np.int8]) -> bytes:
-    """An ONNX file of one product, written by hand because the device has no onnx package.
+    """Write an ONNX file of one product by hand, because the device has no onnx package.
 
     Args:
         precision: fp32 (`MatMul`) or int8 (`MatMulInteger`).
@@ -96,7 +96,7 @@ def _operands(precision: Precision) -> tuple[NDArray[np.generic], NDArray[np.flo
 
 
 def _tensor(name: str, element: int, *shape: int) -> bytes:
-    """A ValueInfoProto."""
+    """Write a ValueInfoProto."""
     dimensions = _message(*((1, _message((1, size))) for size in shape))
     return _message((1, name), (2, _message((1, _message((1, element), (2, dimensions))))))
 

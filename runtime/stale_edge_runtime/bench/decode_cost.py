@@ -54,7 +54,7 @@ def decode_cost_ms(
     """Measure the median time of decoding one video, warmed up, in milliseconds.
 
     Args:
-        outputs: Of the network, by name.
+        outputs: Outputs of the network, by name.
         duration_s: Length of the video.
         info: Metadata of the file.
         classes: Names of the classes.

@@ -64,9 +64,9 @@ class Explanation:
     run_ms: float
     """Median of a profiled forward; slower than a measured one."""
     stages: tuple[Share, ...]
-    """By stage, most time first."""
+    """Time by stage, most time first."""
     operators: tuple[Share, ...]
-    """By stage and type of operator, most time first."""
+    """Time by stage and type of operator, most time first."""
 
 
 def explain(
@@ -76,7 +76,7 @@ def explain(
 
     Args:
         model: The file.
-        name: Its name in tables.
+        name: Name in tables.
         lengths: Snippets of a video.
         vocabulary: Text inputs for a file that does not have its classes inside.
         threads: Threads inside an operator.

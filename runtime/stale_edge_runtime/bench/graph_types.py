@@ -46,7 +46,7 @@ class Operands:
     """One operator of a graph."""
 
     operator: str
-    """Its type."""
+    """Type of the operator."""
     types: tuple[str, ...]
     """Element type of each input; empty for one that is left out. Bytes that were only dequantised stay bytes."""
     shapes: tuple[tuple[int, ...] | None, ...]
@@ -54,7 +54,7 @@ class Operands:
 
 
 def read_operands(content: bytes) -> dict[str, Operands]:
-    """The inputs of every operator but `Constant`, by the name of its node.
+    """Read the inputs of every operator but `Constant`, by the name of its node.
 
     Args:
         content: A model file that `read_model` accepted.
@@ -74,7 +74,7 @@ def read_operands(content: bytes) -> dict[str, Operands]:
 def _read_nodes(
     graph: Message, types: dict[str, str], shapes: dict[str, tuple[int, ...]], found: dict[str, Operands]
 ) -> None:
-    """The operators of a graph, and of the bodies in it; a body sees the values around it."""
+    """Read the operators of a graph, and of the bodies in it; a body sees the values around it."""
     for node in graph.messages("node", NODE_SCHEMA):
         operator = node.text("op_type")
         operands = tuple(types.get(name, "") for name in node.texts("input"))
@@ -89,10 +89,10 @@ def _read_nodes(
 
 
 def product_type(operands: Operands) -> str:
-    """What a product of these operands is: int8, float16 or float32.
+    """Tell the type of a product of these operands: int8, float16 or float32.
 
     Args:
-        operands: Of a MatMul, Gemm, Conv or one of their integer kin.
+        operands: Operands of a MatMul, Gemm, Conv or one of their integer kin.
     """
     # QLinearMatMul has scales and zero points between its two matrices.
     factors = operands.types[0::3][:2] if operands.operator == "QLinearMatMul" else operands.types[:2]

@@ -51,7 +51,7 @@ def read_load() -> LoadReading:
 
 
 def describe_machine(before: LoadReading, after: LoadReading, providers: Sequence[str]) -> dict[str, Any]:
-    """The `machine` part of a report.
+    """Describe the machine for a report.
 
     Args:
         before: Reading at the start of the run.
@@ -145,7 +145,8 @@ def within_memory(providers: Sequence[str]) -> Iterator[None]:
     """Let a file that asks for more memory than the machine has get an error, and not the machine.
 
     Args:
-        providers: Where files run meanwhile; a driver maps more than it uses, so the limit holds for the CPU alone.
+        providers: Providers of files that run meanwhile; a driver maps more than it uses, so the limit holds for the
+            CPU alone.
     """
     total = memory_bytes() if set(providers) <= {"cpu"} else None
     with limited_memory(total) if total else contextlib.nullcontext():

@@ -69,7 +69,7 @@ class MacCount:
     """Multiply-accumulates by operator and element type at a length, where they are no polynomials."""
 
     def total(self, snippets: int) -> int:
-        """All multiply-accumulates at a length."""
+        """Count all multiply-accumulates at a length."""
         return sum(self._at(snippets).values())
 
     def by_operator(self, snippets: int) -> dict[str, int]:
@@ -185,7 +185,7 @@ def _shape(entry: Mapping[str, list[int]]) -> list[int]:
 
 
 def _through(lengths: Sequence[int], values: Sequence[int]) -> tuple[Fraction, Fraction, Fraction]:
-    """The polynomial a + b T + c T² through three points, exactly."""
+    """Find the polynomial a + b T + c T² through three points, exactly."""
     (x0, x1, x2), (y0, y1, y2) = lengths, values
     first, second = Fraction(y1 - y0, x1 - x0), Fraction(y2 - y1, x2 - x1)
     c = (second - first) / (x2 - x0)

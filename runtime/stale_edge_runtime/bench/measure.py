@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Contender(Protocol):
-    """Something that runs the network, whatever the engine."""
+    """Network on some engine."""
 
     @property
     def name(self) -> str:
@@ -88,7 +88,7 @@ class Effort:
     turn_s: float = 0.05
     """A fast contender runs several times in one turn, up to about this long."""
     turn_share: float = 0.2
-    """Or this share of the slowest contender's run, where that is longer."""
+    """Share of the slowest contender's run that a turn may take, where that is longer."""
     max_turn_runs: int = 16
     """Most runs in one turn."""
     max_rounds: int = 200
@@ -117,7 +117,7 @@ def time_together(
 
     Args:
         forwards: One function per contender that runs it once.
-        effort: How long to measure.
+        effort: Measuring time.
         best_s: Best time of a run of each, in seconds, where they are warm already from other inputs of this size.
 
     Returns:

@@ -55,7 +55,7 @@ def run_child(words: Sequence[str], *, subject: str, timeout_s: float = TIMEOUT_
 
     Args:
         words: Module to run and its arguments; the module must end in `report_cold_start`.
-        subject: What is measured, for messages.
+        subject: Subject of the measurement, for messages.
         timeout_s: Longest time it may take.
 
     Raises:

@@ -46,7 +46,7 @@ class OnnxContender:
     engine: str = "onnxruntime"
     """Library that runs it."""
     windows: WindowPlan | None = None
-    """It takes a video in one piece; `Windowed` cuts it."""
+    """No windows: it takes a video in one piece; `Windowed` cuts it."""
     _session: tuple[int, ort.InferenceSession] | None = field(default=None, repr=False)
     _macs: dict[int, MacCount] = field(default_factory=dict, repr=False)
 
@@ -66,7 +66,7 @@ class OnnxContender:
         return self.model.info.feature_dim
 
     def prepare(self, features: NDArray[np.float32], threads: int) -> Callable[[], Sequence[Any]]:
-        """A function that runs one forward, from arrays in host memory to arrays in host memory.
+        """Make a function that runs one forward, from arrays in host memory to arrays in host memory.
 
         Args:
             features: [batch, snippets, D].
@@ -138,7 +138,7 @@ class ColdStartTask:
 
 
 def vocabulary_for(model: ModelFile, *, classes: int = CLASSES, tokens: int = TOKENS) -> Vocabulary:
-    """A made-up vocabulary that fits a file's token table.
+    """Make up a vocabulary that fits a file's token table.
 
     Args:
         model: The file.

@@ -29,13 +29,13 @@ class Row:
     model: str
     """Name of the contender; for a file its name."""
     kind: str
-    """What it takes in besides features."""
+    """Inputs besides features."""
     engine: str
-    """What ran it: onnxruntime, openvino or pytorch."""
+    """Library that ran it: onnxruntime, openvino or pytorch."""
     precision: str
     """Number format of its products."""
     provider: str
-    """Where it ran, as the session itself said."""
+    """Provider that ran it, as the session itself said."""
     threads: int
     """Threads inside one operator."""
     batch: int
@@ -82,7 +82,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many times faster `b` is than `a`, from interleaved runs."""
+    """Speed of `b` over that of `a`, from interleaved runs."""
 
     a: str
     """Name of the reference."""
@@ -104,7 +104,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What one product kernel reached on this machine in this run."""
+    """Rate that one product kernel reached on this machine in this run."""
 
     precision: str
     """fp32, or int8 for unsigned times signed bytes."""
@@ -116,12 +116,12 @@ class Ceiling:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far one contender's class logits are from the reference's on the same input."""
+    """Difference of one contender's class logits from the reference's on the same input."""
 
     model: str
     """Name of the contender."""
     reference: str
-    """What it was compared with."""
+    """Name of the reference."""
     snippets: int
     """Length of the input."""
     max_relative: float
@@ -139,9 +139,9 @@ class DecodeCost:
     classes: int
     """Classes of the network."""
     clear_ms: float
-    """Of a video with five clear actions."""
+    """Time for a video with five clear actions."""
     noisy_ms: float
-    """Of a video of noise, which gives the most detections there may be."""
+    """Time for a video of noise, which gives the most detections there may be."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,9 @@ class Report:
     """All that one run of the benchmark found."""
 
     machine: Mapping[str, Any]
-    """What the timings must be read with."""
+    """Machine, to be read with the timings."""
     protocol: Mapping[str, Any]
-    """How they were taken."""
+    """Protocol of the timings."""
     rows: tuple[Row, ...]
     """One for each configuration."""
     comparisons: tuple[Comparison, ...] = ()
@@ -165,16 +165,16 @@ class Report:
     budgets: tuple[Budget, ...] = ()
     """Longest measured video within the time of `--budget`."""
     crossovers: tuple[Crossover, ...] = ()
-    """Where a GPU overtakes the CPU."""
+    """Lengths from which a GPU is faster than the CPU."""
     explanations: tuple[Explanation, ...] = ()
-    """Where the time goes, from runs of their own."""
+    """Time by stage and operator, from runs of their own."""
     decoding: tuple[DecodeCost, ...] = ()
-    """What comes after each forward, by length."""
+    """Time of decoding after each forward, by length."""
     notes: tuple[str, ...] = field(default=())
-    """What went missing, and why."""
+    """Figures that are missing, and why."""
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values, in the form that the contract fixes."""
+        """Give the report as JSON values, in the form that the contract fixes."""
         return {
             "schema": SCHEMA,
             "machine": dict(self.machine),

@@ -65,10 +65,10 @@ def run(
     """Measure every contender at every configuration of a plan.
 
     Args:
-        contenders: What to measure, references first.
-        plan: Where and how.
+        contenders: Contenders to measure, references first.
+        plan: Measurement plan.
         step: Called after each configuration, with a word on it.
-        agreement: What is known about their answers, for the report.
+        agreement: Differences of their answers, for the report.
 
     Raises:
         UnavailableError: A provider or thread count cannot be had.
@@ -112,8 +112,8 @@ def check_ready(contenders: Sequence[Contender], plan: Plan) -> None:
     """Run every contender once at every thread count, so that what cannot be had shows before anything is timed.
 
     Args:
-        contenders: What to measure.
-        plan: Where.
+        contenders: Contenders to run.
+        plan: Measurement plan.
 
     Raises:
         UnavailableError: A provider or thread count cannot be had.
@@ -132,8 +132,8 @@ def check_answers(
     """Compare the class logits of all contenders with those of a reference, on one input.
 
     Args:
-        contenders: What to check; the reference itself is passed over, and so are windows, which see less.
-        reference: Whose logits count as right.
+        contenders: Contenders to check; the reference itself is passed over, and so are windows, which see less.
+        reference: Contender whose logits count as right.
         snippets: Length of the input.
         threads: Threads inside an operator.
         seed: Seed of the input.
@@ -244,7 +244,7 @@ def _ceilings(contenders: Sequence[Contender], plan: Plan) -> dict[CEILING_KEYS,
 def _with_macs(
     rows: Sequence[Row], contenders: Sequence[Contender], ceilings: dict[CEILING_KEYS, Ceiling]
 ) -> tuple[list[Row], list[str]]:
-    """The rows with what their multiply-accumulates tell, and a note for each file where they cannot be counted."""
+    """Add to the rows what their multiply-accumulates tell, and a note for each file where they cannot be counted."""
     by_name = {contender.name: contender for contender in contenders}
     counted: list[Row] = []
     failed: dict[str, str] = {}

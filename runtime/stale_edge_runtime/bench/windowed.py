@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 WINDOWS = ", windows of "
-"""Between the name of a file and the size of its windows."""
+"""Separator of the name of a file and the size of its windows."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Windowed:
         return self.inner.feature_dim
 
     def prepare(self, features: NDArray[np.float32], threads: int) -> Forward:
-        """A function that runs all windows once and returns the outputs of the last.
+        """Make a function that runs all windows once and returns the outputs of the last.
 
         Args:
             features: [batch, snippets, D].
@@ -86,12 +86,12 @@ class Windowed:
 def forward_in_windows(
     prepare: Callable[[NDArray[np.float32]], Forward], features: NDArray[np.float32], windows: WindowPlan
 ) -> Forward:
-    """A function that runs every window of a video once and returns the outputs of the last.
+    """Make a function that runs every window of a video once and returns the outputs of the last.
 
     Args:
         prepare: Makes ready for one window [batch, window, D].
         features: [batch, snippets, D].
-        windows: Where the windows lie.
+        windows: Positions of the windows.
     """
     spans = windows.spans(features.shape[1])
     pieces = [prepare(np.ascontiguousarray(features[:, first:last])) for first, last in spans]

@@ -63,9 +63,9 @@ class Video:
     """One annotated video."""
 
     id: str
-    """Without the `v_` of the published feature files."""
+    """Name without the `v_` of the published feature files."""
     subset: str
-    """As the file writes it: training, Test, …"""
+    """Subset as the file writes it: training, Test, …"""
     duration_s: float | None
     """Length in seconds, where the file tells."""
     instances: tuple[Instance, ...]
@@ -154,7 +154,7 @@ class Annotations:
         )
 
     def subset(self, name: str) -> Annotations:
-        """The videos of one subset.
+        """Select the videos of one subset.
 
         Args:
             name: Name of the subset; capitals do not matter (Test, test).
@@ -188,7 +188,7 @@ class Annotations:
         raise UsageError(self.source, f"has several subsets: {', '.join(filled)}", "name one with --subset")
 
     def restricted_to(self, classes: Iterable[str]) -> Annotations:
-        """The instances of some classes, and the videos that hold one of them (the open-set protocol).
+        """Select the instances of some classes, and the videos that hold one of them (the open-set protocol).
 
         Args:
             classes: Names of the classes to keep.
@@ -352,7 +352,7 @@ def _duration(place: _Place, entry: dict[str, Any], key: str) -> float:
 
 
 def _seconds(value: Any) -> float | None:
-    """A finite number, also one written as a string as THUMOS has them; nothing for anything else."""
+    """Read a finite number, also one written as a string as THUMOS has them; nothing for anything else."""
     if type(value) not in {float, int, str} or (isinstance(value, str) and "_" in value):
         return None
     try:

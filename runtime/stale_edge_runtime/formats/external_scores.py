@@ -88,7 +88,7 @@ def read_external(path: Path) -> ExternalScores:
 
 
 def _from_scores(path: Path, content: dict[str, Any]) -> dict[str, tuple[tuple[str, float], ...]]:
-    """The highest classes of each video of the CUHK form."""
+    """Read the highest classes of each video of the CUHK form."""
     results, labels = content["results"], content["class"]
     if not isinstance(results, dict) or not isinstance(labels, list) or not labels:
         raise BadDataError(path, "needs an object 'results' and a list 'class'", "give a file in the CUHK form")
@@ -105,7 +105,7 @@ def _from_scores(path: Path, content: dict[str, Any]) -> dict[str, tuple[tuple[s
 
 
 def _verdict(path: Path, video_id: str, entry: Any) -> tuple[str, float]:
-    """One video's label and score."""
+    """Read one video's label and score."""
     if not isinstance(entry, dict) or not {"class", "score"} <= entry.keys():
         raise BadDataError(path, f"video {video_id[:40]!r} has no 'class' and 'score'", "give both for each video")
     return _label(path, video_id, entry["class"]), _score(path, video_id, entry["score"])

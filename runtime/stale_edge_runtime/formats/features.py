@@ -116,8 +116,8 @@ def check_features(
     Args:
         array: `[snippets, feature_dim]`, any float type.
         feature_dim: Width that a snippet must have.
-        subject: What errors name, usually the file.
-        row: What errors call a row.
+        subject: Name in errors, usually the file.
+        row: Name of a row in errors.
 
     Returns:
         The same as contiguous float32; a copy only where it must be one.
@@ -201,7 +201,7 @@ def _fill(target: memoryview, stream: IO[bytes]) -> None:
 
 
 def _read_header(stream: IO[bytes], size: int) -> tuple[_Header, int]:
-    """The header and how many bytes it takes up."""
+    """Read the header and how many bytes it takes up."""
     start = _read_exactly(stream, len(_MAGIC) + 2)
     version = (start[-2], start[-1])
     if not start.startswith(_MAGIC) or version not in {(1, 0), (2, 0), (3, 0)}:
@@ -276,7 +276,7 @@ def _check_directory(stream: IO[bytes], size: int) -> None:
 
 
 def _choose(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The array named `features`, or the only one with two axes."""
+    """Choose the array named `features`, or the only one with two axes."""
     members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
     if any(member.compress_type not in _PACKINGS for member in members):
         raise _Problem("is packed in a way that numpy does not use", "save it with numpy.savez")

@@ -39,7 +39,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     the file that it names is replaced. A device or FIFO is never replaced: it gets the bytes when the block ends.
 
     Args:
-        target: Where the result goes; its folder must exist.
+        target: Target of the result; its folder must exist.
 
     Yields:
         The path to write to.
@@ -124,7 +124,7 @@ def check_target(target: Path, inputs: Iterable[Path] = ()) -> None:
     """Find out before long work that a result could not be written; nothing is left or changed.
 
     Args:
-        target: Where the result is to go.
+        target: Target of a later result.
         inputs: Files that are read for it; writing over one of them is refused.
 
     Raises:
@@ -144,10 +144,10 @@ class _NotNowError(Exception):
 
 @contextlib.contextmanager
 def atomic_write(target: Path) -> Iterator[IO[bytes]]:
-    """A binary file object whose content replaces `target` when the block ends without an error.
+    """Open a binary file object whose content replaces `target` when the block ends without an error.
 
     Args:
-        target: Where the result goes; its folder must exist.
+        target: Target of the result; its folder must exist.
 
     Raises:
         CannotWriteError: The folder is missing or not writable, or the target is a folder.

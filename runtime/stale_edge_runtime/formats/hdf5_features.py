@@ -47,7 +47,7 @@ def read_dataset(path: Path, name: str, feature_dim: int) -> NDArray[np.float32]
 
     Args:
         path: The file.
-        name: Of a dataset right inside it.
+        name: Name of a dataset right inside it.
         feature_dim: Width that a snippet must have.
 
     Returns:

@@ -51,7 +51,7 @@ class EntryCheck:
         """Count an entry that is used.
 
         Args:
-            essential: As for `leave_out`.
+            essential: Whether to refuse the file, as for `leave_out`.
         """
         self._used[essential] += 1
 
@@ -59,7 +59,7 @@ class EntryCheck:
         """Leave an entry out.
 
         Args:
-            error: Its fault.
+            error: Fault of the entry.
             essential: A file in which no such entry can be used is of no use.
 
         Raises:
@@ -89,6 +89,6 @@ def left_out_lines(left_out: Mapping[str, LeftOut]) -> list[str]:
     """Describe what was left out, a line for each kind.
 
     Args:
-        left_out: What `EntryCheck.finish` gave.
+        left_out: Counts that `EntryCheck.finish` gave.
     """
     return [f"left out {item.count:,} {kind}; the first: {item.first}" for kind, item in left_out.items()]

@@ -49,7 +49,7 @@ class Field:
     wire: Wire
     """Wire type of one value."""
     repeated: bool = False
-    """It may come more than once; numbers may then come packed as well."""
+    """Whether the field may come more than once; numbers may then come packed as well."""
 
 
 Schema = dict[int, Field]
@@ -59,7 +59,7 @@ class Budget:
     """Bounds the number of fields that one file may make us look at.
 
     Args:
-        fields: How many fields may be read in all.
+        fields: Number of fields that may be read in all.
     """
 
     def __init__(self, fields: int = MAX_FIELDS) -> None:
@@ -113,28 +113,28 @@ class Message:
         return name in self._values
 
     def names(self) -> set[str]:
-        """The fields that are there."""
+        """List the fields that are there."""
         return set(self._values)
 
     def integer(self, name: str, default: int = 0) -> int:
-        """A signed integer, or `default` where the field is not there."""
+        """Read a signed integer, or `default` where the field is not there."""
         values = self.integers(name)
         return values[0] if values else default
 
     def integers(self, name: str) -> list[int]:
-        """The signed integers of a field, packed or not."""
+        """Read the signed integers of a field, packed or not."""
         found: list[int] = []
         for value in self._values.get(name, ()):
             found.extend(self._unpacked(value) if isinstance(value, memoryview) else [_signed(value)])
         return found
 
     def text(self, name: str, default: str = "") -> str:
-        """A string, or `default` where the field is not there."""
+        """Read a string, or `default` where the field is not there."""
         values = self.texts(name)
         return values[0] if values else default
 
     def texts(self, name: str) -> list[str]:
-        """The strings of a field.
+        """Read the strings of a field.
 
         Raises:
             WireError: One is not UTF-8.
@@ -145,16 +145,16 @@ class Message:
             raise WireError(f"has a field {name!r} that is not UTF-8") from None
 
     def message(self, name: str, schema: Schema) -> Message | None:
-        """A nested message, or None where the field is not there."""
+        """Read a nested message, or None where the field is not there."""
         messages = self.messages(name, schema)
         return messages[0] if messages else None
 
     def messages(self, name: str, schema: Schema) -> list[Message]:
-        """The nested messages of a field."""
+        """Read the nested messages of a field."""
         return [Message(chunk, schema, self._budget) for chunk in self.chunks(name)]
 
     def chunks(self, name: str) -> list[memoryview]:
-        """The bytes of a field, as they are."""
+        """Read the bytes of a field, as they are."""
         return [value for value in self._values.get(name, ()) if isinstance(value, memoryview)]
 
     def count(self, name: str, wire: Wire) -> int:
@@ -193,7 +193,7 @@ def properties(entries: list[Message]) -> Mapping[str, str]:
 
 
 def _varint(content: memoryview, at: int) -> tuple[int, int]:
-    """An unsigned integer of at most 64 bits and the position after it."""
+    """Read an unsigned integer of at most 64 bits and the position after it."""
     if at < len(content) and content[at] < 0x80:
         return content[at], at + 1
     result = 0
@@ -207,7 +207,7 @@ def _varint(content: memoryview, at: int) -> tuple[int, int]:
 
 
 def _value(content: memoryview, at: int, wire: int) -> tuple[int | memoryview, Wire, int]:
-    """One value, its wire type and the position after it."""
+    """Read one value, its wire type and the position after it."""
     if wire == Wire.VARINT:
         number, at = _varint(content, at)
         return number, Wire.VARINT, at

@@ -65,9 +65,9 @@ def write_results(
     """Write detections in the official schema, one video a line; whole or not at all.
 
     Args:
-        path: Where to.
+        path: File to write.
         results: Detections of each video; a video without any is written with an empty list.
-        external: What goes into `external_data`: JSON values, under `SCORE_ENHANCEMENT`, `MODEL` or own keys.
+        external: Value of `external_data`: JSON values, under `SCORE_ENHANCEMENT`, `MODEL` or own keys.
 
     Raises:
         BadDataError: A video id, label, score or segment that no reader would take back.
@@ -89,7 +89,7 @@ def write_results_csv(path: Path, results: Mapping[str, Sequence[Detection]]) ->
     """Write detections as CSV with the columns `CSV_COLUMNS`; whole or not at all.
 
     Args:
-        path: Where to.
+        path: File to write.
         results: Detections of each video; a video without any leaves no line.
 
     Raises:
@@ -183,7 +183,7 @@ def _fault(label: Any, score: float, start: float, end: float) -> tuple[str, str
 
 
 def _as_json(path: Path, video: str, detection: Detection) -> dict[str, Any]:
-    """One detection in the schema, its numbers plain floats (numpy's would not be JSON)."""
+    """Write one detection in the schema, its numbers plain floats (numpy's would not be JSON)."""
     start, end, score = float(detection.start_s), float(detection.end_s), float(detection.score)
     if fault := _fault(detection.label, score, start, end):
         raise BadDataError(path, f"not written: a detection of video {video} {fault[1]}")

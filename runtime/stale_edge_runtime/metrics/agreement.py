@@ -101,8 +101,8 @@ def agreement(a: Sequence[Detection], b: Sequence[Detection]) -> Agreement:
     """Compare the detections of one video.
 
     Args:
-        a: Of one model, in seconds.
-        b: Of the other.
+        a: Detections of one model, in seconds.
+        b: Detections of the other.
     """
     spans_a, spans_b = _spans(a), _spans(b)
     overlap = tiou(spans_a, spans_b)  # [A, B]
@@ -128,7 +128,7 @@ def agreement(a: Sequence[Detection], b: Sequence[Detection]) -> Agreement:
 
 
 def _pair(overlap: NDArray[np.float64]) -> tuple[list[int], list[int]]:
-    """One-to-one pairs, greedily by descending overlap (ties: the earlier row, then column)."""
+    """Pair one to one, greedily by descending overlap (ties: the earlier row, then column)."""
     rows: list[int] = []
     columns: list[int] = []
     candidates = np.flatnonzero(overlap >= PAIRED_TIOU)

@@ -36,17 +36,17 @@ class Outcome(StrEnum):
     """Kind of a detection: the first that holds, among the instances of its video."""
 
     TRUE_POSITIVE = "true positive"
-    """It matches an instance of its class."""
+    """Match of an instance of its class."""
     DOUBLE = "double"
-    """It overlaps an instance of its class by the threshold or more, but a better-scoring one has it."""
+    """Overlap with an instance of its class by the threshold or more, which a better-scoring detection has."""
     WRONG_CLASS = "wrong class"
-    """It overlaps an instance of another class by the threshold or more."""
+    """Overlap with an instance of another class by the threshold or more."""
     POOR_OVERLAP = "poor overlap"
-    """It overlaps an instance of its class by `NEAR_TIOU` or more, but less than the threshold."""
+    """Overlap with an instance of its class by `NEAR_TIOU` or more, but less than the threshold."""
     CONFUSION = "wrong class, poor overlap"
-    """It overlaps an instance of another class by `NEAR_TIOU` or more, but less than the threshold."""
+    """Overlap with an instance of another class by `NEAR_TIOU` or more, but less than the threshold."""
     BACKGROUND = "background"
-    """It overlaps nothing by `NEAR_TIOU` or more."""
+    """Overlap with nothing by `NEAR_TIOU` or more."""
 
 
 class Fate(StrEnum):
@@ -61,7 +61,7 @@ class Fate(StrEnum):
     POOR_OVERLAP = "only with poor overlap"
     """A detection of its class overlaps it by `NEAR_TIOU` or more, but less than the threshold."""
     UNSEEN = "not at all"
-    """None of these."""
+    """Miss that is none of these."""
 
 
 _Kind = TypeVar("_Kind", bound=StrEnum)
@@ -99,7 +99,7 @@ class Diagnosis:
         return sum(self.fates.values()) - self.fates[Fate.FOUND]
 
     def to_json(self) -> dict[str, Any]:
-        """The diagnosis as JSON values."""
+        """Give the diagnosis as JSON values."""
         return {
             "tiou": tiou_text(self.tiou),
             "top": {str(b.multiple): {kind.value: n for kind, n in b.counts.items()} for b in self.breakdowns},
@@ -121,7 +121,7 @@ def diagnose(
         ground_truth: The videos that count.
         results: Detections of each video, in any order.
         tiou: The threshold, at least `NEAR_TIOU` and at most 1.
-        multiples: How many detections of each class to count, in multiples of its instances.
+        multiples: Number of detections of each class to count, in multiples of its instances.
 
     Raises:
         UsageError: The threshold is out of range, or a multiple is below 1.

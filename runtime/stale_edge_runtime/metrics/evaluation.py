@@ -50,7 +50,7 @@ class EvaluationResult:
     videos: int
     """Number of ground-truth videos that counted."""
     silent_videos: int
-    """How many of them have no detection; none in compat, which leaves them out."""
+    """Number of videos without a detection; none in compat, which leaves them out."""
     dropped_videos: int
     """Ground-truth videos that compat left out because they have no detection."""
     detections: int
@@ -73,7 +73,7 @@ class EvaluationResult:
         return float(np.mean(self.map))
 
     def to_json(self) -> dict[str, Any]:
-        """The result as JSON values; mAP as fractions, thresholds as text with two digits or more."""
+        """Give the result as JSON values; mAP as fractions, thresholds as text with two digits or more."""
         keys = [tiou_text(tiou) for tiou in self.tious]
         return {
             "average_map": self.average_map,
@@ -178,7 +178,7 @@ def interpolated_average_precision(
 
 
 def shrunk_to(ground_truth: Annotations, results: Mapping[str, Sequence[Detection]]) -> Annotations:
-    """The ground-truth videos that have detections: the published evaluator's view.
+    """Keep the ground-truth videos that have detections: the published evaluator's view.
 
     Args:
         ground_truth: The videos that should count.
@@ -188,6 +188,6 @@ def shrunk_to(ground_truth: Annotations, results: Mapping[str, Sequence[Detectio
 
 
 def tiou_text(tiou: float) -> str:
-    """A threshold as text: two digits, more where two would not tell it."""
+    """Write a threshold as text: two digits, more where two would not tell it."""
     short = f"{tiou:.2f}"
     return short if float(short) == tiou else repr(tiou)

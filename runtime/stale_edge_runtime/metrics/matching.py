@@ -47,7 +47,7 @@ class Columns:
         return len(self.label)
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Columns:
-        """The rows that an index or a mask selects."""
+        """Select the rows of an index or a mask."""
         return Columns(self.label[rows], self.video[rows], self.segment[rows], self.score[rows])
 
 
@@ -60,13 +60,13 @@ class Table:
     instances: Columns
     """Ground truth, by class, video, start and end."""
     detections: Columns
-    """By class, then descending score; equal scores by video, start and end."""
+    """Detections by class, then descending score; equal scores by video, start and end."""
     over_ambiguous: NDArray[np.bool_]
     """Whether each detection overlaps an ambiguous segment, `[detections]`: if so it is no false positive."""
     videos: int
     """Videos of the ground truth."""
     silent_videos: int
-    """How many of them have no detection of any label."""
+    """Number of videos without a detection of any label."""
     unknown_labels: Mapping[str, int]
     """Labels that the ground truth has not, and how many detections carry each."""
     unknown_videos: Mapping[str, int]
@@ -82,7 +82,7 @@ class Pairs:
     instance: IntArray
     """Row of the instance, `[P]`; of one detection the best overlap first, of equal ones the last."""
     tiou: FloatArray
-    """Their temporal intersection over union, `[P]`."""
+    """Temporal intersection over union of the pairs, `[P]`."""
 
 
 def tabulate(
@@ -144,7 +144,7 @@ def _over_ambiguous(ground_truth: Annotations, rank_of: Mapping[str, int], detec
 
 
 def overlapping(detections: Columns, instances: Columns, min_tiou: float, *, same_class: bool) -> Pairs:
-    """All pairs of a detection and an instance of its video whose tIoU is at least `min_tiou`.
+    """Find all pairs of a detection and an instance of its video whose tIoU is at least `min_tiou`.
 
     Args:
         detections: Any order.
@@ -173,7 +173,7 @@ def overlapping(detections: Columns, instances: Columns, min_tiou: float, *, sam
 
 
 def match(pairs: Pairs, min_tiou: float, detections: int, instances: int) -> IntArray:
-    """One-to-one matching: in order of rows each detection takes the best instance that is still free.
+    """Match one to one: in order of rows each detection takes the best instance that is still free.
 
     Computed without a loop over detections: every detection asks for its best instance, an instance keeps the
     first detection (in row order) that asked, the others ask for their next best, until nobody asks any more.
@@ -186,7 +186,7 @@ def match(pairs: Pairs, min_tiou: float, detections: int, instances: int) -> Int
         instances: Number of instances.
 
     Returns:
-        For each detection the row of its instance or `UNMATCHED`, `[detections]`.
+        Row of the instance of each detection or `UNMATCHED`, `[detections]`.
     """
     good = pairs.tiou >= min_tiou
     wanted = pairs.instance[good]

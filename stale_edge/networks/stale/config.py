@@ -35,7 +35,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class DesignOptions:
-    """What this project offers beside the published design; all of it is off by default, and all of it exports."""
+    """Design options beside the published design; all are off by default, and all export."""
 
     centring: bool = False
     """Subtract what all features have in common from features, and what all texts have in common from texts. CLIP's
@@ -53,17 +53,17 @@ class DesignOptions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those that are on, as the command line spells them."""
+        """Names of the options that are on, as the command line spells them."""
         return tuple(item.name.replace("_", "-") for item in dataclasses.fields(self) if getattr(self, item.name))
 
     @classmethod
     def every(cls) -> DesignOptions:
-        """All options on."""
+        """Switch all options on."""
         return cls(**{item.name: True for item in dataclasses.fields(cls)})
 
     @classmethod
     def named(cls, names: Iterable[str]) -> DesignOptions:
-        """The options of these names on, as the command line spells them.
+        """Switch the options of these names on, as the command line spells them.
 
         Raises:
             ValueError: There is no such option.
@@ -105,7 +105,7 @@ class ModelConfig:
             raise ValueError(f"feature width {self.feature_dim} must be a multiple of 4 for its sine positions")
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON values."""
+        """Give the configuration as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -126,7 +126,7 @@ class ModelConfig:
 
 
 def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """The values that a configuration has fields for."""
+    """Keep the values that a configuration has fields for."""
     names = {item.name for item in dataclasses.fields(kind)}
     return {name: value for name, value in values.items() if name in names}
 

@@ -51,19 +51,19 @@ class LossTerms(NamedTuple):
     """The loss and its terms before their weights, all scalars."""
 
     total: Tensor
-    """What is minimised."""
+    """Sum that is minimised."""
     classification: Tensor
-    """Of snippets and videos."""
+    """Cross-entropy of snippets and videos."""
     mask: Tensor
     """Cross-entropy and dice of the masks."""
     foreground: Tensor
     """Cross-entropy of the representation mask."""
     consistency: Tensor
-    """How far the features that the classes point at are from those that the masks point at."""
+    """Distance of the features that the classes point at from those that the masks point at."""
 
 
 class Prediction(Protocol):
-    """What the loss looks at; `stale_edge.networks.stale.model.NetworkOutput` is one."""
+    """Inputs of the loss; `stale_edge.networks.stale.model.NetworkOutput` is one."""
 
     @property
     def class_logits(self) -> Tensor:
@@ -101,7 +101,7 @@ class StaleLoss:
 
         Args:
             output: B videos of T snippets, with A = T.
-            targets: Of the same videos.
+            targets: Targets of the same videos.
 
         Raises:
             ValueError: There are more or fewer anchors than snippets.
@@ -140,7 +140,7 @@ def classification_loss(class_logits: Tensor, video_logits: Tensor, targets: Tar
     Args:
         class_logits: float32 [B, T, C + 1].
         video_logits: float32 [B, C].
-        targets: Of the same videos.
+        targets: Targets of the same videos.
     """
     per_snippet = F.cross_entropy(class_logits.flatten(0, 1), targets.snippet_classes.flatten(), reduction="none")
     per_video = F.cross_entropy(video_logits, targets.first_classes, reduction="none")
@@ -153,7 +153,7 @@ def mask_loss(masks: Tensor, targets: Targets) -> Tensor:
 
     Args:
         masks: float32 [B, A, T].
-        targets: Of the same videos.
+        targets: Targets of the same videos.
     """
     known = (targets.known[:, :, None] & targets.known[:, None, :]).float()  # [B, A, T]
     wanted = targets.masks.float() * known
@@ -165,7 +165,7 @@ def foreground_loss(representation_mask: Tensor, targets: Targets) -> Tensor:
 
     Args:
         representation_mask: float32 [B, T].
-        targets: Of the same videos.
+        targets: Targets of the same videos.
     """
     errors = F.binary_cross_entropy(representation_mask, targets.foreground.float(), reduction="none")
     return _weighted_mean(errors, targets.known)

@@ -27,7 +27,7 @@ CLAMP_MIN = 1e-4
 
 
 class DetectionTensors(NamedTuple):
-    """What detections are decoded from, and the embedded features that the loss looks at."""
+    """Inputs of the decoding, and the embedded features that the loss looks at."""
 
     class_logits: Tensor
     """[B, T, C + 1], background last."""
@@ -74,7 +74,7 @@ class STALE(nn.Module):
         self.common = CommonDirections(dim) if config.ours.centring else None
 
     def forward(self, features: Tensor, token_ids: Tensor) -> NetworkOutput:
-        """The published forward pass, text tower and representation mask included.
+        """Run the published forward pass, text tower and representation mask included.
 
         Args:
             features: [B, T, D].
@@ -99,7 +99,7 @@ class STALE(nn.Module):
         return torch.cat((text_embeddings, self.background_embedding))
 
     def detect(self, features: Tensor, text_embeddings: Tensor) -> DetectionTensors:
-        """All that detection needs.
+        """Compute all that detection needs.
 
         Args:
             features: [B, T, D].
@@ -118,7 +118,7 @@ class STALE(nn.Module):
 
 
 class CommonDirections(nn.Module):
-    """What all features, and what all texts, have in common: zero until `set` is called; not trained.
+    """Mean of all features and mean of all texts: zero until `set` is called; not trained.
 
     Args:
         dim: Width D.
@@ -172,10 +172,10 @@ class WideAttention(nn.Module):
         return residual
 
     def folded(self, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """The projections as two: scores = (query A) memory^T, and output = concat_h(P_h memory) M + bias.
+        """Fold the projections into two: scores = (query A) memory^T, and output = concat_h(P_h memory) M + bias.
 
         Args:
-            dtype: To multiply them in, and of the result.
+            dtype: Type of the products, and of the result.
 
         Returns:
             A, the query and key projections, scaled, [D, H D]; M, the value and output projections, [H D, D].
@@ -209,7 +209,7 @@ class WideAttention(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """From embedded features to one mask over time for each anchor.
+    """Layers from embedded features to one mask over time for each anchor.
 
     Args:
         dim: Feature width D.
@@ -229,7 +229,7 @@ class MaskHead(nn.Module):
 
 
 def foreground_gate(masks: Tensor) -> Tensor:
-    """Which snippets are foreground: 1 where an anchor's mean mask, resampled to the snippets, reaches its mean.
+    """Mark the foreground: 1 where an anchor's mean mask, resampled to the snippets, reaches its mean.
 
     Args:
         masks: [B, A, T].

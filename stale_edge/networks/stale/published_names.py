@@ -62,7 +62,7 @@ _UNUSED = re.compile(
 
 
 def published_name(name: str) -> str:
-    """The published name of one of our parameters.
+    """Give the published name of one of our parameters.
 
     Raises:
         KeyError: The network has no such parameter.

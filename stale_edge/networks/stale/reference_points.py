@@ -146,7 +146,7 @@ def _unit(vectors: Float32Array) -> Float32Array:
 
 
 def _curves(cosines: Float32Array) -> Float32Array:
-    """How far each class is seen at each snippet, [T, C] in (0, 1): smoothed, then a sigmoid."""
+    """Score each class at each snippet, [T, C] in (0, 1): cosines smoothed, then a sigmoid."""
     at = np.arange(len(cosines))
     low, high = np.maximum(at - _SMOOTHING // 2, 0), np.minimum(at + _SMOOTHING // 2 + 1, len(cosines))
     sums = np.concatenate([np.zeros((1, cosines.shape[1])), np.cumsum(cosines, axis=0, dtype=np.float64)])

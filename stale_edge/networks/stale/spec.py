@@ -39,7 +39,7 @@ def collate(
     """Resize videos of any lengths to the anchors, and make their targets.
 
     Args:
-        videos: At least one, all of one feature width.
+        videos: One video or more, all of one feature width.
         classes: Index of each class.
         config: Sizes; A anchors.
         compat: `"stale"` rounds targets as published.

@@ -1,4 +1,4 @@
-"""What training teaches: classes, masks and foreground of every snippet, from instances in seconds.
+"""Training targets: classes, masks and foreground of every snippet, from instances in seconds.
 
 Source: docs/protocol.md §2. A video is cut into T snippets of equal length; an instance owns the snippets from
 `snippet_span`. The default rounds outward, so that every instance owns at least one snippet. `compat="stale"` rounds
@@ -29,7 +29,7 @@ _DECIMALS = 6
 
 @dataclass(frozen=True)
 class Targets:
-    """What the loss compares the network's output with; A = T."""
+    """Targets that the loss compares the network's output with; A = T."""
 
     snippet_classes: Tensor
     """int64 [B, T]: index of the class; C for background."""
@@ -48,11 +48,11 @@ class Targets:
         return self.video_classes.to(torch.uint8).argmax(dim=1)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Targets:
-        """The same on another device."""
+        """Move to another device."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Targets:
-        """The same in pinned memory; a DataLoader calls this."""
+        """Move to pinned memory; a DataLoader calls this."""
         return self._each(Tensor.pin_memory)
 
     @classmethod
@@ -61,7 +61,7 @@ class Targets:
         return cls(*(torch.cat(parts) for parts in zip(*(item.tensors() for item in targets), strict=True)))
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """All tensors, in the order of the fields."""
+        """List all tensors, in the order of the fields."""
         return tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Targets:
@@ -71,11 +71,11 @@ class Targets:
 def snippet_span(
     start_s: float, end_s: float, duration_s: float, snippets: int, *, compat: str | None = None
 ) -> tuple[int, int]:
-    """The snippets that an instance owns, as a half-open range.
+    """Find the snippets that an instance owns, as a half-open range.
 
     Args:
-        start_s: Where the instance starts.
-        end_s: Where it ends; past the end of the video counts as at its end.
+        start_s: Start of the instance.
+        end_s: End of the instance; past the end of the video counts as at its end.
         duration_s: Length of the video, or of what the features cover.
         snippets: Number of snippets T.
         compat: `"stale"` rounds as published and may leave nothing.
@@ -107,7 +107,7 @@ def video_targets(
     file among equals: whole actions contain their parts, not the other way round. Masks and video classes have all.
 
     Args:
-        instances: Its actions; all of their labels must be among the classes.
+        instances: Actions of the video; all of their labels must be among the classes.
         duration_s: Length of the video, or of what the features cover.
         classes: Index of every class.
         snippets: Number of snippets T, and of anchors.
@@ -133,7 +133,7 @@ def video_targets(
 
 
 def _members(spans: Sequence[tuple[int, int]], snippets: int) -> NDArray[np.bool_]:
-    """Which snippets each span holds, [spans, T]."""
+    """Mark the snippets of each span, [spans, T]."""
     bounds = np.array(spans, dtype=np.int64).reshape(-1, 2, 1)
     at = np.arange(snippets)
     inside: NDArray[np.bool_] = (bounds[:, 0] <= at) & (at < bounds[:, 1])

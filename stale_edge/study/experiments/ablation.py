@@ -65,7 +65,7 @@ class AblationStudy(TrainedStudy[EndlessData]):
         }
 
     def cells(self) -> list[Cell]:
-        """What costs little first, then the two designs that matter most, single departures, repeats."""
+        """List cheap cells first, then the two designs that matter most, single departures, repeats."""
         first, *others = self._seeds
         order = [(method, first) for method in (*UNTRAINED, *TRAINING_FREE, *REPEATED, *SINGLE)]
         order += [(method, seed) for seed in others for method in (*UNTRAINED, *REPEATED)]
@@ -94,7 +94,7 @@ class AblationStudy(TrainedStudy[EndlessData]):
         return measured
 
     def _predictors(self, cell: Cell, note: Callable[[str], None]) -> tuple[dict[str, Predictor], dict[str, float]]:
-        """What a cell judges on each subset, and what its training took."""
+        """Make the predictors of a cell on each subset, and give the cost of its training."""
         method, material = str(cell.factors["method"]), self._material
         if method in TRAINING_FREE:
             return {subset: reference_point(method, exam, material) for subset, exam in material.exams.items()}, {}

@@ -31,23 +31,23 @@ ALL: Final = 1.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What is varied."""
+    """Factors to vary."""
 
     name: StudyName
-    """Which study it is."""
+    """Name of the study."""
     splits: tuple[Split, ...]
-    """Of the classes."""
+    """Splits of the classes."""
     fractions: tuple[float, ...]
-    """Of the data."""
+    """Fractions of the data."""
 
 
 class DataFractionStudy(TrainedStudy[FiniteData]):
     """A study of what is learned from how much; see the module.
 
     Args:
-        plan: What is varied.
-        data: Where videos come from.
-        scale: How much is taught and judged.
+        plan: Factors to vary.
+        data: Source of the videos.
+        scale: Amounts of training and evaluation.
         seeds: One for each repeat.
         quick: Whether the scale is that of a trial.
         context: Folder and lock to compute with.
@@ -73,7 +73,7 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
 
     @property
     def name(self) -> StudyName:
-        """Which study it is."""
+        """Name of the study."""
         return self._plan.name
 
     @property
@@ -145,7 +145,7 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
     def _predictor(
         self, cell: Cell, split: Split, pool: Pool, note: Callable[[str], None]
     ) -> tuple[Predictor, dict[str, float]]:
-        """What a cell judges, and the seconds of its training."""
+        """Make the predictor of a cell, and give the seconds of its training."""
         method, fraction = cell.factors["method"], float(cell.factors["fraction"])
         with self._context.computing():
             material = pool.material(fraction, cell.repeat)

@@ -30,7 +30,7 @@ def learning_study(
     data: Path | None,
     context: RunContext = ANYWHERE,
 ) -> Study:
-    """One of the studies of learning, ready to be run.
+    """Make one of the studies of learning, ready to be run.
 
     Args:
         name: Ablation, open set, closed set, or training.
@@ -68,12 +68,12 @@ def learning_study(
 
 
 def study_seeds(usual: int, repeats: int | None, seeds: tuple[int, ...] | None) -> tuple[int, ...]:
-    """One seed for each repeat.
+    """Choose one seed for each repeat.
 
     Args:
         usual: Number of repeats where nothing is asked for.
         repeats: Number asked for.
-        seeds: Those asked for.
+        seeds: Seeds asked for.
 
     Raises:
         UsageError: They do not go together, or cannot be.

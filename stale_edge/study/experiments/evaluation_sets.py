@@ -31,11 +31,11 @@ class Exam:
     """Videos to judge a prediction by."""
 
     videos: tuple[TrainingVideo, ...]
-    """With their true instances; features resized to the training length, to be small enough to keep."""
+    """Videos with their true instances; features resized to the training length, to be small enough to keep."""
     classes: tuple[str, ...]
     """Names that a prediction may choose from, in the order of `text`."""
     text: NDArray[np.float32]
-    """Their text embeddings [C, D], not normalised."""
+    """Text embeddings [C, D] of the classes, not normalised."""
 
     @classmethod
     def of(
@@ -49,9 +49,9 @@ class Exam:
         """Keep videos in memory.
 
         Args:
-            videos: Of any lengths.
+            videos: Videos of any lengths.
             classes: Names of the classes.
-            text: Their embeddings [C, D].
+            text: Text embeddings [C, D] of the classes.
             snippets: Training length; None keeps them as they are.
         """
         if snippets is not None:
@@ -60,7 +60,7 @@ class Exam:
 
     @cached_property
     def truth(self) -> Annotations:
-        """What truly happens in the videos."""
+        """True instances of the videos."""
         return Annotations("videos", tuple(Video(v.id, "validation", v.duration_s, v.instances) for v in self.videos))
 
     def sit(self, predictor: Predictor) -> Found:
@@ -75,7 +75,7 @@ class Exam:
         """Mean average precision, in [0, 1], by the names that all studies use.
 
         Args:
-            found: What `sit` gave.
+            found: Detections that `detect` gave.
             external: Verdicts of an external classifier that replace labels, as `detect --external` has it.
         """
         result = evaluate(self.truth, found if external is None else enhanced(found, external))
@@ -88,7 +88,7 @@ def enhanced(found: Mapping[str, list[Detection]], external: ExternalScores) -> 
 
     Args:
         found: Detections by video id.
-        external: Its verdicts.
+        external: Labels of the classifier.
     """
     verdicts = {video_id: external.best(video_id) for video_id in found}
     return {

@@ -73,7 +73,7 @@ class FolderData:
     """A folder as the subject of a study.
 
     Args:
-        folder: In the layout that the module shows.
+        folder: Folder in the layout that the module shows.
         limited: Take no more videos than the scale says, as a trial does; else all that there are.
 
     Raises:
@@ -111,7 +111,7 @@ class FolderData:
         }
 
     def numbers(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The folder decides how many videos there are; a trial takes no more of them than it asks for."""
+        """Count the videos of the folder; a trial takes no more of them than it asks for."""
         if not self._limited:
             return {"videos": "all"}
         taught, judged = asked["videos"]["taught"], asked["videos"]["judged"]
@@ -119,7 +119,7 @@ class FolderData:
 
     @property
     def enhancement(self) -> dict[str, Any]:
-        """What the external classifier is, and for how many videos it names a right class first.
+        """Description of the external classifier, and the number of videos that it names a right class first for.
 
         Raises:
             BadDataError: Its file is damaged, or knows none of the videos.
@@ -134,7 +134,7 @@ class FolderData:
         return {"source": EXTERNAL, "sha256": file_sha256(path), "top1_accuracy": accuracy}
 
     def splits(self, wanted: Sequence[Split]) -> tuple[Split, ...]:
-        """Those that it has lists for; the closed set needs none.
+        """List the splits that have lists of classes; the closed set needs none.
 
         Raises:
             InputMissingError: It has none.
@@ -145,10 +145,10 @@ class FolderData:
         return found
 
     def finite(self, split: Split, scale: Scale) -> Pool:
-        """The videos of the training subset, and those of the other subset to judge by.
+        """Read the videos of the training subset, and those of the other subset to judge by.
 
         Args:
-            split: Which classes are taught and judged.
+            split: Split of the classes.
             scale: Numbers of videos, where they are limited.
 
         Raises:
@@ -160,7 +160,7 @@ class FolderData:
         return self._pool(lists, scale)
 
     def endless(self, scale: Scale) -> Material:
-        """The same for an ablation, which judges seen and unseen classes both; its videos do come again.
+        """Read the videos for an ablation, which judges seen and unseen classes both; its videos do come again.
 
         Args:
             scale: Numbers of videos, where they are limited.
@@ -228,7 +228,7 @@ class FolderData:
         return self._only_lists if round(split.seen_share * (taught + judged)) == taught else None
 
     def _closed_lists(self) -> _Lists:
-        """All classes; in a simulated folder those that its training videos show."""
+        """List all classes; in a simulated folder those that its training videos show."""
         if self._only_lists is not None and _exists(self._folder / WORLD_FILE):
             return _Lists(self._only_lists.seen, self._only_lists.seen)
         return _Lists(None, None)
@@ -247,7 +247,7 @@ class FolderData:
 
 
 def _lists_in(folder: Path) -> _Lists | None:
-    """The two lists of a folder, where it has them.
+    """Find the two lists of a folder, where it has them.
 
     Raises:
         InputMissingError: It has one of the two.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LARGEST: Final = (1 << 32) - 1
-"""What all random generators take."""
+"""Largest seed that all random generators take."""
 _CURE: Final = "write different ones of 0 to 2^32 - 1, as in 0,100,200"
 
 

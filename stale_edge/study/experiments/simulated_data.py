@@ -22,7 +22,7 @@ class SimulatedData:
     """A simulated world as the subject of a study.
 
     Args:
-        config: What it is like; the default world when not given.
+        config: Parameters of the world; the default world when not given.
     """
 
     def __init__(self, config: WorldConfig | None = None) -> None:
@@ -34,14 +34,14 @@ class SimulatedData:
         return {"simulated world": self.config.to_dict()}
 
     def numbers(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What a scale asks for is what is drawn."""
+        """Return the numbers as asked: so many videos are drawn."""
         return asked
 
     def endless(self, scale: Scale) -> Material:
         """Videos to teach that never come twice, and videos of both subsets to judge by.
 
         Args:
-            scale: Their numbers.
+            scale: Numbers of videos.
         """
         world = SimulatedWorld(self.config)
         source = world.training(scale.videos)
@@ -54,11 +54,11 @@ class SimulatedData:
         )
 
     def splits(self, wanted: Sequence[Split]) -> tuple[Split, ...]:
-        """Every split can be made: the world's classes stay, and which of them are seen changes."""
+        """Accept every split: the world's classes stay, and which of them are seen changes."""
         return tuple(wanted)
 
     def finite(self, split: Split, scale: Scale) -> Pool:
-        """A fixed number of videos of the seen classes, each class as often as any other.
+        """Draw a fixed number of videos of the seen classes, each class as often as any other.
 
         Args:
             split: Sets the number of seen classes.
@@ -76,7 +76,7 @@ class SimulatedData:
 
     @property
     def enhancement(self) -> dict[str, Any]:
-        """What the external classifier is, as JSON values."""
+        """Description of the external classifier, as JSON values."""
         return {"source": "simulated", "top1_accuracy": TOP1_ACCURACY}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stale_edge_runtime.bench.vocabulary import Vocabulary
 
 SEED: Final = 0
-"""Of the untrained network that is measured where no other is named."""
+"""Seed of the untrained network that is measured where no other is named."""
 FOLDER, MADE, WEIGHTS = "models", "models.json", "stale.safetensors"
 FILES: Final = {Precision.FP32: "stale.onnx", Precision.FP16: "stale.fp16.onnx", Precision.INT8: "stale.int8.onnx"}
 CPU, CUDA = "cpu", "cuda"
@@ -35,9 +35,9 @@ class TimedContender:
     """One contender, with what does not depend on the length."""
 
     contender: Contender
-    """How to run it."""
+    """Contender to run."""
     name: str
-    """What it is called, as no other is."""
+    """Unique name of the contender."""
     file_mb: float
     """Size of its file, in 10^6 bytes."""
 
@@ -53,7 +53,7 @@ class ContenderList:
 
 
 def identify(checkpoint: Path | None) -> str:
-    """Which weights are measured, in a word that another run can compare.
+    """Identify the weights that are measured, in a word that another run can compare.
 
     Args:
         checkpoint: The user's; none for the untrained network.
@@ -79,7 +79,7 @@ class TimedModels:
     """The network and its files.
 
     Args:
-        folder: Of the study; exists.
+        folder: Folder of the study; exists.
         checkpoint: The user's weights; none for an untrained network of the published size.
     """
 
@@ -97,8 +97,8 @@ class TimedModels:
         """Make what is not there yet, and everything ready to be measured.
 
         Args:
-            torch_precisions: For each provider, what PyTorch is to run there.
-            onnx_precisions: For each provider, which files are to run there.
+            torch_precisions: Precisions that PyTorch runs on each provider.
+            onnx_precisions: Precisions of the files that run on each provider.
             note: Told what is being made.
 
         Raises:
@@ -117,7 +117,7 @@ class TimedModels:
         return ContenderList(_named(entrants), tuple(left_out))
 
     def _made(self, note: Callable[[str], None]) -> dict[str, Any]:
-        """What is known of the models; they are made unless they were."""
+        """Read the record of the models; make them unless they were made."""
         record, weights = self._folder / MADE, identify(self._given)
         if record.exists() and self._complete():
             with contextlib.suppress(BadDataError):  # what is damaged is made anew
@@ -181,7 +181,7 @@ class TimedModels:
         return found, left_out
 
     def _onnx(self, precisions: dict[str, tuple[Precision, ...]], vocabulary: Vocabulary) -> list[TimedContender]:
-        """The exported files on each provider."""
+        """Prepare the exported files on each provider."""
         from stale_edge_runtime.bench.onnx_contender import OnnxContender
         from stale_edge_runtime.model_file import read_model
 
@@ -207,7 +207,7 @@ def _is_record(found: Any) -> TypeGuard[dict[str, Any]]:
 
 
 def _named(entrants: Sequence[TimedContender]) -> tuple[TimedContender, ...]:
-    """The same with names that say where they run, if not all run in one place."""
+    """Add to the names where they run, if not all run in one place."""
     if len({entrant.contender.provider for entrant in entrants}) < 2:
         return tuple(entrants)
     return tuple(replace(each, name=f"{each.name} ({each.contender.provider})") for each in entrants)

@@ -44,16 +44,16 @@ _THESIS_LENGTHS: Final = tuple(range(200, 3001, 200))
 
 @dataclass(frozen=True)
 class Design:
-    """What sets one timing study apart from the other."""
+    """Differences between the timing studies."""
 
     lengths: tuple[int, ...]
     """Snippets of a video."""
     quick_lengths: tuple[int, ...]
-    """Of a short look."""
+    """Lengths of a short look."""
     torch: Mapping[str, tuple[Precision, ...]]
-    """What PyTorch runs on each provider."""
+    """Precisions that PyTorch runs on each provider."""
     onnx: Mapping[str, tuple[Precision, ...]]
-    """Which files run on each provider."""
+    """Precisions of the files that run on each provider."""
     arithmetic: bool
     """Count multiply-accumulates and compare them with what the device reaches; file sizes otherwise."""
 
@@ -87,7 +87,7 @@ class TimingSettings:
     turns: int = 0
     """Turns of each contender with each input: runs of a slow one."""
     providers: tuple[str, ...] = (CPU,)
-    """Where to run."""
+    """Providers to run on."""
     threads: int = 1
     """Threads inside an operator."""
     checkpoint: Path | None = None
@@ -135,9 +135,9 @@ class TimingStudy:
     name: StudyName
     """Inference or quantization."""
     settings: TimingSettings
-    """What is timed."""
+    """Settings of the study."""
     folder: Path
-    """Of the study."""
+    """Folder of the study."""
     computing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     """Surrounds what computes for seconds and writes nothing."""
     _roster: ContenderList | None = field(default=None, repr=False)
@@ -163,11 +163,11 @@ class TimingStudy:
 
     @property
     def notes(self) -> Sequence[str]:
-        """Who was left out, and what could not be measured."""
+        """Contenders that were left out, and figures that could not be measured."""
         return tuple(dict.fromkeys(self._remarks))
 
     def cells(self) -> Sequence[Cell]:
-        """Every length with every input."""
+        """List every length with every input."""
         return [
             Cell(f"{length:05d}-seed-{seed}", {"snippets": length}, seed)
             for length in self.settings.lengths
@@ -214,7 +214,7 @@ class TimingStudy:
         return found
 
     def _entrants(self, note: Callable[[str], None]) -> tuple[TimedContender, ...]:
-        """Who takes part."""
+        """Prepare the contenders."""
         if self._roster is None:
             design, providers = DESIGNS[self.name], self.settings.providers
             models = TimedModels(self.folder, self.settings.checkpoint)
@@ -225,7 +225,7 @@ class TimingStudy:
         return self._roster.entrants
 
     def _time(self, entrants: Sequence[TimedContender], snippets: int, seed: int) -> list[Timing]:
-        """All samples of all contenders, in their order."""
+        """Time all contenders, in their order."""
         from stale_edge_runtime.bench.measure import Effort, time_together
         from stale_edge_runtime.synthetic import clip_like_features
 
@@ -256,7 +256,7 @@ class TimingStudy:
     def _rates(
         self, entrant: TimedContender, snippets: int, median_ms: float, ceilings: Mapping[str, float]
     ) -> dict[str, list[float]]:
-        """What the multiply-accumulates of one forward tell."""
+        """Compute the rates that follow from the multiply-accumulates of one forward."""
         from stale_edge_runtime.bench.ceiling import ceiling_precision
 
         contender = entrant.contender
@@ -272,7 +272,7 @@ class TimingStudy:
         return rates | {"utilisation": [reached / ceiling]} if ceiling else rates
 
     def _gpu_peak(self, precision: str) -> float | None:
-        """What the GPU can do at most, in 10^9 multiply-accumulates a second; a peak that was given is that of fp32."""
+        """Give the peak of the GPU in 10^9 multiply-accumulates a second; a peak that was given is that of fp32."""
         if self.settings.peak_tmacs and precision == Precision.FP32:
             return self.settings.peak_tmacs * 1e3
         peak = gpu_peak_macs(precision)
@@ -282,7 +282,7 @@ class TimingStudy:
         return peak / 1e9 if peak else None
 
     def _once(self, entrant: TimedContender, snippets: int, note: Callable[[str], None]) -> Iterator[tuple[str, float]]:
-        """What does not depend on the input."""
+        """Measure the figures that do not depend on the input."""
         if not DESIGNS[self.name].arithmetic:
             yield "file_mb", entrant.file_mb
         elif macs := entrant.contender.macs(1, snippets):

@@ -20,10 +20,10 @@ class StudyData(Protocol):
         """All that decides what it gives, as JSON values."""
 
     def numbers(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-        """How many videos it gives where so many are asked for, as JSON values.
+        """Count the videos that it gives where so many are asked for, as JSON values.
 
         Args:
-            asked: As a study records it.
+            asked: Numbers as a study records them.
         """
 
 
@@ -34,8 +34,8 @@ class TrainedStudy(Generic[Data]):
     """The beginning of a study of learning.
 
     Args:
-        data: Where videos come from.
-        scale: How much is taught and judged.
+        data: Source of the videos.
+        scale: Amounts of training and evaluation.
         seeds: One for each repeat: of the first weights, of what is held out and drawn, of the order.
         quick: Whether the scale is that of a trial; recorded.
         context: Folder and lock to compute with.
@@ -57,7 +57,7 @@ class TrainedStudy(Generic[Data]):
         self._context = context
 
     def _described(self, asked: Mapping[str, Any]) -> dict[str, object]:
-        """Who learns from what, for the options of a study.
+        """Describe data and scale, for the options of a study.
 
         Args:
             asked: Numbers of videos.

@@ -16,12 +16,12 @@ from stale_edge.study.experiments.trained_study import TrainedStudy
 from stale_edge.study.experiments.training_runs import (
     EVERY_OPTION,
     Scale,
-    accelerator,
     first_network,
     predictor_of,
     teach,
 )
 from stale_edge.study.experiments.video_pool import CLOSED, FiniteData
+from stale_edge.training.launch import accelerator
 from stale_edge_runtime.bench.memory import peak_rss_mb, reset_peak
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class TrainingCostStudy(TrainedStudy[FiniteData]):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What memory is that of."""
+        """Notes on the memory figures."""
         return tuple(dict.fromkeys(self._remarks))
 
     def cells(self) -> list[Cell]:
@@ -95,7 +95,7 @@ class TrainingCostStudy(TrainedStudy[FiniteData]):
         ]
 
     def _remark_on_memory(self, peak_mb: float | None) -> None:
-        """A peak that does not begin with the training is that of whatever this process did before."""
+        """Add a note if peak memory could not be reset."""
         if peak_mb is None:
             self._remarks.append("no memory: this system cannot tell the peak of one training from those before it")
         elif accelerator() == "cuda":

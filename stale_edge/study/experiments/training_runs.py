@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from stale_edge.data.reference_points import network_predictor, reference_predic
 from stale_edge.networks.base import FirstSizes
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.study.context import ANYWHERE, RunContext
+from stale_edge.training.launch import accelerator, launch
 from stale_edge.training.run import Lesson, RunOptions
 from stale_edge.training.settings import TrainingSettings
 from stale_edge_runtime.contract import STALE_NETWORK
@@ -22,7 +22,6 @@ from stale_edge_runtime.contract import STALE_NETWORK
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lightning_fabric import Fabric
     from numpy.typing import NDArray
 
     from stale_edge.data.dataset import TrainingVideo, VideoSource
@@ -40,7 +39,7 @@ EVERY_OPTION = SPEC.designs
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is taught and judged: what decides both how long a study takes and what it finds."""
+    """Amounts of training and evaluation, which decide both duration and results of a study."""
 
     videos: int
     """Videos to teach: in an epoch of an endless source, or in all."""
@@ -56,13 +55,13 @@ class Scale:
     batch_size: int = 32
     """Videos in a step."""
     learning_rate: float = 1e-3
-    """Its highest value: more than training has by default, because the trainings of a study are short."""
+    """Highest learning rate: above the default of `train`, because the trainings of a study are short."""
 
     def settings(self, seed: int, loss_weights: str = "closed") -> TrainingSettings:
-        """How a network is taught: all but what is said here is as `train` has it, and none stops early.
+        """Give the settings of a training: those of `train` but for this scale, and without early stopping.
 
         Args:
-            seed: Of the order of the videos and of dropout.
+            seed: Seed of the order of the videos and of dropout.
             loss_weights: A key of `LOSS_WEIGHTS`.
         """
         return TrainingSettings(
@@ -86,7 +85,7 @@ class Material:
     text: NDArray[np.float32]
     """Text embeddings [C, D] of the taught classes."""
     common: NDArray[np.float32]
-    """What the features of taught videos have in common [D]; no label is looked at."""
+    """Mean of the features of training videos [D]; no label is looked at."""
     exams: Mapping[str, Exam]
     """Videos to judge by, by subset: `seen`, `unseen`."""
 
@@ -96,11 +95,11 @@ class Taught:
     """Result of a training."""
 
     network: Any
-    """With the weights that were best on the held-out videos, on the device it was taught on."""
+    """Network with the weights that were best on the held-out videos, on the device it was trained on."""
     seconds: float
-    """Of the whole training, validations included."""
+    """Seconds of the whole training, validations included."""
     steps: int
-    """Of the optimiser."""
+    """Steps of the optimiser."""
     trained_parameters: int
     """Numbers that the optimiser changed."""
 
@@ -109,7 +108,7 @@ class KeptVideos:
     """Videos in memory; a fixed `VideoSource`.
 
     Args:
-        videos: Of any lengths; kept at the training length.
+        videos: Videos of any lengths; kept at the training length.
         classes: Names of the classes that are taught.
     """
 
@@ -121,7 +120,7 @@ class KeptVideos:
         return len(self._videos)
 
     def video(self, index: int, epoch: int) -> TrainingVideo:
-        """One video; every epoch has the same."""
+        """Return one video; every epoch has the same."""
         del epoch
         return self._videos[index]
 
@@ -153,9 +152,9 @@ def teach(
     """Train a network, on the CPU or on a GPU where there is one, in full precision.
 
     Args:
-        network: With its first weights.
-        material: What to teach.
-        settings: How.
+        network: Network with its first weights.
+        material: Training data.
+        settings: Settings of the training.
         note: Called with a line after each epoch.
         context: Folder and lock to compute with.
 
@@ -168,7 +167,7 @@ def teach(
         share = f"epoch {found.epoch} of {settings.epochs}"
         note(f"{share}, {found.step} steps: held-out average mAP {100 * found.average_map:.2f}")
 
-    fabric = _fabric()
+    fabric = launch(accelerator())
     lesson = Lesson(network, torch.from_numpy(material.text), material.source, material.held_out, network_name=NETWORK)
     # No state between epochs: a cell that is killed starts anew.
     options = RunOptions(save_every_s=np.inf, on_validation=tell, computing=context.computing)
@@ -190,18 +189,3 @@ def predictor_of(network: Any, exam: Exam) -> Predictor:
 def reference_point(name: str, exam: Exam, material: Material) -> Predictor:
     """Predict the classes of an evaluation set as one of the network's reference points does."""
     return reference_predictor(NETWORK, name, exam.classes, exam.text, material.common)
-
-
-def accelerator() -> str:
-    """Where networks are taught on this machine: `cuda` where PyTorch has it, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _fabric() -> Fabric:
-    from lightning_fabric import Fabric
-
-    for name in ("lightning_fabric", "lightning.fabric"):  # it says what it starts, and on stderr
-        logging.getLogger(name).setLevel(logging.WARNING)
-    fabric = Fabric(accelerator=accelerator(), devices=1, precision="32-true")
-    fabric.launch()
-    return fabric

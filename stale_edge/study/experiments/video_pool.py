@@ -27,13 +27,12 @@ if TYPE_CHECKING:
 HELD_OUT: Final = 0.1
 """Share of a pool that the best checkpoint is chosen by: set aside first, so that every fraction has the same."""
 TOP1_ACCURACY: Final = 0.88
-"""How often the published external classifier names the right class of a video whose class is unseen
-(docs/protocol.md §5)."""
+"""Share of the videos of unseen classes whose class the published external classifier names (docs/protocol.md §5)."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which share of the classes is taught."""
+    """Split of the classes into taught and unseen ones."""
 
     name: str
     """A key of `LOSS_WEIGHTS`: the published weights differ between splits."""
@@ -56,10 +55,10 @@ class FiniteData(StudyData, Protocol):
 
     @property
     def enhancement(self) -> Mapping[str, Any]:
-        """What the external classifier is, as JSON values."""
+        """Description of the external classifier, as JSON values."""
 
     def splits(self, wanted: Sequence[Split]) -> tuple[Split, ...]:
-        """Those of the splits that it has, one or more.
+        """Choose those of the splits that it has, one or more.
 
         Raises:
             StaleEdgeError: It has none.
@@ -80,20 +79,20 @@ class Pool:
     source: VideoSource
     """Videos to teach; every epoch has the same."""
     labelled: Sequence[LabelledVideo]
-    """What is taught of each of them."""
+    """Annotations of each video that are taught."""
     text: NDArray[np.float32]
     """Text embeddings [C, D] of the taught classes."""
     exam: Exam
     """Videos to judge by: of unseen classes in an open set."""
     external: ExternalScores
-    """What an external classifier takes the videos of the exam for."""
+    """Labels that an external classifier gives the videos of the evaluation set."""
 
     def material(self, fraction: float, seed: int) -> Material:
-        """A fraction of the videos, drawn such that every class keeps one or more.
+        """Draw a fraction of the videos such that every class keeps one or more.
 
         Args:
-            fraction: Of those that are not held out, in (0, 1].
-            seed: Of what is held out and of what is drawn.
+            fraction: Fraction of the videos that are not held out, in (0, 1].
+            seed: Seed of the held-out videos and of the draw.
 
         Raises:
             BadDataError: Every video is the only one of a class: none can be held out.
@@ -113,7 +112,7 @@ class PartOf:
 
     Args:
         source: All videos.
-        indices: Of those that are in the part.
+        indices: Indices of the videos in the part.
     """
 
     def __init__(self, source: VideoSource, indices: Sequence[int]) -> None:
@@ -125,7 +124,7 @@ class PartOf:
         return len(self._indices)
 
     def video(self, index: int, epoch: int) -> TrainingVideo:
-        """One video of the part.
+        """Return one video of the part.
 
         Args:
             index: 0 … len - 1.
@@ -135,14 +134,14 @@ class PartOf:
 
 
 def simulated_external(exam: Exam, classes: Sequence[str], seed: int = 0) -> ExternalScores:
-    """What a classifier would take videos for that is right as often as the published one, and as sure as it is right.
+    """Simulate a classifier that is right as often as the published one, and as sure as it is right.
 
     A label is right if it is that of the video's first instance, and wrong ones are drawn from all other classes.
 
     Args:
         exam: The videos.
         classes: All classes that the classifier knows.
-        seed: Of where it is wrong.
+        seed: Seed of the wrong labels.
     """
     rng = np.random.default_rng(seed)
     wrong = set(rng.permutation(len(exam.videos))[round(TOP1_ACCURACY * len(exam.videos)) :].tolist())

@@ -44,7 +44,7 @@ def set_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
     """Table 1 of the thesis, or the numbers behind its Figure 3.
 
     Args:
-        runs: Of the open set, or of the closed set.
+        runs: Runs of the open set, or of the closed set.
     """
     is_open = runs[0].run.study is StudyName.OPEN_SET
     names = ("method", "split", "fraction", "enhancement") if is_open else ("method", "fraction", "enhancement")

@@ -1,4 +1,4 @@
-"""What the figures show, before anything is drawn: series of points with their spread, and the thesis's beside them."""
+"""Content of the figures before anything is drawn: series of points with their spread, and the thesis's beside them."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Point:
     """One place of a series."""
 
     x: float | str
-    """Where: a number on a line, a category among bars."""
+    """Position: a number on a line, a category among bars."""
     middle: float
     """Mean or median."""
     low: float
-    """Where the spread begins."""
+    """Lower end of the spread."""
     high: float
-    """Where it ends."""
+    """Upper end of the spread."""
     count: int
     """Values behind it; 0 for the thesis's."""
 
@@ -61,15 +61,15 @@ class Series:
     """Points that belong together."""
 
     name: str
-    """Its name in the legend, and no other series' of its chart."""
+    """Name in the legend, unique in its chart."""
     points: tuple[Point, ...]
-    """In the order of x."""
+    """Points in the order of x."""
     colour: int
     """Number of its colour and marker: of what was measured."""
     dash: int
     """Number of its line style: of the machine where there are several."""
     is_thesis: bool = False
-    """Whether it is the thesis's, drawn apart."""
+    """Whether the series is the thesis's, drawn apart."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +77,17 @@ class Chart:
     """A figure before it is drawn."""
 
     key: str
-    """Its name in the report, fit for a file name."""
+    """Name in the report, fit for a file name."""
     title: str
     """A few words."""
     caption: str
-    """What it shows, and what the thesis found."""
+    """Content of the chart, and the thesis's finding."""
     x_label: str
-    """Of the axis, with its unit."""
+    """Label of the x axis, with its unit."""
     y_label: str
-    """Of the axis, with its unit."""
+    """Label of the y axis, with its unit."""
     series: tuple[Series, ...]
-    """In the order of the legend."""
+    """Series in the order of the legend."""
     is_bars: bool = False
     """Whether x are categories."""
     is_thesis_marked: bool = False
@@ -101,7 +101,7 @@ class Chart:
         return tuple(dict.fromkeys(str(point.x) for series in self.series for point in series.points))
 
     def to_csv(self) -> str:
-        """Every point as a line."""
+        """Write every point as a line."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["series", self.x_label, self.y_label, "low", "high", "values"])
@@ -112,7 +112,7 @@ class Chart:
 
 
 def charts_of(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
-    """All figures of one study.
+    """Make all figures of one study.
 
     Args:
         runs: Runs of the same study, labelled by machine; those without measurements are left out.
@@ -174,17 +174,17 @@ class _Cost(NamedTuple):
     """A column of Table 2."""
 
     key: str
-    """Of its chart."""
+    """Key of the chart."""
     metric: str
-    """Its name."""
+    """Name of the metric."""
     scale: float
-    """From its unit to the one that is shown."""
+    """Factor from the metric's unit to the one that is shown."""
     title: str
-    """Of its chart."""
+    """Title of the chart."""
     label: str
-    """Of the axis."""
+    """Label of the axis."""
     caption: str
-    """What it is, and what the thesis's are of."""
+    """Meaning of the metric, and the device of the thesis's values."""
     thesis: Mapping[str, float]
     """The thesis's values by method."""
 
@@ -225,7 +225,7 @@ def _training(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
 
 
 def _cost(runs: Sequence[Labelled], cost: _Cost) -> Chart:
-    """One cost of a training by method, the thesis's network in the place of ours of the same name."""
+    """Chart one cost of a training by method, the thesis's network in the place of ours of the same name."""
     lines = _Lines(several=len(runs) > 1)
     places: dict[str, str] = {}
     for item in runs:
@@ -279,7 +279,7 @@ def _quantization(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
 
 
 def _speed_up(runs: Sequence[Labelled], factors: str) -> Chart:
-    """How many times faster than PyTorch int8, against length."""
+    """Chart how many times faster than PyTorch int8 the files are, against length."""
     lines = _of_configurations(runs)
     for item in runs:
         names, base, by_length = configurations(item.run), baseline(item.run, "int8"), timed(item.run, TIME.metric)
@@ -341,7 +341,7 @@ class _Lines:
 
     Args:
         several: Whether there is more than one machine, so that names must say which.
-        names: What may be measured, so that it has its colour in every chart, whatever is left out there.
+        names: Names that may be measured, so that each has its colour in every chart, whatever is left out there.
     """
 
     def __init__(self, *, several: bool, names: Iterable[str] = ()) -> None:
@@ -355,7 +355,7 @@ class _Lines:
         self._points.setdefault((machine, name), []).append(point)
 
     def series(self) -> tuple[Series, ...]:
-        """All of them, each with its points in order."""
+        """Return all series, each with its points in order."""
         colours = {name: number for number, name in enumerate(dict.fromkeys(self._names))}
         machines: dict[str, int] = {}
         found = []

@@ -6,6 +6,7 @@ import io
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
+from stale_edge.palette import COLOURS, GRID, INK, MARKERS, SOFT
 from stale_edge_runtime.formats.files import write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -19,11 +20,7 @@ if TYPE_CHECKING:
 
 FIGURE_KINDS: Final = (".svg", ".png", ".csv")
 """Endings of the files of a figure."""
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#882255", "#999933", "#332288", "#777777")
-"""Of Okabe and Ito's and Tol's palettes, those that stand out from white; told apart with any colour vision."""
-MARKERS: Final = "osD^vPX*"
 DASHES: Final[tuple[Any, ...]] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (8, 3)), (0, (3, 3)))
-INK, GRID, THESIS_INK = "#1f2328", "#e3e6ea", "#5b6470"
 HATCHES: Final = ("", "////", "....", "\\\\\\\\", "xxxx", "++++")
 _BAND: Final = 0.18
 _GROUP: Final = 0.8
@@ -36,7 +33,7 @@ def write_figure(chart: Chart, folder: Path) -> bytes:
     The vector file keeps text as text, and every series is a group whose id is its name.
 
     Args:
-        chart: What to draw.
+        chart: Chart to draw.
         folder: Exists.
 
     Returns:
@@ -80,11 +77,11 @@ def _draw(chart: Chart) -> tuple[bytes, bytes]:
 
 
 def _line(axes: Axes, series: Series) -> Any:
-    """One line with its band; the thesis's is dotted and hollow."""
+    """Draw one line with its band; the thesis's is dotted and hollow."""
     x = [point.x for point in series.points]
     y = [point.middle for point in series.points]
     if series.is_thesis:
-        look: dict[str, Any] = {"color": THESIS_INK, "marker": "d", "markerfacecolor": "white", "linestyle": ":"}
+        look: dict[str, Any] = {"color": SOFT, "marker": "d", "markerfacecolor": "white", "linestyle": ":"}
     else:
         colour = COLOURS[series.colour % len(COLOURS)]
         look = {
@@ -125,8 +122,8 @@ def _bars(axes: Axes, chart: Chart) -> list[Any]:
 
 
 def _marks(axes: Axes, series: Series, categories: Mapping[str, int]) -> Any:
-    """A hollow marker in the middle of each category; each its own, to be found by its name."""
-    look: dict[str, Any] = {"color": THESIS_INK, "marker": "d", "markerfacecolor": "white", "linestyle": "none"}
+    """Draw a hollow marker in the middle of each category; each its own, to be found by its name."""
+    look: dict[str, Any] = {"color": SOFT, "marker": "d", "markerfacecolor": "white", "linestyle": "none"}
     handles = [
         axes.plot([categories[str(point.x)]], [point.middle], markersize=9, gid=f"{series.name} | {point.x}", **look)
         for point in series.points
@@ -137,7 +134,7 @@ def _marks(axes: Axes, series: Series, categories: Mapping[str, int]) -> Any:
 def _bar_look(series: Series) -> dict[str, Any]:
     hatch = HATCHES[series.dash % len(HATCHES)]
     if series.is_thesis:
-        return {"facecolor": "white", "edgecolor": THESIS_INK, "hatch": hatch, "linestyle": ":", "linewidth": 1.2}
+        return {"facecolor": "white", "edgecolor": SOFT, "hatch": hatch, "linestyle": ":", "linewidth": 1.2}
     spread = [
         [point.middle - point.low for point in series.points],
         [point.high - point.middle for point in series.points],

@@ -23,7 +23,7 @@ class ReportFiles:
     """The files of a report, recorded beside it.
 
     Args:
-        folder: Of the report; need not exist.
+        folder: Folder of the report; need not exist.
 
     Raises:
         BadDataError: The record of an earlier report is damaged.
@@ -54,7 +54,7 @@ class ReportFiles:
         """Remove what an earlier report wrote and this one did not.
 
         Args:
-            names: As they were begun with.
+            names: Names that it was begun with.
 
         Raises:
             CannotWriteError: The folder cannot be written.

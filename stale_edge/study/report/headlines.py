@@ -37,7 +37,7 @@ class Headline:
 
 
 def headlines(runs: Sequence[Labelled]) -> tuple[Headline, ...]:
-    """One figure of each run that has one.
+    """Choose one figure of each run that has one.
 
     Args:
         runs: All of the report.
@@ -52,7 +52,7 @@ def headlines(runs: Sequence[Labelled]) -> tuple[Headline, ...]:
 
 
 def _quantization(item: Labelled) -> Headline | None:
-    """The largest speed-up over PyTorch int8 on the same processor."""
+    """Find the largest speed-up over PyTorch int8 on the same processor."""
     base, by_length = baseline(item.run, "int8"), timed(item.run, "time_ms")
     length = _length([length for _, length in by_length])
     if base is None or (base, length) not in by_length:
@@ -73,7 +73,7 @@ def _quantization(item: Labelled) -> Headline | None:
 
 
 def _inference(item: Labelled) -> Headline | None:
-    """The fastest forward."""
+    """Find the fastest forward."""
     by_length = timed(item.run, "time_ms")
     length = _length([length for _, length in by_length])
     fitting = {key: sample.median() for (key, at), sample in by_length.items() if at == length}
@@ -137,7 +137,7 @@ def _training(item: Labelled) -> Headline | None:
 
 
 def _ablation(item: Labelled) -> Headline | None:
-    """The best method on unseen classes, and the best reference point that is not the ceiling."""
+    """Find the best method on unseen classes, and the best reference point that is not the ceiling."""
     found = samples(item.run, "average_map", lambda one: (str(one.factors["method"]), str(one.factors["subset"])))
     unseen = {method: sample.mean(100) for (method, subset), sample in found.items() if subset.lower() == "unseen"}
     ours = {method: spread for method, spread in unseen.items() if not is_reference(method, item.run.options)}
@@ -169,7 +169,7 @@ def _beside(references: Mapping[str, Spread]) -> str:
 
 
 def _length(lengths: Sequence[float]) -> float:
-    """The length to speak of: 200 snippets where they were measured, the nearest otherwise."""
+    """Choose the length to speak of: 200 snippets where they were measured, the nearest otherwise."""
     return min(lengths, key=lambda length: abs(length - LENGTH), default=LENGTH)
 
 

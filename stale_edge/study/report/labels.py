@@ -36,7 +36,7 @@ _NUMERIC: Final = (_SHARE, "snippets")
 _POSITIVE: Final = ("time_ms", "peak_mb")
 _SIZES: Final = ("file_mb", "seconds")
 _LEAST: Final = 1e-9
-"""Nothing measured is smaller; what divides by less has no end."""
+"""Smallest accepted value; guards against division by almost zero."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Labelled:
 
 
 def one_line(value: Any) -> str:
-    """A value from a file as printable text of one line, cut where it is very long."""
+    """Turn a value from a file into printable text of one line, cut where it is very long."""
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(value).split()))
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
@@ -59,7 +59,7 @@ def check_run(subject: object, run: StudyRun) -> None:
     """Refuse measurements that cannot be shown.
 
     Args:
-        subject: What to name in the error.
+        subject: Name in the error.
         run: Read from a file, or just measured.
 
     Raises:
@@ -97,13 +97,13 @@ def label_runs(runs: Sequence[StudyRun]) -> tuple[Labelled, ...]:
 
 
 def short_cpu(machine: Mapping[str, Any]) -> str:
-    """The processor's name without what every processor's name has."""
+    """Shorten the processor's name by what every processor's name has."""
     text = re.sub(r"\((?:R|TM|C)\)|\bCPU\b|\bProcessor\b|@.*$|\b\d+-Core\b", " ", one_line(machine.get("cpu") or ""))
     return " ".join(text.split())[:60] or "unknown machine"
 
 
 def percent(value: Factor) -> str:
-    """A fraction as percent, with as many decimals as it has."""
+    """Write a fraction as percent, with as many decimals as it has."""
     return f"{100 * float(value):.3g} %"
 
 
@@ -112,7 +112,7 @@ def is_reference(method: str, options: Mapping[str, Any]) -> bool:
 
     Args:
         method: Value of the factor.
-        options: Of the run; `reference_points` may name more.
+        options: Options of the run; `reference_points` may name more.
     """
     more = options.get(REFERENCE_OPTION)
     if isinstance(more, list) and method in more:
@@ -121,12 +121,12 @@ def is_reference(method: str, options: Mapping[str, Any]) -> bool:
 
 
 def method(value: Factor, options: Mapping[str, Any]) -> str:
-    """A method's name, with a dagger where it was not trained."""
+    """Name a method, with a dagger where it was not trained."""
     return one_line(value) + (REFERENCE_MARK if is_reference(str(value), options) else "")
 
 
 def engine(value: Factor) -> str:
-    """The engine as its makers write it."""
+    """Write the engine's name as its makers do."""
     return "PyTorch" if value == PYTORCH else one_line(value)
 
 

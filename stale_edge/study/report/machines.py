@@ -37,7 +37,7 @@ _USUAL: Final = ("quick", "threads", "seeds", "repeats")
 
 
 def machines_table(runs: Sequence[Labelled]) -> Table:
-    """Every machine as a column; a star marks what is not the same on all.
+    """List every machine as a column; a star marks what is not the same on all.
 
     Args:
         runs: All of the report.
@@ -62,7 +62,7 @@ def machines_table(runs: Sequence[Labelled]) -> Table:
 
 
 def differences(run: StudyRun) -> tuple[str, ...]:
-    """What was not the same in all sessions of a run, in words."""
+    """Describe differences between the sessions of a run in words."""
     sessions = run.history
     commit = ("commit",) if len({session.commit for session in sessions}) > 1 else ()
     properties = (
@@ -72,7 +72,7 @@ def differences(run: StudyRun) -> tuple[str, ...]:
 
 
 def runs_table(runs: Sequence[Labelled]) -> Table:
-    """Every run as a line: when, from which commits, how far it came, and who else used the machine."""
+    """List every run as a line: when, from which commits, how far it came, and who else used the machine."""
     rows = []
     for item in runs:
         run, sessions = item.run, item.run.history
@@ -97,7 +97,7 @@ def runs_table(runs: Sequence[Labelled]) -> Table:
 
 
 def _settings(options: Mapping[str, Any], of_study: Sequence[Mapping[str, Any]]) -> str:
-    """The options that a run is known by: the usual ones, and those that other runs of its study have otherwise."""
+    """Choose the options that a run is known by: the usual ones, and those that differ in its study."""
     flat = dict(_flat(options))
     others = [dict(_flat(other)) for other in of_study]
     shown = [name for name in flat if name in _USUAL or any(other.get(name) != flat[name] for other in others)]
@@ -116,7 +116,7 @@ def _flat(options: Mapping[str, Any], depth: int = 3) -> Iterator[tuple[str, Any
 
 
 def show(value: Any) -> str:
-    """A JSON value as words."""
+    """Write a JSON value as words."""
     if value is None or value in ("", [], {}):
         return NONE
     if isinstance(value, dict):
@@ -138,10 +138,10 @@ def when(started: str) -> str:
 
 
 def options_text(options: Mapping[str, Any]) -> str:
-    """The options of a run, one a line."""
+    """Write the options of a run, one a line."""
     return "\n".join(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in options.items())
 
 
 def _joined(sessions: Sequence[Session], key: str) -> str:
-    """What a machine says of itself; where its sessions differ, all that they say."""
+    """Join a machine's descriptions of itself; where its sessions differ, all of them."""
     return " / ".join(dict.fromkeys(show(session.machine.get(key)) for session in sessions))

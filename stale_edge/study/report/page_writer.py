@@ -9,6 +9,7 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
+from stale_edge.palette import COLOURS, DARK_COLOURS, page_variables
 from stale_edge.study.report import thesis
 from stale_edge.study.report.labels import TITLES, one_line
 from stale_edge.study.report.machines import differences, options_text
@@ -34,6 +35,7 @@ LEADS: Final[Mapping[str, str]] = {
     "ablation": "What changes in the recipe change in mAP, on classes that training saw and on classes that it did "
     "not.",
 }
+LOOKS: Final = {"light": COLOURS, "dark": DARK_COLOURS}
 _POLICY: Final = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'"
@@ -45,13 +47,13 @@ class Section:
     """One study in the report."""
 
     study: StudyName
-    """Which."""
+    """Name of the study."""
     runs: tuple[Labelled, ...]
     """All of it."""
     charts: tuple[Chart, ...]
-    """Its figures."""
+    """Figures of the study."""
     tables: tuple[Table, ...]
-    """Its tables."""
+    """Tables of the study."""
 
 
 def page(
@@ -61,10 +63,10 @@ def page(
     sections: Sequence[Section],
     stills: Mapping[str, bytes],
 ) -> str:
-    """The whole page.
+    """Write the whole page.
 
     Args:
-        title: Of the page.
+        title: Title of the page.
         headlines: Figures to begin with.
         overview: Tables of runs and machines.
         sections: One for each study.
@@ -83,7 +85,7 @@ def page(
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
 <title>{escape(title)}</title>
-<style>{_asset("report.css")}</style>
+<style>{page_variables()}{_asset("report.css")}</style>
 <script>document.documentElement.classList.add("js")</script>
 </head>
 <body>
@@ -125,7 +127,7 @@ def _scripts(charts: Sequence[Chart]) -> str:
     library = get_plotlyjs().replace("</script", r"<\/script")
     return (
         f'<script type="application/json" id="charts">{data}</script>\n'
-        f"<script>{library}</script>\n<script>{_asset('report.js')}</script>"
+        f"<script>{library}</script>\n<script>const LOOKS = {_script_json(LOOKS)};\n{_asset('report.js')}</script>"
     )
 
 
@@ -196,7 +198,7 @@ def _section(section: Section, stills: Mapping[str, bytes]) -> str:
 
 
 def _remarks(item: Labelled, *, several: bool) -> str:
-    """What a reader must know of a run before its numbers."""
+    """List remarks that a reader needs before the numbers of a run."""
     run = item.run
     whose = f"{item.machine}: " if several else ""
     lines = []
@@ -239,7 +241,7 @@ def _table(table: Table, look: str = "") -> str:
 
 
 def _cell(text: str, place: int, heads: int, scope: str = "row") -> str:
-    """A cell; those at the left that say what a row is about are headings."""
+    """Write a cell; those at the left that say what a row is about are headings."""
     if place >= heads:
         return f'<th scope="col">{escape(text)}</th>' if scope == "col" else f"<td>{escape(text)}</td>"
     return f'<th scope="{scope}" class="head{" first" if place == 0 else ""}">{escape(text)}</th>'

@@ -38,7 +38,7 @@ def write_report(runs: Sequence[StudyRun], folder: Path) -> Path:
     report-files.json      which of these files are the report's
 
     Args:
-        runs: Of any studies and machines, at least one; partial ones are shown as such.
+        runs: Runs of any studies and machines, at least one; partial ones are shown as such.
         folder: Made where it is missing. Files of an earlier report are replaced, or removed where this one has none of
             their name; all others stay.
 

@@ -52,14 +52,14 @@ class Sample:
         runs[measurement.run if measurement.run not in runs else max(runs) + 1] = measurement.value
 
     def values(self) -> NDArray[np.float64]:
-        """All values in the order of their repetitions."""
+        """Return all values in the order of their repetitions."""
         return np.array([value for runs in self._rounds.values() for value in runs.values()])
 
     def mean(self, scale: float = 1.0) -> Spread:
         """Mean and sample standard deviation.
 
         Args:
-            scale: What to multiply with.
+            scale: Factor to multiply with.
         """
         values = scale * self.values()
         middle = float(values.mean())
@@ -70,7 +70,7 @@ class Sample:
         """Median and quartiles.
 
         Args:
-            scale: What to multiply with.
+            scale: Factor to multiply with.
         """
         values = scale * self.values()
         low, middle, high = (float(part) for part in np.quantile(values, (0.25, 0.5, 0.75)))
@@ -97,9 +97,9 @@ def samples(run: StudyRun, metric: str, key: Callable[[Measurement], Key]) -> di
     """Samples of a metric, in the order in which they were measured.
 
     Args:
-        run: Whose.
-        metric: Which.
-        key: What measurements of one sample share.
+        run: Run of the measurements.
+        metric: Name of the metric.
+        key: Factors that measurements of one sample share.
     """
     found: dict[Key, Sample] = {}
     for measurement in run.measurements:
@@ -109,7 +109,7 @@ def samples(run: StudyRun, metric: str, key: Callable[[Measurement], Key]) -> di
 
 
 def ratio(slow: Sample, fast: Sample) -> tuple[Ratio, bool]:
-    """How many times longer one takes than the other, and whether the interval is one.
+    """Compute how many times longer one takes than the other, and whether the interval is one.
 
     Without the same rounds on both sides, or with a single one, there is nothing to draw from: the ratio of the medians
     stands alone.
@@ -124,5 +124,5 @@ def ratio(slow: Sample, fast: Sample) -> tuple[Ratio, bool]:
 
 @lru_cache(maxsize=4096)
 def _drawn(slow: Rounds, fast: Rounds) -> Ratio:
-    """The ratio with its interval; kept, since tables, figures and headlines ask for the same ones."""
+    """Compute the ratio with its interval; cached, since tables, figures and headlines ask for the same ones."""
     return ratio_of_medians(np.array(slow), np.array(fast))

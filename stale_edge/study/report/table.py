@@ -43,7 +43,7 @@ class Table:
 
 
 def three_digits(value: float) -> str:
-    """A number with three significant digits at least, without an exponent."""
+    """Write a number with three significant digits at least, without an exponent."""
     size = abs(value)
     if size == 0:
         return "0"
@@ -69,6 +69,6 @@ def with_quartiles(spread: Spread | None) -> str:
 
 
 def times(ratio: Ratio, *, interval: bool) -> str:
-    """A factor with its interval, where it has one."""
+    """Write a factor with its interval, where it has one."""
     value = f"{three_digits(ratio.value)}×"
     return f"{value} ({three_digits(ratio.low)}–{three_digits(ratio.high)})" if interval else value

@@ -25,7 +25,7 @@ _MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[Table, ..
 
 
 def tables_of(runs: Sequence[Labelled]) -> tuple[Table, ...]:
-    """All tables of one study.
+    """Make all tables of one study.
 
     Args:
         runs: Runs of the same study, labelled by machine; those without measurements are left out.

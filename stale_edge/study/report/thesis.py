@@ -1,4 +1,4 @@
-"""What the thesis (Wang, TU Delft, 2023) reports, as far as this project holds it; what is not here is not known."""
+"""Figures of the thesis (Wang, TU Delft, 2023), as far as this project holds them; others are not known."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class TrainingRow:
     method: str
     """The network."""
     parameters: float
-    """Of the whole network."""
+    """Parameters of the whole network."""
     seconds: float
-    """Of a training, on a V100S."""
+    """Seconds of a training, on a V100S."""
     average_map: float
-    """In percent, closed set."""
+    """Average mAP in percent, closed set."""
 
 
 TRAINING: Final = (
@@ -68,7 +68,7 @@ def open_set(split: str, enhancement: str, fraction: float) -> float | None:
     Args:
         split: `75/25` or `50/50`.
         enhancement: `with` or `without`.
-        fraction: Of the training data.
+        fraction: Fraction of the training data.
     """
     if fraction != 1 and not HALF[0] <= fraction <= HALF[1]:
         return None

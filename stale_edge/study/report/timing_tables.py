@@ -24,15 +24,15 @@ class Quantity(NamedTuple):
     """A metric that is shown by length."""
 
     metric: str
-    """Its name."""
+    """Name of the metric."""
     title: str
-    """What it is called."""
+    """Title of the table."""
     scale: float
-    """From its unit to the one that is shown."""
+    """Factor from the metric's unit to the one that is shown."""
     unit: str
     """The one that is shown."""
     meaning: str
-    """What it is, and what it leaves out."""
+    """Meaning of the metric, and what it leaves out."""
 
 
 TIME: Final = Quantity(
@@ -141,7 +141,7 @@ def _by_length(study: str, runs: Sequence[Labelled], quantity: Quantity, known: 
 
 
 def _factors(runs: Sequence[Labelled], quantity: Quantity, precision: str) -> Table:
-    """How many times less than PyTorch in a precision, by length; of memory on the CPU alone."""
+    """Compute how many times less than PyTorch in a precision, by length; of memory on the CPU alone."""
     found = [(item, baseline(item.run, precision), timed(item.run, quantity.metric)) for item in runs]
     lengths = sorted({length for _, _, by_length in found for _, length in by_length})
     rows, plain = [], False
@@ -196,7 +196,7 @@ def _sizes(runs: Sequence[Labelled]) -> Table:
 
 
 def _thesis_factor(key: tuple[str, ...], quantity: Quantity, against: str) -> str:
-    """The thesis's factor of the same two, where it gives one."""
+    """Give the thesis's factor of the same two, where it gives one."""
     if key[0] != PYTORCH:
         return thesis.NONE
     known = {

@@ -1,12 +1,8 @@
-// Draws the charts with plotly.js, in the colours of the page.
+// Draws the charts with plotly.js, in the colours of the page; LOOKS comes before this.
 (() => {
   "use strict";
   const root = document.documentElement;
   const charts = JSON.parse(document.getElementById("charts").textContent);
-  const LOOKS = {
-    light: ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#882255", "#999933", "#332288", "#777777"],
-    dark: ["#56B4E9", "#FF8A3D", "#2BCBA0", "#E8A0C8", "#EE7FA8", "#CFCF6A", "#A99BFF", "#B5B5B5"],
-  };
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star"];
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
   const PATTERNS = ["", "/", ".", "\\", "x", "+"];

@@ -1,0 +1,65 @@
+"""Colours of all pictures and pages, told apart with any colour vision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+COLOURS: Final = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#882255", "#999933", "#332288", "#777777"),
+    *("#E69F00", "#56B4E9", "#44AA99"),
+)
+"""Colours of Okabe and Ito's and of Tol's palettes on white; the last three, for a crowded chart, are paler."""
+DARK_COLOURS: Final = (
+    *("#56B4E9", "#FF8A3D", "#2BCBA0", "#E8A0C8", "#EE7FA8", "#CFCF6A", "#A99BFF", "#B5B5B5"),
+    *("#E6B95C", "#9AD0F0", "#7FD6C8"),
+)
+"""The same on a dark page."""
+MARKERS: Final = "osD^vPX*<>p"
+"""Markers of matplotlib, one for each colour."""
+INK, SOFT, GRID = "#1f2328", "#57606a", "#e3e6ea"
+"""Text, secondary text and grid lines on white."""
+LIGHT_PAGE: Final = {
+    "paper": "#ffffff",
+    "raised": "#f6f8fa",
+    "ink": INK,
+    "soft": SOFT,
+    "line": "#d5dae0",
+    "grid": GRID,
+    "accent": "#0058a3",
+    "marked": "#eef4fb",
+    "warn-paper": "#fff4d6",
+    "warn-ink": "#6b4a00",
+    "warn-line": "#e0b84a",
+}
+"""Variables of a page's style sheet."""
+DARK_PAGE: Final = {
+    "paper": "#12161c",
+    "raised": "#1a2029",
+    "ink": "#e7ebf0",
+    "soft": "#a3adb9",
+    "line": "#343d4a",
+    "grid": "#2a323d",
+    "accent": "#7cc0ff",
+    "marked": "#1b2b3d",
+    "warn-paper": "#3a2f10",
+    "warn-ink": "#ffdf91",
+    "warn-line": "#7d6420",
+}
+"""The same for a dark page."""
+
+
+def page_variables() -> str:
+    """Write the style sheet's variables: light, dark where the reader's system is, or as `data-theme` says."""
+    light, dark = _declared("light", LIGHT_PAGE), _declared("dark", DARK_PAGE)
+    return (
+        f":root {{ {light} }}\n"
+        f':root[data-theme="dark"] {{ {dark} }}\n'
+        f'@media (prefers-color-scheme: dark) {{ :root:not([data-theme="light"]) {{ {dark} }} }}\n'
+    )
+
+
+def _declared(scheme: str, colours: Mapping[str, str]) -> str:
+    return " ".join([f"color-scheme: {scheme};", *(f"--{name}: {colour};" for name, colour in colours.items())])

@@ -1,0 +1,43 @@
+"""One palette for all pictures and pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import stale_edge
+from stale_edge.palette import COLOURS, DARK_COLOURS, DARK_PAGE, LIGHT_PAGE, MARKERS, page_variables
+
+PRODUCT = Path(stale_edge.__file__).parent
+COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")
+
+
+def test_colours_are_written_nowhere_else() -> None:
+    files = [path for path in PRODUCT.rglob("*") if path.suffix in {".py", ".css", ".js"}]
+    assert len(files) > 100
+    assert [path.name for path in files if COLOUR.search(path.read_text(encoding="utf-8"))] == ["palette.py"]
+
+
+def test_every_colour_has_its_marker_and_its_dark_twin() -> None:
+    assert len(COLOURS) == len(set(COLOURS)) == len(DARK_COLOURS) == len(set(DARK_COLOURS)) == len(set(MARKERS))
+    assert LIGHT_PAGE.keys() == DARK_PAGE.keys()
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_text_stands_out_from_its_page() -> None:
+    for page in (LIGHT_PAGE, DARK_PAGE):
+        for text in ("ink", "soft", "accent"):
+            dark, light = sorted((luminance(page[text]), luminance(page["paper"])))
+            assert (light + 0.05) / (dark + 0.05) > 4.5, (text, page[text])
+
+
+def test_style_sheets_know_all_their_variables() -> None:
+    declared = set(re.findall(r"--([a-z-]+):", page_variables()))
+    for path in (PRODUCT / "study/report/page/report.css", PRODUCT / "pages/demo.py"):
+        assert set(re.findall(r"var\(--([a-z-]+)\)", path.read_text(encoding="utf-8"))) <= declared
