@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,7 +19,7 @@ from stale_edge_runtime.errors import (
 )
 from stale_edge_runtime.formats.features import read_features
 from stale_edge_runtime.formats.hdf5_features import FEATURES_NAME, dataset_names, read_dataset, read_video_file
-from stale_edge_runtime.formats.results import VIDEO_ID
+from stale_edge_runtime.formats.video_ids import ID_RULE, IdIndex, bare_id, is_video_id, match_ids
 from stale_edge_runtime.windows import detect_in_windows
 
 if TYPE_CHECKING:
@@ -44,11 +44,16 @@ class VideoFile:
     """The features of one video."""
 
     video_id: str
-    """Name of the file or dataset without its ending and without `v_`."""
+    """As the annotations spell it, where they know the video; else the name without `v_`."""
     path: Path
     """The file."""
     dataset: str | None = None
     """Dataset in an HDF5 file of many videos; None where the file holds one video."""
+
+    @property
+    def name(self) -> str:
+        """Name of the dataset, or of the file without its ending."""
+        return self.path.stem if self.dataset is None else self.dataset
 
     def read(self, feature_dim: int) -> FloatArray:
         """Read the features `[snippets, feature_dim]`, checked.
@@ -58,10 +63,8 @@ class VideoFile:
             BadDataError: The file is not what it must be, or its name is none that a video can have.
             UnavailableError: It is HDF5 and h5py is not installed.
         """
-        if not VIDEO_ID.fullmatch(self.video_id):
-            raise BadDataError(
-                self.path, "has no name that a video can have", "use 1 to 128 letters, digits, '_', '.' or '-'"
-            )
+        if not is_video_id(self.video_id):
+            raise BadDataError(self.path, "has no name that a video can have", ID_RULE)
         if self.dataset is not None:
             return read_dataset(self.path, self.dataset, feature_dim)
         if self.path.suffix.lower() in HDF5_SUFFIXES:
@@ -69,12 +72,13 @@ class VideoFile:
         return read_features(self.path, feature_dim)
 
 
-def find_videos(arguments: Iterable[str]) -> list[VideoFile]:
+def find_videos(arguments: Iterable[str], annotations: Annotations | None = None) -> list[VideoFile]:
     """Find the videos that the arguments name, in order of video id.
 
     Args:
         arguments: Files, folders (the feature files right inside, one video each), or globs. An HDF5 file that is
             named itself holds a video in each dataset, or one video in a dataset `features`.
+        annotations: Where videos have their ids from; see `formats.video_ids` for what matches.
 
     Raises:
         InputMissingError: A file is not there, a folder holds no features, a glob matches nothing.
@@ -84,8 +88,11 @@ def find_videos(arguments: Iterable[str]) -> list[VideoFile]:
     found: dict[VideoFile, None] = {}
     for argument in arguments:
         found.update(dict.fromkeys(_expand(argument)))
+    known = () if annotations is None else (video.id for video in annotations.videos)
+    spelled = match_ids((video.name for video in found), known)
+    named = [replace(video, video_id=spelled.get(video.name, video.video_id)) for video in found]
     videos: dict[str, VideoFile] = {}
-    for video in sorted(found, key=lambda one: (one.path, one.dataset or "")):
+    for video in sorted(named, key=lambda one: (one.path, one.dataset or "")):
         other = videos.setdefault(video.video_id, video)
         if (other.path != video.path and not other.path.samefile(video.path)) or other.dataset != video.dataset:
             raise BadDataError(
@@ -115,7 +122,7 @@ def _expand(argument: str) -> list[VideoFile]:
 
 
 def _one_video(path: Path) -> VideoFile:
-    return VideoFile(path.stem.removeprefix("v_"), path)
+    return VideoFile(bare_id(path.stem), path)
 
 
 def _named(path: Path) -> list[VideoFile]:
@@ -127,7 +134,7 @@ def _named(path: Path) -> list[VideoFile]:
         return [_one_video(path)]
     if not names:
         raise BadDataError(path, "holds no dataset", "name a file with features")
-    return [VideoFile(name.removeprefix("v_"), path, name) for name in names]
+    return [VideoFile(bare_id(name), path, name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,7 @@ class Clock:
         Raises:
             BadDataError: The annotations do not tell it, and nothing else does.
         """
-        annotated = self._annotated.get(video.video_id)
+        annotated = self._annotated_video(video.video_id)
         if annotated is not None and (annotated.featured_s or annotated.duration_s):
             return float(annotated.featured_s or annotated.duration_s or 0.0)
         if self.snippet_s is not None:
@@ -189,12 +196,20 @@ class Clock:
 
     def truth(self, video_id: str) -> Sequence[tuple[float, float, str]] | None:
         """Ground truth of a video as start, end, label; None where there is none."""
-        annotated = self._annotated.get(video_id)
+        annotated = self._annotated_video(video_id)
         return None if annotated is None else [(i.start_s, i.end_s, i.label) for i in annotated.instances]
+
+    def _annotated_video(self, video_id: str) -> Video | None:
+        known = self._index.find(video_id)
+        return None if known is None else self._annotated[known]
 
     @cached_property
     def _annotated(self) -> dict[str, Video]:
         return {} if self.annotations is None else {video.id: video for video in self.annotations.videos}
+
+    @cached_property
+    def _index(self) -> IdIndex:
+        return IdIndex(self._annotated)
 
 
 @dataclass(frozen=True)
@@ -315,6 +330,6 @@ def run_all(
 
 def _naming(video: VideoFile, error: StaleEdgeError) -> StaleEdgeError:
     """The same error, naming the file where it named an array."""
-    if str(video.path) in str(error):
+    if StaleEdgeError(video.path, "").subject in str(error):  # as messages write it
         return error
     return type(error)(video.path, f"{error.subject} {error.problem}", error.cure)

@@ -17,6 +17,7 @@ import numpy as np
 from stale_edge_runtime.errors import BadDataError, InputMissingError, reading_error
 from stale_edge_runtime.formats.features import read_features
 from stale_edge_runtime.formats.hdf5_features import dataset_names, read_dataset, read_video_file
+from stale_edge_runtime.formats.video_ids import bare_id, match_ids
 from stale_edge_runtime.resampling import resize
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ def find_feature_files(source: Path, video_ids: Iterable[str]) -> dict[str, Feat
     Ids are looked up in what the folder lists; they never become a path.
 
     Args:
-        source: Folder of `v_<id>` or `<id>` with `.npy`, `.npz` or `.h5`, or one HDF5 file with datasets so named.
-        video_ids: Ids without `v_`.
+        source: Folder of `<id>` with `.npy`, `.npz` or `.h5`, or one HDF5 file with datasets so named; see
+            `formats.video_ids` for the spellings that match.
+        video_ids: Ids as the annotations spell them.
 
     Returns:
         The features of every video that has some.
@@ -71,7 +73,14 @@ def find_feature_files(source: Path, video_ids: Iterable[str]) -> dict[str, Feat
     """
     listing = _list_file(source) if source.is_file() else _list_folder(source)
     wanted = list(video_ids)
-    found = {video_id: listing[video_id] for video_id in wanted if video_id in listing}
+    spelled = match_ids(listing, wanted)
+    named: dict[str, FeatureFile] = {}
+    for name, file in listing.items():
+        video_id = spelled.get(name) or bare_id(name)
+        if video_id in named:
+            raise _named_alike(video_id, file, named[video_id])
+        named[video_id] = file
+    found = {video_id: named[video_id] for video_id in wanted if video_id in named}
     if wanted and not found:
         cure = f"expected v_{wanted[0]}.npy or {wanted[0]}.npy; is it the right folder?"
         raise InputMissingError(source, f"has features of none of the {len(wanted):,} videos", cure)
@@ -81,7 +90,7 @@ def find_feature_files(source: Path, video_ids: Iterable[str]) -> dict[str, Feat
 def _list_file(source: Path) -> dict[str, FeatureFile]:
     if source.suffix.lower() not in _HDF5:
         raise BadDataError(source, "is neither a folder nor an HDF5 file", "name the folder of the feature files")
-    return {name.removeprefix("v_"): FeatureFile(source, name) for name in dataset_names(source)}
+    return {name: FeatureFile(source, name) for name in dataset_names(source)}
 
 
 def _list_folder(source: Path) -> dict[str, FeatureFile]:
@@ -93,12 +102,17 @@ def _list_folder(source: Path) -> dict[str, FeatureFile]:
     for path in paths:
         if path.suffix.lower() not in SUFFIXES:
             continue
-        video_id = path.stem.removeprefix("v_")
-        if video_id in listing:
-            problem = f"is named like video {video_id}, and so is {listing[video_id].path.name}"
-            raise BadDataError(path, problem, "keep one of them")
-        listing[video_id] = FeatureFile(path)
+        if path.stem in listing:
+            raise _named_alike(path.stem, FeatureFile(path), listing[path.stem])
+        listing[path.stem] = FeatureFile(path)
     return listing
+
+
+def _named_alike(video_id: str, file: FeatureFile, other: FeatureFile) -> BadDataError:
+    problem = f"is named like video {video_id}, and so is {other.dataset or other.path.name}"
+    return BadDataError(
+        file.path if file.dataset is None else f"{file.path}: {file.dataset}", problem, "keep one of them"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class LabelledVideo:
     """A video and what of it is taught."""
 
     id: str
-    """Without the `v_` of feature files."""
+    """As the annotations spell it."""
     duration_s: float | None
     """Seconds that the features cover, where known; else of the video; none where the file does not tell."""
     instances: tuple[Instance, ...]

@@ -28,7 +28,7 @@ from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats import files
 from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
 from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError
-from stale_edge_runtime.formats.results import VIDEO_ID
+from stale_edge_runtime.formats.video_ids import ID_RULE, bare_id, is_video_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -63,7 +63,7 @@ class Video:
     """One annotated video."""
 
     id: str
-    """Without the `v_` of the published feature files."""
+    """As the file writes it; in the published form without `v_`, which is in the way of every other source."""
     subset: str
     """As the file writes it: training, Test, …"""
     duration_s: float | None
@@ -286,7 +286,7 @@ def _read_published(path: Path, content: dict[str, Any], video_info: Path, check
             check.leave_out(error, essential=False)
         else:
             check.use(essential=False)
-        bare = _checked_id(place).removeprefix("v_")
+        bare = bare_id(_checked_id(place))
         if bare in videos:
             raise place.error("is there twice, with and without 'v_'", "keep one of them")
         videos[bare] = Video(bare, subsets[name], duration, _instances(place, entry, check), featured)
@@ -367,6 +367,6 @@ def _is_name(value: Any) -> TypeGuard[str]:
 
 
 def _checked_id(place: _Place) -> str:
-    if not VIDEO_ID.fullmatch(place.video):
-        raise place.error("has an id that is not 1 to 128 letters, digits, '_', '.' or '-'", "rename it")
+    if not is_video_id(place.video):
+        raise BadDataError(place.path, f"{place.video[:40]!r} is no id of a video", f"{ID_RULE}; rename the video")
     return place.video

@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import math
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,13 +18,13 @@ from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats import files
 from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
 from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError
+from stale_edge_runtime.formats.video_ids import ID_RULE, is_video_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 VERSION: Final = "VERSION 1.3"
-VIDEO_ID: Final = re.compile(r"[\w.-]{1,128}")
 MAX_RESULT_BYTES: Final = 1 << 29
 
 SCORE_ENHANCEMENT: Final = "score_enhancement"
@@ -191,10 +190,8 @@ def _as_json(path: Path, video: str, detection: Detection) -> dict[str, Any]:
 
 
 def _check_id(path: Path, video: str) -> None:
-    if not VIDEO_ID.fullmatch(video):
-        raise BadDataError(
-            path, f"video id {video[:40]!r} is not 1 to 128 letters, digits, '_', '.' or '-'", "rename the video"
-        )
+    if not is_video_id(video):
+        raise BadDataError(path, f"{video[:40]!r} is no id of a video", f"{ID_RULE}; rename the video")
 
 
 def _json(path: Path, value: Any) -> str:
