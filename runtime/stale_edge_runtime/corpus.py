@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import itertools
+from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +20,7 @@ from stale_edge_runtime.errors import (
     UsageError,
 )
 from stale_edge_runtime.formats.features import read_features
+from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.hdf5_features import FEATURES_NAME, dataset_names, read_dataset, read_video_file
 from stale_edge_runtime.formats.video_ids import ID_RULE, IdIndex, bare_id, is_video_id, match_ids
 from stale_edge_runtime.windows import detect_in_windows
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
 HDF5_SUFFIXES: Final = (".h5", ".hdf5")
 SUFFIXES: Final = (".npy", ".npz", *HDF5_SUFFIXES)
+COMPANIONS: Final = ("_fps", "_timestamps_ms", "_timestamps")
+"""Ends of the names of files that extractors write beside features."""
 SECONDS: Final = "seconds"
 SNIPPETS: Final = "snippets"
 
@@ -72,13 +77,16 @@ class VideoFile:
         return read_features(self.path, feature_dim)
 
 
-def find_videos(arguments: Iterable[str], annotations: Annotations | None = None) -> list[VideoFile]:
+def find_videos(
+    arguments: Iterable[str], annotations: Annotations | None = None, note: Callable[[str], None] | None = None
+) -> list[VideoFile]:
     """Find the videos that the arguments name, in order of video id.
 
     Args:
         arguments: Files, folders (the feature files right inside, one video each), or globs. An HDF5 file that is
             named itself holds a video in each dataset, or one video in a dataset `features`.
         annotations: Where videos have their ids from; see `formats.video_ids` for what matches.
+        note: Called with a line about files that are no features: what extractors write beside them.
 
     Raises:
         InputMissingError: A file is not there, a folder holds no features, a glob matches nothing.
@@ -87,7 +95,7 @@ def find_videos(arguments: Iterable[str], annotations: Annotations | None = None
     """
     found: dict[VideoFile, None] = {}
     for argument in arguments:
-        found.update(dict.fromkeys(_expand(argument)))
+        found.update(dict.fromkeys(_expand(argument, note)))
     known = () if annotations is None else (video.id for video in annotations.videos)
     spelled = match_ids((video.name for video in found), known)
     named = [replace(video, video_id=spelled.get(video.name, video.video_id)) for video in found]
@@ -103,22 +111,49 @@ def find_videos(arguments: Iterable[str], annotations: Annotations | None = None
     return [video for _, video in sorted(videos.items())]
 
 
-def _expand(argument: str) -> list[VideoFile]:
+def _expand(argument: str, note: Callable[[str], None] | None) -> list[VideoFile]:
     path = Path(argument)
     if path.is_dir():
-        found = sorted(child for child in path.iterdir() if child.suffix.lower() in SUFFIXES)
+        children = sorted(child for child in path.iterdir() if not child.is_dir())
+        found = [child for child in children if child.suffix.lower() in SUFFIXES]
         if not found:
-            raise InputMissingError(
-                path, "holds no .npy or .npz file and no HDF5 file", "name the folder right above the features"
-            )
-        return [_one_video(child) for child in found]
+            raise _no_features(path, children)
+        return [_one_video(child) for child in _without_companions(found, argument, note)]
     if path.exists():
         return _named(path)
     if any(letter in argument for letter in "*?["):
         if matches := sorted(Path(match) for match in glob.glob(argument, recursive=True)):  # noqa: PTH207 (absolute too)
-            return [_one_video(match) for match in matches if not match.is_dir()]
+            matches = [match for match in matches if not match.is_dir()]
+            return [_one_video(match) for match in _without_companions(matches, argument, note)]
         raise InputMissingError(argument, "matches no file", "check the pattern")
     raise InputMissingError(path, "no such file", "check the path")
+
+
+def _no_features(folder: Path, children: Sequence[Path]) -> StaleEdgeError:
+    """The error for a folder without features, which says what is there instead."""
+    for child in children:
+        if not child.name.startswith(".") and (error := misplaced(child, read_head(child), Wanted.FEATURES)):
+            return error
+    return InputMissingError(
+        folder, "holds no .npy or .npz file and no HDF5 file", "name the folder right above the features"
+    )
+
+
+def _without_companions(paths: list[Path], argument: str, note: Callable[[str], None] | None) -> list[Path]:
+    """Leave out what extractors write beside the features of a video, where those are there too."""
+    names = sorted(path.stem for path in paths)
+
+    def is_companion(path: Path) -> bool:
+        begin = next((path.stem.removesuffix(end) for end in COMPANIONS if path.stem.endswith(end)), "")
+        others = names[bisect_left(names, begin) :] if begin else []
+        beside = itertools.takewhile(lambda name: name.startswith(begin), others)
+        return any(not name.endswith(COMPANIONS) for name in beside)
+
+    kept = [path for path in paths if not is_companion(path)]
+    if note is not None and len(kept) < len(paths):
+        ends = " and ".join(end for end in COMPANIONS if any(name.endswith(end) for name in names))
+        note(f"{argument}: {len(paths) - len(kept):,} files that end in {ends} are no features and were skipped")
+    return kept
 
 
 def _one_video(path: Path) -> VideoFile:

@@ -127,7 +127,7 @@ def detect(
     }
     _check_options(follow, compat, window, hop, whole_results)
     truth = None if annotations is None else read_ground_truth(annotations, reporter)
-    videos = [] if follow else find_videos(features or [], truth)
+    videos = [] if follow else find_videos(features or [], truth, reporter.note)
     _check_outputs(output, picture, [model, *(video.path for video in videos)])
     kind = _format(output, file_format)
     if as_json and output in {None, STDOUT}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError
 from stale_edge_runtime.formats.left_out import left_out_lines
 from stale_edge_runtime.formats.results import (
+    CSV_COLUMNS,
     MODEL,
     SCORE_ENHANCEMENT,
     read_results,
@@ -39,6 +41,40 @@ def test_what_is_written_is_read_back(results, tmp_path_factory):
     path = tmp_path_factory.mktemp("results") / "r.json"
     write_results(path, results)
     assert read_results(path).detections == results
+
+
+@given(results=RESULTS)
+def test_csv_is_read_back(results, tmp_path_factory):
+    path = tmp_path_factory.mktemp("results") / "r.csv"
+    write_results_csv(path, results)
+    assert read_results(path).detections == {video: rows for video, rows in results.items() if rows}
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|' C calc'!A0", "-1+1|x", "@SUM(A1)", "'=1", "''-x", "-0edUL8zmA"])
+def test_csv_holds_no_formula_and_loses_none(tmp_path, text):
+    path = tmp_path / "r.csv"
+    results = {text: (Detection(1.0, 2.0, text, 0.5),)}
+    write_results_csv(path, results)
+    video, *_, label = next(csv.reader(path.read_text().splitlines()[1:]))
+    assert video[0] == label[0] == "'"
+    assert read_results(path).detections == results
+
+
+@pytest.mark.parametrize(
+    ("lines", "word"),
+    [
+        ("a,1,2", "label"),
+        ("a,1,nan,0.5,x", "end"),
+        ("a/b,1,2,0.5,x", "no id"),
+        ('a,1,2,0.5,"x', "damaged CSV"),
+        ("a,1,2,0.5,", "label"),
+    ],
+)
+def test_damaged_csv_is_refused(tmp_path, lines, word):
+    path = tmp_path / "r.csv"
+    path.write_text(",".join(CSV_COLUMNS) + "\n" + lines)
+    with pytest.raises(BadDataError, match=word):
+        read_results(path)
 
 
 def test_schema_is_the_official_one(tmp_path):
