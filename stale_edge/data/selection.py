@@ -45,6 +45,7 @@ class Reason(StrEnum):
     TOO_SHORT = "videos whose last instance is shorter than 6 % of them"
     NO_DURATION = "videos of unknown duration"
     NO_FEATURES = "videos without a feature file"
+    BAD_FEATURES = "videos whose feature file cannot be used"
     NOT_SAMPLED = "videos outside the sampled fraction"
 
 
@@ -83,6 +84,14 @@ class Selection:
             video_ids: Ids of those.
         """
         return self._only([video for video in self.videos if video.id in video_ids], Reason.NO_FEATURES)
+
+    def without_bad_features(self, video_ids: Collection[str]) -> Selection:
+        """Only the videos whose features can be used.
+
+        Args:
+            video_ids: Ids of the others.
+        """
+        return self._only([video for video in self.videos if video.id not in video_ids], Reason.BAD_FEATURES)
 
     def with_duration(self) -> Selection:
         """Only the videos of known duration."""

@@ -159,6 +159,15 @@ def check_features(
     return features
 
 
+def median_row_length(features: NDArray[np.floating]) -> float:
+    """Median Euclidean length of the rows: the scale of features, which networks are sensitive to.
+
+    Args:
+        features: `[snippets, width]`, at least one snippet.
+    """
+    return float(np.median(np.sqrt(np.einsum("ij,ij->i", features, features, dtype=np.float64))))
+
+
 def _check_finite(array: NDArray[np.floating], what: str, cure: str, subject: object, row: str) -> None:
     bad = [
         start + np.flatnonzero(~np.isfinite(array[start : start + CHECKED_ROWS]).all(axis=1))
