@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from stale_edge.data.splits import sample
 from stale_edge_runtime.errors import BadDataError, UsageError
-from stale_edge_runtime.formats.annotations import MAX_ANNOTATION_BYTES
+from stale_edge_runtime.formats.annotations import MAX_ANNOTATION_BYTES, UNNAMED_SUBSET
 from stale_edge_runtime.formats.files import read_bytes
 
 if TYPE_CHECKING:
@@ -139,13 +139,13 @@ def select(annotations: Annotations, classes: Collection[str] | None, *, compat:
 
 
 def training_subset(annotations: Annotations) -> str:
-    """The subset to train on when none is named: the first of `TRAINING_SUBSETS` that has instances.
+    """The subset to train on when none is named: the first of `TRAINING_SUBSETS` that has instances, or the unnamed one.
 
     Raises:
         UsageError: None of them has; the message lists the subsets there are.
     """
     filled = {video.subset.lower(): video.subset for video in annotations.videos if video.instances}
-    for name in TRAINING_SUBSETS:
+    for name in (*TRAINING_SUBSETS, *([UNNAMED_SUBSET] if len(filled) == 1 else [])):
         if name in filled:
             return filled[name]
     listing = ", ".join(sorted(filled.values())) or "none"
