@@ -139,7 +139,9 @@ def select(annotations: Annotations, classes: Collection[str] | None, *, compat:
 
 
 def training_subset(annotations: Annotations) -> str:
-    """The subset to train on when none is named: the first of `TRAINING_SUBSETS` that has instances, or the unnamed one.
+    """The subset to train on when none is named: the first of `TRAINING_SUBSETS` that has instances.
+
+    Where the file names no subset it is the one of all videos.
 
     Raises:
         UsageError: None of them has; the message lists the subsets there are.

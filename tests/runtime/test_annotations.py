@@ -78,6 +78,11 @@ def test_csv_that_is_not_text_is_named(tmp_path):
         read_annotations(written(tmp_path, {"v_a": PUBLISHED}))
 
 
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputMissingError, match=r"none\.json"):
+        read_annotations(tmp_path / "none.json")
+
+
 def test_published_form_does_without_its_csv(tmp_path):
     found = read_annotations(written(tmp_path, {"v_a": PUBLISHED}))
     assert found.subsets == {"all": 1}
@@ -92,22 +97,16 @@ def test_published_form_does_without_its_csv(tmp_path):
     assert not found.left_out
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"a": OFFICIAL, "b": OFFICIAL},
-        {"GT": {"a": OFFICIAL, "b": OFFICIAL}},
-        {"version": 1, "x": {"a": OFFICIAL, "b": OFFICIAL}},
-    ],
-)
+WRAPPED = {"a": OFFICIAL, "b": OFFICIAL}
+
+
+@pytest.mark.parametrize("content", [WRAPPED, {"GT": WRAPPED}, {"version": 1, "x": WRAPPED}])
 def test_official_form_does_without_its_wrapper(tmp_path, content):
-    whole = read_annotations(written(tmp_path, {"database": {"a": OFFICIAL, "b": OFFICIAL}}))
+    whole = read_annotations(written(tmp_path, {"database": WRAPPED}))
     assert read_annotations(written(tmp_path, content)) == whole
 
 
-@pytest.mark.parametrize(
-    "content", [{"x": {"a": OFFICIAL}, "y": {"b": OFFICIAL}}, {"a": OFFICIAL, "b": 1}, {"database": {}}]
-)
+@pytest.mark.parametrize("content", [{"x": WRAPPED, "y": WRAPPED}, {"a": OFFICIAL, "b": 1}, {"database": {}}])
 def test_several_wrappers_or_other_content_are_refused(tmp_path, content):
     with pytest.raises(BadDataError, match="has no videos under 'database'"):
         read_annotations(written(tmp_path, content))

@@ -311,9 +311,8 @@ def _read_published(path: Path, content: dict[str, Any], video_info: Path | None
         try:
             duration = _duration(place, entry, "duration_second")
             if entry.get("feature_frame") is not None:  # other tools write this form without it
-                featured = (
-                    _duration(place, entry, "feature_frame") / _duration(place, entry, "duration_frame") * duration
-                )
+                frames = _duration(place, entry, "duration_frame")
+                featured = _duration(place, entry, "feature_frame") / frames * duration
         except UnusableEntryError as error:
             check.leave_out(error, essential=False)
         else:
