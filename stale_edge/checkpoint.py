@@ -21,6 +21,7 @@ from torch import Tensor
 from stale_edge.networks.registry import NETWORKS
 from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
+from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.files import atomic_path
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 _check_shape(path, name, value, tuple(part.get_shape()), str(part.get_dtype()), "F32")
             state = {name: file.get_tensor(name) for name in expected}
     except SafetensorError as error:
-        raise BadDataError(path, f"is not a safetensors file ({error})", _RECONVERT) from error
+        raise _not_safetensors(path, error) from error
     except OSError as error:
         if isinstance(error, StaleEdgeError):
             raise
@@ -179,7 +180,7 @@ def read_network_name(path: Path) -> str:
         with safe_open(path, framework="pt") as file:
             return _read_metadata(path, file.metadata() or {}).network_name
     except SafetensorError as error:
-        raise BadDataError(path, f"is not a safetensors file ({error})", _RECONVERT) from error
+        raise _not_safetensors(path, error) from error
     except OSError as error:
         if isinstance(error, StaleEdgeError):
             raise
@@ -247,6 +248,11 @@ _NEWER = "use a newer stale-edge"
 _AS_PUBLISHED = "it must be a file of the published code of STALE or ActionFormer"
 
 
+def _not_safetensors(path: Path, error: Exception) -> BadDataError:
+    other = misplaced(path, read_head(path), Wanted.CHECKPOINT)
+    return other or BadDataError(path, f"is not a safetensors file ({error})", _RECONVERT)
+
+
 def _existing(path: Path) -> Path:
     path = Path(path)
     if not path.exists():
@@ -300,6 +306,8 @@ def _load_pickle(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             size = sum(item.file_size for item in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        if (other := misplaced(path, read_head(path), Wanted.PUBLISHED)) is not None:
+            raise other from error
         raise BadDataError(path, "is not a PyTorch checkpoint, or it is cut short", _AS_PUBLISHED) from error
     except OSError as error:
         raise reading_error(path, error) from error

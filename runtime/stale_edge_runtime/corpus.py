@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
-from dataclasses import dataclass, field
+import itertools
+from bisect import bisect_left
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,8 +20,9 @@ from stale_edge_runtime.errors import (
     UsageError,
 )
 from stale_edge_runtime.formats.features import read_features
+from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.hdf5_features import FEATURES_NAME, dataset_names, read_dataset, read_video_file
-from stale_edge_runtime.formats.results import VIDEO_ID
+from stale_edge_runtime.formats.video_ids import ID_RULE, IdIndex, bare_id, is_video_id, match_ids
 from stale_edge_runtime.windows import detect_in_windows
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
 HDF5_SUFFIXES: Final = (".h5", ".hdf5")
 SUFFIXES: Final = (".npy", ".npz", *HDF5_SUFFIXES)
+COMPANIONS: Final = ("_fps", "_timestamps_ms", "_timestamps")
+"""Ends of the names of files that extractors write beside features."""
 SECONDS: Final = "seconds"
 SNIPPETS: Final = "snippets"
 
@@ -44,11 +49,16 @@ class VideoFile:
     """The features of one video."""
 
     video_id: str
-    """Name of the file or dataset without its ending and without `v_`."""
+    """As the annotations spell it, where they know the video; else the name without `v_`."""
     path: Path
     """The file."""
     dataset: str | None = None
     """Dataset in an HDF5 file of many videos; None where the file holds one video."""
+
+    @property
+    def name(self) -> str:
+        """Name of the dataset, or of the file without its ending."""
+        return self.path.stem if self.dataset is None else self.dataset
 
     def read(self, feature_dim: int) -> FloatArray:
         """Read the features `[snippets, feature_dim]`, checked.
@@ -58,10 +68,8 @@ class VideoFile:
             BadDataError: The file is not what it must be, or its name is none that a video can have.
             UnavailableError: It is HDF5 and h5py is not installed.
         """
-        if not VIDEO_ID.fullmatch(self.video_id):
-            raise BadDataError(
-                self.path, "has no name that a video can have", "use 1 to 128 letters, digits, '_', '.' or '-'"
-            )
+        if not is_video_id(self.video_id):
+            raise BadDataError(self.path, "has no name that a video can have", ID_RULE)
         if self.dataset is not None:
             return read_dataset(self.path, self.dataset, feature_dim)
         if self.path.suffix.lower() in HDF5_SUFFIXES:
@@ -69,12 +77,16 @@ class VideoFile:
         return read_features(self.path, feature_dim)
 
 
-def find_videos(arguments: Iterable[str]) -> list[VideoFile]:
+def find_videos(
+    arguments: Iterable[str], annotations: Annotations | None = None, note: Callable[[str], None] | None = None
+) -> list[VideoFile]:
     """Find the videos that the arguments name, in order of video id.
 
     Args:
         arguments: Files, folders (the feature files right inside, one video each), or globs. An HDF5 file that is
             named itself holds a video in each dataset, or one video in a dataset `features`.
+        annotations: Where videos have their ids from; see `formats.video_ids` for what matches.
+        note: Called with a line about files that are no features: what extractors write beside them.
 
     Raises:
         InputMissingError: A file is not there, a folder holds no features, a glob matches nothing.
@@ -83,9 +95,12 @@ def find_videos(arguments: Iterable[str]) -> list[VideoFile]:
     """
     found: dict[VideoFile, None] = {}
     for argument in arguments:
-        found.update(dict.fromkeys(_expand(argument)))
+        found.update(dict.fromkeys(_expand(argument, note)))
+    known = () if annotations is None else (video.id for video in annotations.videos)
+    spelled = match_ids((video.name for video in found), known)
+    named = [replace(video, video_id=spelled.get(video.name, video.video_id)) for video in found]
     videos: dict[str, VideoFile] = {}
-    for video in sorted(found, key=lambda one: (one.path, one.dataset or "")):
+    for video in sorted(named, key=lambda one: (one.path, one.dataset or "")):
         other = videos.setdefault(video.video_id, video)
         if (other.path != video.path and not other.path.samefile(video.path)) or other.dataset != video.dataset:
             raise BadDataError(
@@ -96,26 +111,53 @@ def find_videos(arguments: Iterable[str]) -> list[VideoFile]:
     return [video for _, video in sorted(videos.items())]
 
 
-def _expand(argument: str) -> list[VideoFile]:
+def _expand(argument: str, note: Callable[[str], None] | None) -> list[VideoFile]:
     path = Path(argument)
     if path.is_dir():
-        found = sorted(child for child in path.iterdir() if child.suffix.lower() in SUFFIXES)
+        children = sorted(child for child in path.iterdir() if not child.is_dir())
+        found = [child for child in children if child.suffix.lower() in SUFFIXES]
         if not found:
-            raise InputMissingError(
-                path, "holds no .npy or .npz file and no HDF5 file", "name the folder right above the features"
-            )
-        return [_one_video(child) for child in found]
+            raise _no_features(path, children)
+        return [_one_video(child) for child in _without_companions(found, argument, note)]
     if path.exists():
         return _named(path)
     if any(letter in argument for letter in "*?["):
         if matches := sorted(Path(match) for match in glob.glob(argument, recursive=True)):  # noqa: PTH207 (absolute too)
-            return [_one_video(match) for match in matches if not match.is_dir()]
+            matches = [match for match in matches if not match.is_dir()]
+            return [_one_video(match) for match in _without_companions(matches, argument, note)]
         raise InputMissingError(argument, "matches no file", "check the pattern")
     raise InputMissingError(path, "no such file", "check the path")
 
 
+def _no_features(folder: Path, children: Sequence[Path]) -> StaleEdgeError:
+    """The error for a folder without features, which says what is there instead."""
+    for child in children:
+        if not child.name.startswith(".") and (error := misplaced(child, read_head(child), Wanted.FEATURES)):
+            return error
+    return InputMissingError(
+        folder, "holds no .npy or .npz file and no HDF5 file", "name the folder right above the features"
+    )
+
+
+def _without_companions(paths: list[Path], argument: str, note: Callable[[str], None] | None) -> list[Path]:
+    """Leave out what extractors write beside the features of a video, where those are there too."""
+    names = sorted(path.stem for path in paths)
+
+    def is_companion(path: Path) -> bool:
+        begin = next((path.stem.removesuffix(end) for end in COMPANIONS if path.stem.endswith(end)), "")
+        others = names[bisect_left(names, begin) :] if begin else []
+        beside = itertools.takewhile(lambda name: name.startswith(begin), others)
+        return any(not name.endswith(COMPANIONS) for name in beside)
+
+    kept = [path for path in paths if not is_companion(path)]
+    if note is not None and len(kept) < len(paths):
+        ends = " and ".join(end for end in COMPANIONS if any(name.endswith(end) for name in names))
+        note(f"{argument}: {len(paths) - len(kept):,} files that end in {ends} are no features and were skipped")
+    return kept
+
+
 def _one_video(path: Path) -> VideoFile:
-    return VideoFile(path.stem.removeprefix("v_"), path)
+    return VideoFile(bare_id(path.stem), path)
 
 
 def _named(path: Path) -> list[VideoFile]:
@@ -127,7 +169,7 @@ def _named(path: Path) -> list[VideoFile]:
         return [_one_video(path)]
     if not names:
         raise BadDataError(path, "holds no dataset", "name a file with features")
-    return [VideoFile(name.removeprefix("v_"), path, name) for name in names]
+    return [VideoFile(bare_id(name), path, name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -174,7 +216,7 @@ class Clock:
         Raises:
             BadDataError: The annotations do not tell it, and nothing else does.
         """
-        annotated = self._annotated.get(video.video_id)
+        annotated = self._annotated_video(video.video_id)
         if annotated is not None and (annotated.featured_s or annotated.duration_s):
             return float(annotated.featured_s or annotated.duration_s or 0.0)
         if self.snippet_s is not None:
@@ -189,12 +231,20 @@ class Clock:
 
     def truth(self, video_id: str) -> Sequence[tuple[float, float, str]] | None:
         """Ground truth of a video as start, end, label; None where there is none."""
-        annotated = self._annotated.get(video_id)
+        annotated = self._annotated_video(video_id)
         return None if annotated is None else [(i.start_s, i.end_s, i.label) for i in annotated.instances]
+
+    def _annotated_video(self, video_id: str) -> Video | None:
+        known = self._index.find(video_id)
+        return None if known is None else self._annotated[known]
 
     @cached_property
     def _annotated(self) -> dict[str, Video]:
         return {} if self.annotations is None else {video.id: video for video in self.annotations.videos}
+
+    @cached_property
+    def _index(self) -> IdIndex:
+        return IdIndex(self._annotated)
 
 
 @dataclass(frozen=True)
@@ -315,6 +365,6 @@ def run_all(
 
 def _naming(video: VideoFile, error: StaleEdgeError) -> StaleEdgeError:
     """Repeat an error, naming the file where it named an array."""
-    if str(video.path) in str(error):
+    if StaleEdgeError(video.path, "").subject in str(error):  # as messages write it
         return error
     return type(error)(video.path, f"{error.subject} {error.problem}", error.cure)

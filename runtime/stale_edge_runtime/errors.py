@@ -7,6 +7,7 @@ command line prints `str(error)` on one line and exits with `exit_code`; nothing
 from __future__ import annotations
 
 import errno
+import unicodedata
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -101,6 +102,21 @@ def reading_error(path: Path, error: OSError) -> InputMissingError | StorageErro
     return InputMissingError(path, f"cannot be read ({error.strerror or error})", "check the path")
 
 
+def printable(text: str) -> str:
+    """The text with all that a terminal could act on (controls, bidirectional marks, lone surrogates) as escapes.
+
+    Args:
+        text: Of untrusted origin.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _escape(one) for one in text)
+
+
+def _escape(one: str) -> str:
+    return one if unicodedata.category(one) == "Zs" else one.encode("unicode_escape").decode("ascii")
+
+
 def _one_line(text: str) -> str:
     """Text of untrusted origin on one line, printable."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+    return printable(" ".join(text.split()))

@@ -25,6 +25,7 @@ from stale_edge_runtime.contract import (
     Role,
 )
 from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.formats.file_kinds import HEAD_BYTES, Wanted, misplaced
 from stale_edge_runtime.formats.files import read_bytes
 from stale_edge_runtime.formats.onnx_schema import (
     ATTRIBUTE_SCHEMA,
@@ -147,6 +148,8 @@ def parse_model(content: bytes, path: Path) -> ModelFile:
     try:
         return _parse(path, content)
     except WireError as error:
+        if (other := misplaced(path, content[:HEAD_BYTES], Wanted.ONNX)) is not None:
+            raise other from error
         raise BadDataError(path, f"is not an ONNX file, or damaged: {error}", EXPORT_CURE) from error
     except _RefusedError as error:
         raise BadDataError(path, str(error), EXPORT_CURE) from error

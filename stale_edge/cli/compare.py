@@ -102,8 +102,8 @@ def compare(
         raise UsageError("--hop", "moves windows, and there are none", "give --window as well")
     if max_drop is not None and annotations is None:
         raise UsageError("--max-drop", "needs ground truth", "give --ground-truth as well")
-    videos = find_videos(features)
     truth = None if annotations is None else read_ground_truth(annotations, reporter)
+    videos = find_videos(features, truth, reporter.note)
     plan = None if window is None else WindowPlan.of(window, hop)
     detector = open_detector(a, threads, provider, text_embeddings, classes)
     clock = Clock.of(detector.info, truth, fps, stride)

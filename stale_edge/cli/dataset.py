@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from stale_edge.data.feature_store import FeatureFile
     from stale_edge.data.selection import Selection
     from stale_edge_runtime.formats.annotations import Annotations
 
@@ -40,7 +41,10 @@ def dataset(
         str | None, typer.Option(help="Subset that --fraction samples; by default the one that is usual for training.")
     ] = None,
     features: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Leave out videos that have no feature file here.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Leave out videos that have no usable feature file here; each is read, as `train` does."
+        ),
     ] = None,
     snippet_s: SnippetSeconds = None,
     video_info: Annotated[
@@ -77,6 +81,8 @@ def dataset(
             chosen = chosen.with_features(files)
             chosen = chosen if snippet_s else chosen.with_duration()
         found[name] = chosen.sampled(fraction, seed) if name == teach else chosen
+    if files is not None:
+        found = _without_bad_files(reporter, files, found)
     _warn(reporter, everything, found, known_clock=snippet_s is not None)
     if json:
         subsets = {
@@ -86,6 +92,21 @@ def dataset(
         reporter.result_json({"subsets": subsets, "classes": list(classes)})
         return
     reporter.result(_table(found))
+
+
+def _without_bad_files(
+    reporter: Reporter, files: Mapping[str, FeatureFile], found: Mapping[str, Selection]
+) -> dict[str, Selection]:
+    """Leave out the videos whose features `train` could not use, and name the first."""
+    from stale_edge.data.feature_store import check_files
+
+    chosen = {video.id: files[video.id] for selection in found.values() for video in selection.videos}
+    with reporter.progress("features", len(chosen)) as step:
+        bad = check_files(chosen, None, step)
+    if bad:
+        first = next(iter(bad.values()))
+        reporter.warn(f"{len(bad):,} of {len(chosen):,} feature files cannot be used; the first: {first}")
+    return {name: selection.without_bad_features(bad) for name, selection in found.items()}
 
 
 def _check_split(reporter: Reporter, split: Path, classes: tuple[str, ...], known: set[str]) -> None:

@@ -108,8 +108,8 @@ def detect(
 ) -> None:
     """Find actions in videos, given their features.
 
-    A file's name without `v_` and ending is the video's id. One bad file never stops the others: it is listed at
-    the end, and the exit code is 65.
+    A file's name without ending is the video's id, in the annotations' spelling where they know it, else without `v_`.
+    One bad file never stops the others: it is listed at the end, and the exit code is 65.
     """
     from stale_edge.cli.detection_run import open_detector, report_failures, run_all
     from stale_edge_runtime.corpus import Clock, DetectionRun, find_videos
@@ -126,7 +126,8 @@ def detect(
         "--top": top,
     }
     _check_options(follow, compat, window, hop, whole_results)
-    videos = [] if follow else find_videos(features or [])
+    truth = None if annotations is None else read_ground_truth(annotations, reporter)
+    videos = [] if follow else find_videos(features or [], truth, reporter.note)
     _check_outputs(output, picture, [model, *(video.path for video in videos)])
     kind = _format(output, file_format)
     if as_json and output in {None, STDOUT}:
@@ -134,7 +135,6 @@ def detect(
             raise UsageError("--json", "does not go with --format csv on stdout", "leave one of the two out")
         output = STDOUT
     detector = open_detector(model, threads, provider, text_embeddings, classes, max_memory)
-    truth = None if annotations is None else read_ground_truth(annotations, reporter)
     clock = Clock.of(detector.info, truth, fps, stride)
     plan = None if window is None else WindowPlan.of(window, hop)
     scores = None if external is None else read_external(external)

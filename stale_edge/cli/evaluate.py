@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,6 +70,7 @@ def evaluate(
     from stale_edge_runtime.formats import files
     from stale_edge_runtime.formats.left_out import left_out_lines
     from stale_edge_runtime.formats.results import read_results
+    from stale_edge_runtime.formats.video_ids import respelled
     from stale_edge_runtime.metrics.diagnosis import NEAR_TIOU, diagnose
     from stale_edge_runtime.metrics.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, shrunk_to
     from stale_edge_runtime.metrics.evaluation import evaluate as evaluate_results
@@ -82,6 +84,7 @@ def evaluate(
     found = read_results(results, strict=strict)
     for line in left_out_lines(found.left_out):
         report.warn(line)
+    found = replace(found, detections=respelled(found.detections, (video.id for video in annotations.videos)))
     _check_ids(results, found, annotations)
     _check_labels(results, found, annotations)
     result = evaluate_results(annotations, found.detections, tious, compat=compat)

@@ -30,6 +30,8 @@ def read_ground_truth(
     from stale_edge_runtime.formats.left_out import left_out_lines
 
     annotations = read_annotations(path, video_info=video_info, strict=strict)
+    for line in annotations.notes:
+        reporter.note(line)
     for line in left_out_lines(annotations.left_out):
         reporter.warn(line)
     if warning := annotations.wrong_unit_warning:

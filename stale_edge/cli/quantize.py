@@ -141,7 +141,7 @@ def _trial(
     truth = None if annotations is None else read_ground_truth(annotations, reporter)
     clock = Clock.of(info, truth, fps, stride)
     videos = []
-    for video in find_videos(features):
+    for video in find_videos(features, truth, reporter.note):
         read = video.read(info.feature_dim)
         videos.append(TrialVideo(video.video_id, read, clock.duration(video, len(read))))
     return Trial(

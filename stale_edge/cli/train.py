@@ -391,6 +391,8 @@ def _describe(lesson: Lesson, settings: TrainingSettings, report: Reporter) -> N
     )
     for reason, count in getattr(source, "left_out", {}).items():
         report.note(f"left out: {count:,} {reason}")
+    if bad := getattr(source, "bad_files", ()):
+        report.warn(f"left out {len(bad):,} feature files that cannot be used; the first: {bad[0]}")
     trained = "; the text tower is trained too" if settings.train_text else ""
     report.note(
         f"{lesson.network_name}: {settings.optimizer}, learning rate {settings.learning_rate:g}, "

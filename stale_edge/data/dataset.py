@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from stale_edge.data.feature_store import FeatureStore, find_feature_files
 from stale_edge.data.selection import class_names, select, training_subset
 from stale_edge.data.splits import hold_out
 from stale_edge_runtime.contract import ACTION
-from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.errors import BadDataError, InputMissingError
 from stale_edge_runtime.formats.annotations import read_annotations
 from stale_edge_runtime.formats.class_list import read_class_list
 
@@ -18,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     import torch
     from torch import Tensor
 
     from stale_edge.data.selection import LabelledVideo
     from stale_edge.networks.base import BatchTargets, NetworkSpec
+    from stale_edge_runtime.errors import StaleEdgeError
     from stale_edge_runtime.formats.annotations import Instance
 
 
@@ -146,6 +148,8 @@ class AnnotatedFeatures:
         store: Features of the videos.
         left_out: Number of entries left out before, by reason.
         snippet_s: Seconds from one snippet to the next, for videos of unknown duration.
+        bad_files: What is wrong with feature files that were left out, a line each.
+        feature_norm: Median length of the features' rows; None where it was not measured.
     """
 
     def __init__(
@@ -156,8 +160,12 @@ class AnnotatedFeatures:
         left_out: Mapping[str, int],
         *,
         snippet_s: float | None = None,
+        bad_files: Sequence[str] = (),
+        feature_norm: float | None = None,
     ) -> None:
         self.classes = classes
+        self.bad_files = tuple(bad_files)
+        self.feature_norm = feature_norm
         self.left_out: Mapping[str, int] = MappingProxyType(dict(left_out))
         self._videos = tuple(videos)
         self._store = store
@@ -180,7 +188,9 @@ class AnnotatedFeatures:
         cache_mb: float = 2048.0,
         half: bool = False,
     ) -> AnnotatedFeatures:
-        """Find the videos of a subset that can be trained on.
+        """Find the videos of a subset that can be trained on; every feature file is read once.
+
+        Videos whose feature file cannot be used are left out and counted, unless they are most of them.
 
         Args:
             annotations: Ground truth in any form that `read_annotations` knows.
@@ -198,7 +208,8 @@ class AnnotatedFeatures:
 
         Raises:
             InputMissingError: A file or folder is missing.
-            BadDataError: A file is not what it must be, or nothing is left to train on.
+            BadDataError: A file is not what it must be, most feature files cannot be used, or nothing is left to train
+                on.
             UsageError: There is no such subset, or the fraction is not in (0, 1].
         """
         everything = read_annotations(annotations)
@@ -211,14 +222,29 @@ class AnnotatedFeatures:
             selection = selection.with_duration()
         selection = selection.sampled(fraction, seed)
         videos = selection.videos
+        found = [files[video.id] for video in videos]
+        store = FeatureStore(found, feature_dim, length=length, cache_mb=cache_mb, half=half)
+        lengths, bad = _open_all(store)
+        if 2 * len(bad) > len(videos):
+            problem = (
+                f"{len(bad):,} of {len(videos):,} feature files cannot be used; the first: {next(iter(bad.values()))}"
+            )
+            raise BadDataError(features, problem) from next(iter(bad.values()))
+        selection = selection.without_bad_features({videos[index].id for index in bad})
         unusable = {kind: item.count for kind, item in everything.left_out.items()}
         left_out = {**unusable, **selection.left_out}
         if not videos:
             told = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
             raise BadDataError(annotations, f"leaves nothing of subset {subset} to train on", told)
-        found = [files[video.id] for video in videos]
-        store = FeatureStore(found, feature_dim, length=length, cache_mb=cache_mb, half=half)
-        return cls([*zip(videos, range(len(videos)), strict=True)], classes, store, left_out, snippet_s=snippet_s)
+        return cls(
+            [(video, index) for index, video in enumerate(videos) if index not in bad],
+            classes,
+            store,
+            left_out,
+            snippet_s=snippet_s,
+            bad_files=[str(error) for error in bad.values()],
+            feature_norm=float(np.median(lengths)),
+        )
 
     @property
     def labelled(self) -> tuple[LabelledVideo, ...]:
@@ -259,4 +285,23 @@ class AnnotatedFeatures:
 
     def _part(self, indices: frozenset[int]) -> AnnotatedFeatures:
         part = [self._videos[index] for index in sorted(indices)]
-        return AnnotatedFeatures(part, self.classes, self._store, self.left_out, snippet_s=self._snippet_s)
+        return AnnotatedFeatures(
+            part,
+            self.classes,
+            self._store,
+            self.left_out,
+            snippet_s=self._snippet_s,
+            bad_files=self.bad_files,
+            feature_norm=self.feature_norm,
+        )
+
+
+def _open_all(store: FeatureStore) -> tuple[list[float], dict[int, StaleEdgeError]]:
+    """Read all features once: the median row length of each usable video, and the errors by index."""
+    lengths, bad = [], dict[int, "StaleEdgeError"]()
+    for index in range(len(store)):
+        try:
+            lengths.append(store.open(index))
+        except (BadDataError, InputMissingError) as error:
+            bad[index] = error
+    return lengths, bad

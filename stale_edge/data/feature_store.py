@@ -9,18 +9,20 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stale_edge_runtime.errors import BadDataError, InputMissingError, reading_error
-from stale_edge_runtime.formats.features import read_features
+from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
+from stale_edge_runtime.formats.features import median_row_length, read_features
 from stale_edge_runtime.formats.hdf5_features import dataset_names, read_dataset, read_video_file
+from stale_edge_runtime.formats.video_ids import bare_id, match_ids
 from stale_edge_runtime.resampling import resize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,8 +40,8 @@ class FeatureFile:
     dataset: str | None = None
     """Dataset inside a file of many videos."""
 
-    def read(self, feature_dim: int) -> NDArray[np.float32]:
-        """Read the features [snippets, feature_dim], finite.
+    def read(self, feature_dim: int | None) -> NDArray[np.float32]:
+        """Read the features [snippets, feature_dim], finite; of any width where it is None.
 
         Raises:
             InputMissingError: The file is gone.
@@ -59,8 +61,9 @@ def find_feature_files(source: Path, video_ids: Iterable[str]) -> dict[str, Feat
     Ids are looked up in what the folder lists; they never become a path.
 
     Args:
-        source: Folder of `v_<id>` or `<id>` with `.npy`, `.npz` or `.h5`, or one HDF5 file with datasets so named.
-        video_ids: Ids without `v_`.
+        source: Folder of `<id>` with `.npy`, `.npz` or `.h5`, or one HDF5 file with datasets so named; see
+            `formats.video_ids` for the spellings that match.
+        video_ids: Ids as the annotations spell them.
 
     Returns:
         The features of every video that has some.
@@ -71,17 +74,54 @@ def find_feature_files(source: Path, video_ids: Iterable[str]) -> dict[str, Feat
     """
     listing = _list_file(source) if source.is_file() else _list_folder(source)
     wanted = list(video_ids)
-    found = {video_id: listing[video_id] for video_id in wanted if video_id in listing}
+    spelled = match_ids(listing, wanted)
+    named: dict[str, FeatureFile] = {}
+    for name, file in listing.items():
+        video_id = spelled.get(name) or bare_id(name)
+        if video_id in named:
+            raise _named_alike(video_id, file, named[video_id])
+        named[video_id] = file
+    found = {video_id: named[video_id] for video_id in wanted if video_id in named}
     if wanted and not found:
         cure = f"expected v_{wanted[0]}.npy or {wanted[0]}.npy; is it the right folder?"
         raise InputMissingError(source, f"has features of none of the {len(wanted):,} videos", cure)
     return found
 
 
+def check_files(
+    files: Mapping[str, FeatureFile], feature_dim: int | None, progress: Callable[[str], None] | None = None
+) -> dict[str, StaleEdgeError]:
+    """Read every file and find those that training could not use.
+
+    Args:
+        files: Features by video id.
+        feature_dim: Width that they must have; that of most of them where None.
+        progress: Called with the id of every video that was read.
+
+    Returns:
+        What is wrong, by video id; nothing for good files.
+    """
+    bad: dict[str, StaleEdgeError] = {}
+    widths: dict[str, int] = {}
+    for video_id, file in files.items():
+        try:
+            widths[video_id] = file.read(feature_dim).shape[1]
+        except (BadDataError, InputMissingError) as error:
+            bad[video_id] = error
+        if progress is not None:
+            progress(video_id)
+    usual = Counter(widths.values()).most_common(1)[0][0] if widths else 0
+    for video_id, width in widths.items():
+        if width != usual:
+            problem = f"has rows of {width:,} numbers, where most files have {usual:,}"
+            bad[video_id] = BadDataError(files[video_id].path, problem, "make it again, with the same model")
+    return bad
+
+
 def _list_file(source: Path) -> dict[str, FeatureFile]:
     if source.suffix.lower() not in _HDF5:
         raise BadDataError(source, "is neither a folder nor an HDF5 file", "name the folder of the feature files")
-    return {name.removeprefix("v_"): FeatureFile(source, name) for name in dataset_names(source)}
+    return {name: FeatureFile(source, name) for name in dataset_names(source)}
 
 
 def _list_folder(source: Path) -> dict[str, FeatureFile]:
@@ -93,12 +133,17 @@ def _list_folder(source: Path) -> dict[str, FeatureFile]:
     for path in paths:
         if path.suffix.lower() not in SUFFIXES:
             continue
-        video_id = path.stem.removeprefix("v_")
-        if video_id in listing:
-            problem = f"is named like video {video_id}, and so is {listing[video_id].path.name}"
-            raise BadDataError(path, problem, "keep one of them")
-        listing[video_id] = FeatureFile(path)
+        if path.stem in listing:
+            raise _named_alike(path.stem, FeatureFile(path), listing[path.stem])
+        listing[path.stem] = FeatureFile(path)
     return listing
+
+
+def _named_alike(video_id: str, file: FeatureFile, other: FeatureFile) -> BadDataError:
+    problem = f"is named like video {video_id}, and so is {other.dataset or other.path.name}"
+    return BadDataError(
+        file.path if file.dataset is None else f"{file.path}: {file.dataset}", problem, "keep one of them"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +195,23 @@ class FeatureStore:
         """Number of videos that fit in the memory."""
         return self._cache.rows
 
+    def open(self, index: int) -> float:
+        """Read the features of one video for the first time, and keep them where they fit.
+
+        Args:
+            index: Of the video, from zero.
+
+        Returns:
+            Median length of its rows.
+
+        Raises:
+            InputMissingError: Its file is gone.
+            BadDataError: Its file is not what it must be.
+        """
+        features = self._files[index].read(self._feature_dim)
+        self._keep(index, features)
+        return median_row_length(features)
+
     def read(self, index: int) -> StoredFeatures:
         """Features of one video.
 
@@ -163,7 +225,9 @@ class FeatureStore:
         if kept := self._cache.get(index):
             shape = (-1, self._feature_dim)
             return StoredFeatures(np.frombuffer(kept.row, self._dtype).reshape(shape).astype(np.float32), kept.note)
-        features = self._files[index].read(self._feature_dim)
+        return self._keep(index, self._files[index].read(self._feature_dim))
+
+    def _keep(self, index: int, features: NDArray[np.float32]) -> StoredFeatures:
         with np.errstate(over="ignore"):
             resized = features if self._length is None else resize(features, self._length)
             resized = resized.astype(self._dtype)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from stale_edge.data.splits import sample
 from stale_edge_runtime.errors import BadDataError, UsageError
-from stale_edge_runtime.formats.annotations import MAX_ANNOTATION_BYTES
+from stale_edge_runtime.formats.annotations import MAX_ANNOTATION_BYTES, UNNAMED_SUBSET
 from stale_edge_runtime.formats.files import read_bytes
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Reason(StrEnum):
     TOO_SHORT = "videos whose last instance is shorter than 6 % of them"
     NO_DURATION = "videos of unknown duration"
     NO_FEATURES = "videos without a feature file"
+    BAD_FEATURES = "videos whose feature file cannot be used"
     NOT_SAMPLED = "videos outside the sampled fraction"
 
 
@@ -53,7 +54,7 @@ class LabelledVideo:
     """A video and what of it is taught."""
 
     id: str
-    """Name without the `v_` of feature files."""
+    """Name as the annotations spell it."""
     duration_s: float | None
     """Seconds that the features cover, where known; else of the video; none where the file does not tell."""
     instances: tuple[Instance, ...]
@@ -83,6 +84,14 @@ class Selection:
             video_ids: Ids of those.
         """
         return self._only([video for video in self.videos if video.id in video_ids], Reason.NO_FEATURES)
+
+    def without_bad_features(self, video_ids: Collection[str]) -> Selection:
+        """Only the videos whose features can be used.
+
+        Args:
+            video_ids: Ids of the others.
+        """
+        return self._only([video for video in self.videos if video.id not in video_ids], Reason.BAD_FEATURES)
 
     def with_duration(self) -> Selection:
         """Keep only the videos of known duration."""
@@ -132,11 +141,13 @@ def select(annotations: Annotations, classes: Collection[str] | None, *, compat:
 def training_subset(annotations: Annotations) -> str:
     """Choose the subset to train on when none is named: the first of `TRAINING_SUBSETS` that has instances.
 
+    Where the file names no subset it is the one of all videos.
+
     Raises:
         UsageError: None of them has; the message lists the subsets there are.
     """
     filled = {video.subset.lower(): video.subset for video in annotations.videos if video.instances}
-    for name in TRAINING_SUBSETS:
+    for name in (*TRAINING_SUBSETS, *([UNNAMED_SUBSET] if len(filled) == 1 else [])):
         if name in filled:
             return filled[name]
     listing = ", ".join(sorted(filled.values())) or "none"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from stale_edge.folder_lock import locked_folder
 from stale_edge.study.design import ACCURACY, COLUMNS, Measurement, StudyName
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, UsageError, writing_error
+from stale_edge_runtime.formats.csv_cells import inert_cells
 from stale_edge_runtime.formats.files import read_json, write_json, write_text
 
 if TYPE_CHECKING:
@@ -248,7 +249,8 @@ def to_csv(runs: Sequence[StudyRun], labels: Sequence[str] = ()) -> str:
         which |= {"machine": labels[number]} if labels else {}
         for measurement in run.measurements:
             unit = columns.metrics[measurement.metric]
-            writer.writerow({**which, "unit": unit, **_row(measurement, columns.factors)})
+            row = {**which, "unit": unit, **_row(measurement, columns.factors)}
+            writer.writerow(dict(zip(row, inert_cells(row.values()), strict=True)))
     return text.getvalue()
 
 

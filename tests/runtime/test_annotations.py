@@ -78,11 +78,38 @@ def test_csv_that_is_not_text_is_named(tmp_path):
         read_annotations(written(tmp_path, {"v_a": PUBLISHED}))
 
 
-def test_missing_files_are_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputMissingError, match=r"none\.json"):
         read_annotations(tmp_path / "none.json")
-    with pytest.raises(InputMissingError, match=r"video_info_new\.csv"):
-        read_annotations(written(tmp_path, {"v_a": PUBLISHED}))
+
+
+def test_published_form_does_without_its_csv(tmp_path):
+    found = read_annotations(written(tmp_path, {"v_a": PUBLISHED}))
+    assert found.subsets == {"all": 1}
+    assert found.default_subset == "all"
+    assert "no video_info_new.csv beside it" in found.notes[0]
+    with pytest.raises(InputMissingError, match=r"other\.csv"):
+        read_annotations(written(tmp_path, {"v_a": PUBLISHED}), video_info=tmp_path / "other.csv")
+    entry = {key: value for key, value in PUBLISHED.items() if key not in {"feature_frame", "duration_frame"}}
+    names = ("v_video_test_0000004", "v_video_validation_0000051")
+    found = read_annotations(written(tmp_path, dict.fromkeys(names, entry)))
+    assert found.subsets == {"test": 1, "validation": 1}
+    assert not found.left_out
+
+
+WRAPPED = {"a": OFFICIAL, "b": OFFICIAL}
+
+
+@pytest.mark.parametrize("content", [WRAPPED, {"GT": WRAPPED}, {"version": 1, "x": WRAPPED}])
+def test_official_form_does_without_its_wrapper(tmp_path, content):
+    whole = read_annotations(written(tmp_path, {"database": WRAPPED}))
+    assert read_annotations(written(tmp_path, content)) == whole
+
+
+@pytest.mark.parametrize("content", [{"x": WRAPPED, "y": WRAPPED}, {"a": OFFICIAL, "b": 1}, {"database": {}}])
+def test_several_wrappers_or_other_content_are_refused(tmp_path, content):
+    with pytest.raises(BadDataError, match="has no videos under 'database'"):
+        read_annotations(written(tmp_path, content))
 
 
 def test_published_video_named_with_and_without_prefix_is_refused(tmp_path):
@@ -109,9 +136,9 @@ def entry_with(annotation):
         ({"database": [OFFICIAL]}, "no videos"),
         ({"other": 1}, "no videos"),
         ({"database": {"abc": 1}}, "abc is not an object"),
-        ({"database": {"../../etc": OFFICIAL}}, "etc has an id"),
-        ({"database": {"": OFFICIAL}}, "has an id"),
-        ({"database": {"a" * 129: OFFICIAL}}, "has an id"),
+        ({"database": {"../../etc": OFFICIAL}}, "etc' is no id"),
+        ({"database": {"": OFFICIAL}}, "is no id"),
+        ({"database": {"a" * 256: OFFICIAL}}, "is no id"),
         ({"database": {"abc": OFFICIAL | {"subset": 1}}}, "abc has no subset"),
         ({"database": {"abc": {"duration": 1, "annotations": []}}}, "abc has no subset"),
         ({"database": {"abc": OFFICIAL | {"duration": 0}}}, "duration"),

@@ -62,7 +62,7 @@ def test_accuracy_counts_videos_in_both(written):
         ({"v_a": {"class": "x" * 257, "score": 0.5}}, "labels are"),
         ({"v_a": {"class": "Di\nving", "score": 0.5}}, "labels are"),
         ({"../../etc/passwd": {"class": "Diving", "score": 0.5}}, "names a video '../../etc/passwd'"),
-        ({"x" * 129: {"class": "Diving", "score": 0.5}}, "names a video"),
+        ({"x" * 256: {"class": "Diving", "score": 0.5}}, "names a video"),
         ({"results": [], "class": ["Diving"]}, "needs an object 'results'"),
         ({"results": {}, "class": {}}, "needs an object 'results' and a list 'class'"),
         ({"results": {}, "class": []}, "needs an object 'results' and a list 'class'"),
@@ -70,7 +70,7 @@ def test_accuracy_counts_videos_in_both(written):
         ({"results": {"a": [0.1]}, "class": ["Diving", "Surfing"]}, "has 1 scores for 2 classes"),
         ({"results": {"a": 0.1}, "class": ["Diving"]}, "has no list of scores for 1 classes"),
         ({"results": {"a": [None]}, "class": ["Diving"]}, "has the score 'None'"),
-        ({"results": {"a b": [0.1]}, "class": ["Diving"]}, "names a video 'a b'"),
+        ({"results": {"a\nb": [0.1]}, "class": ["Diving"]}, "names a video"),
     ],
 )
 def test_hostile_files_are_refused(written, content, message):

@@ -187,8 +187,8 @@ OPSET_18 = message((2, 18))
 REFUSED = {
     "empty file": (b"", "IR version 0"),
     "text": (b"# not a model\n" * 50, "not an ONNX file"),
-    "picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "not an ONNX file"),
-    "archive": (b"PK\x03\x04" + bytes(100), "not an ONNX file"),
+    "picture": (b"\x89PNG\r\n\x1a\n" + bytes(100), "is an image"),
+    "archive": (b"PK\x03\x04" + bytes(100), "is a ZIP archive"),
     "zeros": (bytes(1000), "unknown field 0"),
     "IR version 99": (edited(BAKED, replace={MODEL_IR: 99}), "IR version 99"),
     "no opset": (edited(BAKED, drop=(MODEL_OPSET,)), "names 0 operator sets"),

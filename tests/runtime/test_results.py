@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -13,13 +14,14 @@ from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError
 from stale_edge_runtime.formats.left_out import left_out_lines
 from stale_edge_runtime.formats.results import (
+    CSV_COLUMNS,
     MODEL,
     SCORE_ENHANCEMENT,
-    VIDEO_ID,
     read_results,
     write_results,
     write_results_csv,
 )
+from stale_edge_runtime.formats.video_ids import is_video_id
 
 FINITE = st.floats(-1e6, 1e6)
 DETECTIONS = st.builds(
@@ -29,9 +31,8 @@ DETECTIONS = st.builds(
     st.text(min_size=1, max_size=20).filter(str.isprintable),
     FINITE,
 )
-RESULTS = st.dictionaries(
-    st.from_regex(VIDEO_ID, fullmatch=True), st.lists(DETECTIONS, max_size=4).map(tuple), max_size=4
-)
+IDS = st.text(min_size=1, max_size=255).filter(is_video_id)
+RESULTS = st.dictionaries(IDS, st.lists(DETECTIONS, max_size=4).map(tuple), max_size=4)
 GOOD = {"label": "Archery", "score": 0.5, "segment": [1.0, 2.0]}
 
 
@@ -40,6 +41,40 @@ def test_what_is_written_is_read_back(results, tmp_path_factory):
     path = tmp_path_factory.mktemp("results") / "r.json"
     write_results(path, results)
     assert read_results(path).detections == results
+
+
+@given(results=RESULTS)
+def test_csv_is_read_back(results, tmp_path_factory):
+    path = tmp_path_factory.mktemp("results") / "r.csv"
+    write_results_csv(path, results)
+    assert read_results(path).detections == {video: rows for video, rows in results.items() if rows}
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|' C calc'!A0", "-1+1|x", "@SUM(A1)", "'=1", "''-x", "-0edUL8zmA"])
+def test_csv_holds_no_formula_and_loses_none(tmp_path, text):
+    path = tmp_path / "r.csv"
+    results = {text: (Detection(1.0, 2.0, text, 0.5),)}
+    write_results_csv(path, results)
+    video, *_, label = next(csv.reader(path.read_text().splitlines()[1:]))
+    assert video[0] == label[0] == "'"
+    assert read_results(path).detections == results
+
+
+@pytest.mark.parametrize(
+    ("lines", "word"),
+    [
+        ("a,1,2", "label"),
+        ("a,1,nan,0.5,x", "end"),
+        ("a/b,1,2,0.5,x", "no id"),
+        ('a,1,2,0.5,"x', "damaged CSV"),
+        ("a,1,2,0.5,", "label"),
+    ],
+)
+def test_damaged_csv_is_refused(tmp_path, lines, word):
+    path = tmp_path / "r.csv"
+    path.write_text(",".join(CSV_COLUMNS) + "\n" + lines)
+    with pytest.raises(BadDataError, match=word):
+        read_results(path)
 
 
 def test_schema_is_the_official_one(tmp_path):
@@ -89,7 +124,7 @@ def test_score_enhancement_is_remembered(tmp_path, external, expected):
         ({"a": [Detection(1.0, 2.0, "", 0.5)]}, {}, "label"),
         ({"a": [Detection(1.0, 2.0, "\ud800", 0.5)]}, {}, "label"),
         ({"../a": []}, {}, "'../a'"),
-        ({"": []}, {}, "video id"),
+        ({"": []}, {}, "is no id"),
         ({}, {"x": float("inf")}, "cannot hold"),
         ({}, {"x": object()}, "cannot hold"),
         ({}, {"x": "\ud800"}, "cannot hold"),

@@ -250,7 +250,7 @@ BAD_FILES = {
     "cut": None,
     "nan": None,
     "wide": None,
-    "no name": None,
+    "no\x1bname": None,
 }
 
 
@@ -262,7 +262,7 @@ def spoil(folder):
     np.save(folder / "v_cut.npy", whole)
     (folder / "v_cut.npy").write_bytes((folder / "v_cut.npy").read_bytes()[:-100])
     np.save(folder / "v_nan.npy", np.where(np.arange(60)[:, None] == 7, np.nan, whole))
-    np.save(folder / "v_no name.npy", whole)
+    np.save(folder / "v_no\x1bname.npy", whole)
     np.save(folder / "v_wide.npy", np.ones((10, WIDTH + 1), np.float32))
 
 
@@ -286,7 +286,8 @@ def test_bad_files_never_change_what_the_good_ones_give(good, copies, tmp_path, 
     assert f"{bad} of {good + bad} videos could not be used" in said
     assert "Traceback" not in said
     for name in BAD_FILES:
-        assert said.count(f"v_{name}.npy") == 1
+        shown = name.replace("\x1b", "\\x1b")
+        assert said.count(f"v_{shown}.npy") == 1
 
 
 def test_when_every_file_is_bad_nothing_is_written(tmp_path, capsys):

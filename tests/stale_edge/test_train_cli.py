@@ -202,17 +202,31 @@ class TestRefusals:
         assert code == 2
         assert "needs text embeddings of the classes; give --text-embeddings FILE.npy with --classes FILE" in said
 
-    @pytest.mark.parametrize("workers", [0, 1])
-    def test_a_bad_feature_file_is_named(self, workers, data, tmp_path, command):
-        shutil.copytree(data / "features", tmp_path / "features")
-        np.save(tmp_path / "features" / "v_video3.npy", np.full((4, WIDTH), np.nan, np.float32))
-        given = words(
-            data, tmp_path / "run", "--workers", workers, "--features", tmp_path / "features", "--held-out", 0.3
-        )
-        code, _, said = command(*given, "--quiet")
-        assert code == 65
+    def test_a_bad_feature_file_is_left_out_counted_and_named(self, data, tmp_path, command):
+        bad = tmp_path / "features"
+        shutil.copytree(data / "features", bad)
+        np.save(bad / "v_video3.npy", np.full((4, WIDTH), np.nan, np.float32))
+        code, out, said = command("dataset", data / "annotations.json", "--features", bad, "--json")
+        assert code == 0
+        reason = "videos whose feature file cannot be used"
+        assert json.loads(out)["subsets"]["training"]["left_out"] == {reason: 1}
+        assert "1 of 8 feature files cannot be used; the first: " in said
+        given = words(data, tmp_path / "run", "--features", bad, "--held-out", 0.3, "--epochs", 1)
+        code, _, said = command(*given)
+        assert code == 0, said
+        assert f"left out: 1 {reason}" in said
         assert "v_video3.npy: 4 of 4 snippets hold NaN" in said
+
+    def test_most_feature_files_bad_is_an_error(self, data, tmp_path, command):
+        bad = tmp_path / "features"
+        shutil.copytree(data / "features", bad)
+        for index in range(5):
+            np.save(bad / f"v_video{index}.npy", np.zeros((4, WIDTH + 1), np.float32))
+        code, _, said = command(*words(data, tmp_path / "run", "--features", bad), "--quiet")
+        assert code == 65
+        assert "5 of 8 feature files cannot be used; the first: " in said
         assert "Traceback" not in said
+        assert not (tmp_path / "run").exists()
 
     def test_a_class_without_text(self, data, tmp_path, command):
         bare = tmp_path / "bare.safetensors"

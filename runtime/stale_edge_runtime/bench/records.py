@@ -8,6 +8,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stale_edge_runtime.formats.csv_cells import inert_cells
 from stale_edge_runtime.formats.files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -203,7 +204,9 @@ def save_csv(path: Path, report: Report) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_rounded(row) for row in report.rows)
+    for row in report.rows:
+        values = _rounded(row)
+        writer.writerow(dict(zip(values, inert_cells(values.values()), strict=True)))
     write_text(path, text.getvalue())
 
 

@@ -4,7 +4,10 @@ Three forms are read (docs/protocol.md §1) and told apart by their content:
 
 * the official ActivityNet JSON, `{"database": {id: {"subset", "duration", "annotations": […]}}}`;
 * the THUMOS14 forms of the same: no duration, or segments written as strings;
-* the published code's `anet_anno_action.json`, whose subsets are in `video_info_new.csv` beside it.
+* the published code's `anet_anno_action.json`, whose subsets are in `video_info_new.csv` beside it. Without that file,
+  subsets are what the ids of THUMOS14 say, or all videos are one subset.
+
+The official form is also read without its outer `database`, or under another key.
 
 Real annotations are dirty: segments of length zero, exact duplicates, segments that end after their video, videos
 with several classes. All of these are kept as they are, because the published evaluator keeps them, and counted
@@ -28,7 +31,7 @@ from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats import files
 from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
 from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError
-from stale_edge_runtime.formats.results import VIDEO_ID
+from stale_edge_runtime.formats.video_ids import ID_RULE, bare_id, is_video_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,6 +41,9 @@ MAX_ANNOTATION_BYTES: Final = 1 << 28
 VIDEO_INFO_NAME: Final = "video_info_new.csv"
 SUBSETS_BY_PREFERENCE: Final = ("test", "testing", "validation", "val")
 """Subsets evaluated when none is named: the first of these that has instances."""
+
+UNNAMED_SUBSET: Final = "all"
+"""Subset of videos for which no file names one."""
 
 AMBIGUOUS: Final = "Ambiguous"
 """Label of THUMOS14 for segments that may or may not hold an action: no class, and no false positive lies there."""
@@ -63,7 +69,7 @@ class Video:
     """One annotated video."""
 
     id: str
-    """Name without the `v_` of the published feature files."""
+    """Name as the file writes it; in the published form without `v_`, which is in the way of every other source."""
     subset: str
     """Subset as the file writes it: training, Test, …"""
     duration_s: float | None
@@ -100,6 +106,8 @@ class Annotations:
     """The videos, in the order of the file; every id once."""
     left_out: Mapping[str, LeftOut] = field(default_factory=dict)
     """Entries that no evaluator can use, by kind."""
+    notes: tuple[str, ...] = ()
+    """What was done without, a line each."""
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -209,7 +217,7 @@ def read_annotations(path: Path, *, video_info: Path | None = None, strict: bool
         strict: Refuse the file at the first entry that no evaluator can use, instead of leaving it out.
 
     Raises:
-        InputMissingError: There is no such file, or no `video_info_new.csv` where one is needed.
+        InputMissingError: There is no such file, or none where `video_info` was given.
         BadDataError: The content is in none of the forms; the message names the video and the instance.
     """
     content = files.read_json(path, limit=MAX_ANNOTATION_BYTES, finite=False)
@@ -217,13 +225,27 @@ def read_annotations(path: Path, *, video_info: Path | None = None, strict: bool
     if not isinstance(content, dict) or not content:
         raise BadDataError(path, "holds no annotations", _DATABASE_CURE)
     if "database" not in content and _is_published_form(content):
-        return _read_published(path, content, video_info or path.parent / VIDEO_INFO_NAME, check)
-    database = content.get("database")
-    if not isinstance(database, dict) or not database:
+        return _read_published(path, content, video_info, check)
+    database = _database(content)
+    if database is None:
         raise BadDataError(path, "has no videos under 'database'", _DATABASE_CURE)
     videos = tuple(_official_video(_Place(path, video), entry, check) for video, entry in database.items())
     found = Annotations(str(path), videos, check.finish())
     return replace(found, videos=tuple(map(_ambiguous_apart, videos))) if found.is_thumos else found
+
+
+def _database(content: dict[str, Any]) -> dict[str, Any] | None:
+    """The videos of a file: under `database`, or right in it, or under the only other key that holds some."""
+    if "database" in content:
+        database = content["database"]
+        return database if isinstance(database, dict) and database else None
+    candidates = [content, *content.values()]
+    found = [one for one in candidates if isinstance(one, dict) and one and all(map(_is_official_entry, one.values()))]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_official_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and "annotations" in entry and "subset" in entry
 
 
 def _ambiguous_apart(video: Video) -> Video:
@@ -268,8 +290,16 @@ def _official_video(place: _Place, entry: Any, check: EntryCheck) -> Video:
     return Video(_checked_id(place), subset, duration, _instances(place, entry, check))
 
 
-def _read_published(path: Path, content: dict[str, Any], video_info: Path, check: EntryCheck) -> Annotations:
-    subsets = _read_subsets(video_info)
+def _read_published(path: Path, content: dict[str, Any], video_info: Path | None, check: EntryCheck) -> Annotations:
+    beside = path.parent / VIDEO_INFO_NAME
+    notes: tuple[str, ...] = ()
+    if video_info is not None or beside.exists():
+        video_info = video_info or beside
+        subsets = _read_subsets(video_info)
+    else:
+        subsets = {name: _subset_by_id(name) for name in content}
+        named = ", ".join(sorted(set(subsets.values())))
+        notes = (f"{path}: no {VIDEO_INFO_NAME} beside it names subsets, so all videos are in: {named}",)
     videos: dict[str, Video] = {}
     for name, entry in content.items():
         place = _Place(path, name)
@@ -280,17 +310,25 @@ def _read_published(path: Path, content: dict[str, Any], video_info: Path, check
         duration = featured = None
         try:
             duration = _duration(place, entry, "duration_second")
-            frames = _duration(place, entry, "duration_frame")
-            featured = _duration(place, entry, "feature_frame") / frames * duration
+            if entry.get("feature_frame") is not None:  # other tools write this form without it
+                frames = _duration(place, entry, "duration_frame")
+                featured = _duration(place, entry, "feature_frame") / frames * duration
         except UnusableEntryError as error:
             check.leave_out(error, essential=False)
         else:
             check.use(essential=False)
-        bare = _checked_id(place).removeprefix("v_")
+        bare = bare_id(_checked_id(place))
         if bare in videos:
             raise place.error("is there twice, with and without 'v_'", "keep one of them")
         videos[bare] = Video(bare, subsets[name], duration, _instances(place, entry, check), featured)
-    return Annotations(str(path), tuple(videos.values()), check.finish())
+    found = Annotations(str(path), tuple(videos.values()), check.finish(), notes)
+    return replace(found, videos=tuple(map(_ambiguous_apart, found.videos))) if found.is_thumos else found
+
+
+def _subset_by_id(name: str) -> str:
+    """The subset that an id of THUMOS14 tells; `UNNAMED_SUBSET` for any other."""
+    thumos = _THUMOS_ID.fullmatch(bare_id(name))
+    return thumos[1] if thumos else UNNAMED_SUBSET
 
 
 def _read_subsets(path: Path) -> dict[str, str]:
@@ -367,6 +405,6 @@ def _is_name(value: Any) -> TypeGuard[str]:
 
 
 def _checked_id(place: _Place) -> str:
-    if not VIDEO_ID.fullmatch(place.video):
-        raise place.error("has an id that is not 1 to 128 letters, digits, '_', '.' or '-'", "rename it")
+    if not is_video_id(place.video):
+        raise BadDataError(place.path, f"{place.video[:40]!r} is no id of a video", f"{ID_RULE}; rename the video")
     return place.video

@@ -7,12 +7,13 @@ supervision. Source: docs/protocol.md §4 (e) and §5.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats.files import read_json
+from stale_edge_runtime.formats.video_ids import ID_RULE, IdIndex, is_video_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 MAX_EXTERNAL_BYTES = 256 << 20
 _MAX_LABEL_LENGTH = 256
-_VIDEO_ID = re.compile(r"[\w.-]{1,128}")
-_PREFIX = "v_"
 KEPT_CLASSES = 5
 """Classes of a video that are kept, the best ones."""
 
@@ -31,26 +30,27 @@ class ExternalScores:
     """The best classes of every video, as an external classifier sees it."""
 
     rankings: Mapping[str, tuple[tuple[str, float], ...]]
-    """Labels and scores, the best first, by video id as the file has it, with or without `v_`."""
+    """Labels and scores, the best first, by video id as the file spells it."""
 
     def ranking(self, video_id: str) -> tuple[tuple[str, float], ...]:
-        """Labels and scores of a video, its id with or without `v_`; empty where the file does not know it."""
-        # The id as it is first: an id of its own may start with v_.
-        for known_id in (video_id, _PREFIX + video_id, video_id.removeprefix(_PREFIX)):
-            if known_id in self.rankings:
-                return self.rankings[known_id]
-        return ()
+        """Labels and scores of a video, its id spelled as `video_ids` allows; empty where the file does not know it."""
+        known = self._index.find(video_id)
+        return () if known is None else self.rankings[known]
 
     def best(self, video_id: str) -> tuple[str, float] | None:
-        """Label and score of a video, its id with or without `v_`; None where the file does not know it."""
+        """Label and score of a video, its id spelled as for `ranking`; None where the file does not know it."""
         ranking = self.ranking(video_id)
         return ranking[0] if ranking else None
+
+    @cached_property
+    def _index(self) -> IdIndex:
+        return IdIndex(self.rankings)
 
     def accuracy(self, truth: Mapping[str, Collection[str]]) -> float | None:
         """Share of the videos in both whose label is one of the video's true ones (top-1).
 
         Args:
-            truth: Labels by video id, with or without `v_`; videos without labels do not count.
+            truth: Labels by video id, spelled as for `best`; videos without labels do not count.
 
         Returns:
             A fraction, or None where no video is in both.
@@ -82,8 +82,8 @@ def read_external(path: Path) -> ExternalScores:
     else:
         rankings = {video_id: (_verdict(path, video_id, entry),) for video_id, entry in content.items()}
     for video_id in rankings:
-        if not _VIDEO_ID.fullmatch(video_id):
-            raise BadDataError(path, f"names a video {video_id[:40]!r}", "ids are letters, digits, '_', '-' and '.'")
+        if not is_video_id(video_id):
+            raise BadDataError(path, f"names a video {video_id[:40]!r}", ID_RULE)
     return ExternalScores(rankings)
 
 

@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
+from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +32,10 @@ MAX_BYTES = 512 << 20
 MAX_UNPACKING = 50
 """A compressed array may be this much larger than its file; features are noise and hardly compress."""
 MAX_MEMBERS = 64
+USUAL_NAMES = ("features", "feats", "feat", "arr_0", "clip", "image_features")
+"""Names that tools give to features in an `.npz`, the most telling first."""
+_OTHER_NAMES = {"last_hidden_state"}
+"""Arrays of the right shape that are something else: tokens of a text, not snippets of a video."""
 MAX_HEADER_BYTES = 4096
 BLOCK_BYTES = 1 << 20
 CHECKED_ROWS = 4096
@@ -42,9 +47,11 @@ _ZIP_END_BYTES = 22
 _ZIP64_LOCATOR = b"PK\x06\x07"
 _ZIP64_LOCATOR_BYTES = 20
 _HEADER_ITEM = re.compile(
-    r"'(?P<key>descr|fortran_order|shape)': (?:'(?P<text>[^']{0,40})'|(?P<flag>True|False)|"
-    r"\((?P<sizes>[0-9, ]{0,200})\)) ?(?:, ?|(?=\}))"
+    r"""\s*(?P<q>['"])(?P<key>descr|fortran_order|shape)(?P=q)\s*:\s*"""
+    r"""(?:(?P<t>['"])(?P<text>[^'"]{0,40})(?P=t)|(?P<flag>True|False)|\((?P<sizes>[0-9, L]{0,200})\))"""
+    r"""\s*(?:,\s*|(?=\}))"""
 )
+"""One item of a header; writers other than numpy quote and space otherwise, and numpy for Python 2 wrote `3L`."""
 _PACKINGS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # the others unpack without bounds
 _ARCHIVE_ERRORS = (
     zipfile.BadZipFile,
@@ -55,10 +62,15 @@ _ARCHIVE_ERRORS = (
     RuntimeError,
     ValueError,
 )
-_FLOATS = {sign + code for sign in "<>=" for code in ("f2", "f4", "f8")}
+_FLOATS = {sign + code for sign in ("<", ">", "=", "") for code in ("f2", "f4", "f8")}
 MAX_AXES = 32
 """Most axes that every supported numpy can hold; features have two."""
 _CURE = "save them with numpy.save as float16, float32 or float64 with two axes"
+
+_OBJECTS_CURE = (
+    "if they are yours, convert them: numpy.save('NEW.npy', "
+    "numpy.array(numpy.load('NAME.npy', allow_pickle=True).tolist(), 'float32'))"
+)
 
 
 @dataclass(frozen=True)
@@ -77,13 +89,13 @@ class _Problem(Exception):  # noqa: N818 (becomes a BadDataError where the file'
         self.cure = cure
 
 
-def read_features(path: Path, feature_dim: int) -> NDArray[np.float32]:
+def read_features(path: Path, feature_dim: int | None) -> NDArray[np.float32]:
     """Read the features of one video.
 
     Args:
-        path: An `.npy` file, or an `.npz` file with one two-axis array or one named `features`. What counts is
-            the content, not the name.
-        feature_dim: Width that a snippet must have.
+        path: An `.npy` file, or an `.npz` file with one array that can be the features: of a usual name, or the only
+            one of the width. What counts is the content, not the file's name.
+        feature_dim: Width that a snippet must have; any where None.
 
     Returns:
         Features `[snippets, feature_dim]`, finite, at least one snippet.
@@ -98,10 +110,11 @@ def read_features(path: Path, feature_dim: int) -> NDArray[np.float32]:
         if path.exists() and not path.is_file():
             raise InputMissingError(path, "is not a regular file", "name an .npy or .npz file")
         with path.open("rb") as stream:
-            array = _read(stream)
+            array = _read(stream, feature_dim)
         return check_features(array, feature_dim, subject=path)
     except _Problem as problem:
-        raise BadDataError(path, str(problem), problem.cure) from None
+        other = misplaced(path, read_head(path), Wanted.FEATURES)
+        raise other or BadDataError(path, str(problem), problem.cure) from None
     except StaleEdgeError:
         raise
     except OSError as error:
@@ -109,13 +122,13 @@ def read_features(path: Path, feature_dim: int) -> NDArray[np.float32]:
 
 
 def check_features(
-    array: NDArray[np.floating], feature_dim: int, *, subject: object, row: str = "snippet"
+    array: NDArray[np.floating], feature_dim: int | None, *, subject: object, row: str = "snippet"
 ) -> NDArray[np.float32]:
     """Check the features of one video, or the embeddings of a vocabulary, and make them float32.
 
     Args:
         array: `[snippets, feature_dim]`, any float type.
-        feature_dim: Width that a snippet must have.
+        feature_dim: Width that a snippet must have; any where None.
         subject: Name in errors, usually the file.
         row: Name of a row in errors.
 
@@ -129,8 +142,9 @@ def check_features(
         raise BadDataError(subject, f"holds {array.dtype}, not floats", _CURE)
     shape = array.shape
     if len(shape) != 2:
-        raise BadDataError(subject, f"has {len(shape)} axes {list(shape[:8])}, not [{row}s, {feature_dim}]", _CURE)
-    if shape[1] != feature_dim:
+        width = feature_dim or "width"
+        raise BadDataError(subject, f"has {len(shape)} axes {list(shape[:8])}, not [{row}s, {width}]", _CURE)
+    if feature_dim is not None and shape[1] != feature_dim:
         transposed = shape[0] == feature_dim
         problem = f"is [{shape[0]:,}, {shape[1]:,}], not [{row}s, {feature_dim}]"
         cure = "transpose it: numpy.save(path, array.T)" if transposed else "make some that fit the model"
@@ -145,6 +159,15 @@ def check_features(
     return features
 
 
+def median_row_length(features: NDArray[np.floating]) -> float:
+    """Median Euclidean length of the rows: the scale of features, which networks are sensitive to.
+
+    Args:
+        features: `[snippets, width]`, at least one snippet.
+    """
+    return float(np.median(np.sqrt(np.einsum("ij,ij->i", features, features, dtype=np.float64))))
+
+
 def _check_finite(array: NDArray[np.floating], what: str, cure: str, subject: object, row: str) -> None:
     bad = [
         start + np.flatnonzero(~np.isfinite(array[start : start + CHECKED_ROWS]).all(axis=1))
@@ -157,7 +180,7 @@ def _check_finite(array: NDArray[np.floating], what: str, cure: str, subject: ob
         raise BadDataError(subject, f"{counted} {what}, the first is {row} {first}", cure)
 
 
-def _read(stream: IO[bytes]) -> NDArray[np.floating]:
+def _read(stream: IO[bytes], feature_dim: int | None) -> NDArray[np.floating]:
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     start = stream.read(len(_MAGIC))
@@ -165,7 +188,7 @@ def _read(stream: IO[bytes]) -> NDArray[np.floating]:
     if start == _MAGIC:
         return _read_array(stream, size)
     if start[: len(_ZIP_MAGIC)] == _ZIP_MAGIC:
-        return _read_archive(stream, size)
+        return _read_archive(stream, size, feature_dim)
     raise _Problem("is neither .npy nor .npz" if size else "is empty")
 
 
@@ -225,14 +248,16 @@ def _parse_header(text: str) -> _Header:
         at = item.end()
     descr = items["descr"]["text"] if "descr" in items else None
     if descr is not None and descr not in _FLOATS:
-        raise _Problem("holds Python objects" if "O" in descr else f"holds elements of type {descr!r}")
-    if "descr" not in items and "'descr': [" in body:
+        if "O" in descr:
+            raise _Problem("holds Python objects, which can run code and are never opened", _OBJECTS_CURE)
+        raise _Problem(f"holds elements of type {descr!r}")
+    if "descr" not in items and re.search(r"""['"]descr['"]\s*:\s*\[""", body):
         raise _Problem("holds records")
     flag = items["fortran_order"]["flag"] if "fortran_order" in items else None
     sizes = items["shape"]["sizes"] if "shape" in items else None
     if at != end or descr is None or flag is None or sizes is None:
         raise _Problem("has a damaged header", "get it again")
-    words = [word.strip() for word in sizes.split(",") if word.strip()]
+    words = [word.strip().removesuffix("L") for word in sizes.split(",") if word.strip()]
     if not all(word.isdigit() and len(word) <= 18 for word in words):
         raise _Problem("has a damaged header", "get it again")
     return _Header(np.dtype(descr), flag == "True", tuple(map(int, words)))
@@ -245,11 +270,11 @@ def _read_exactly(stream: IO[bytes], length: int) -> bytes:
     return found
 
 
-def _read_archive(stream: IO[bytes], size: int) -> NDArray[np.floating]:
+def _read_archive(stream: IO[bytes], size: int, feature_dim: int | None) -> NDArray[np.floating]:
     _check_directory(stream, size)
     try:
         with zipfile.ZipFile(stream) as archive:
-            return _read_member(archive, _choose(archive))
+            return _read_member(archive, _choose(archive, feature_dim))
     except _ARCHIVE_ERRORS as error:
         raise _Problem(f"is a damaged archive ({error})", "get it again") from None
     except OSError as error:
@@ -275,29 +300,41 @@ def _check_directory(stream: IO[bytes], size: int) -> None:
     stream.seek(0)
 
 
-def _choose(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """Choose the array named `features`, or the only one with two axes."""
+def _choose(archive: zipfile.ZipFile, feature_dim: int | None) -> zipfile.ZipInfo:
+    """Choose the array named `features`, or the first of the usual names, or the only one of the width."""
     members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
     if any(member.compress_type not in _PACKINGS for member in members):
         raise _Problem("is packed in a way that numpy does not use", "save it with numpy.savez")
-    named = [member for member in members if member.filename == "features.npy"]
-    chosen = named or (members if len(members) == 1 else [m for m in members if _axes(archive, m) == 2])
-    if len(chosen) != 1:
-        shown = ", ".join(repr(member.filename[:-4][:30]) for member in members[:5]) or "none"
+    by_name = {member.filename.removesuffix(".npy"): member for member in members}
+    if len(by_name) < len(members):
+        raise _Problem(f"names {len(members)} arrays and uses a name twice", "save it with numpy.savez")
+    if "features" in by_name or len(by_name) == 1:
+        return by_name.get("features", members[0])
+    shapes = {name: _shape(archive, member) for name, member in by_name.items()}
+    tables = [name for name, shape in shapes.items() if len(shape) == 2]
+    fitting = [name for name in tables if feature_dim is None or shapes[name][1] == feature_dim]
+    usual = sorted((name for name in tables if name in USUAL_NAMES), key=USUAL_NAMES.index)
+    best = [name for name in usual if name in fitting] or fitting
+    if not best:  # the error about its width says more than one about names
+        best = usual or (tables if len(tables) == 1 else [])
+    chosen = best[:1] if best and best[0] in USUAL_NAMES else best
+    if len(chosen) != 1 or chosen[0] in _OTHER_NAMES:
+        shown = ", ".join(repr(name[:30]) for name in [*by_name][:5]) or "none"
+        can = "the features" if feature_dim is None else f"[snippets, {feature_dim}]"
         raise _Problem(
-            f"holds {len(members)} arrays ({shown}), {len(chosen)} of which can be the features",
-            "name one of them 'features'",
+            f"holds {len(members)} arrays ({shown}), {len(fitting)} of which can be {can}",
+            "save one file a video, and name its array 'features'",
         )
-    return chosen[0]
+    return by_name[chosen[0]]
 
 
-def _axes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int | None:
-    """Return the number of axes of an array; None if it does not hold floats."""
+def _shape(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, ...]:
+    """Return the shape of an array; that of a single value if it does not hold floats."""
     try:
         with archive.open(member) as stream:
-            return len(_read_header(stream, member.file_size)[0].shape)
+            return _read_header(stream, member.file_size)[0].shape
     except _Problem:
-        return None
+        return ()
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[np.floating]:

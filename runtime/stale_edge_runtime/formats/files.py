@@ -24,6 +24,7 @@ from stale_edge_runtime.errors import (
     reading_error,
     writing_error,
 )
+from stale_edge_runtime.formats.file_kinds import GIT_LFS, HEAD_BYTES, LFS_POINTER, Wanted, misplaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -189,11 +190,14 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
             size = os.fstat(stream.fileno()).st_size
             if size > limit:
                 raise BadDataError(path, f"is {size:,} bytes, more than the {limit:,} allowed here")
-            return stream.read()
+            content = stream.read()
     except OSError as error:
         if isinstance(error, StaleEdgeError):
             raise
         raise reading_error(path, error) from error
+    if content.startswith(LFS_POINTER):  # it would pass as a list of names
+        raise BadDataError(path, f"is {GIT_LFS.name}", GIT_LFS.cure)
+    return content
 
 
 def read_json(path: Path, *, limit: int = MAX_JSON_BYTES, finite: bool = True) -> Any:
@@ -226,6 +230,8 @@ def read_json(path: Path, *, limit: int = MAX_JSON_BYTES, finite: bool = True) -
     except BadDataError:
         raise
     except (ValueError, RecursionError) as error:
+        if (other := misplaced(path, content[:HEAD_BYTES], Wanted.JSON)) is not None:
+            raise other from error
         raise BadDataError(path, f"is not JSON ({error})", "check the file") from error
 
 

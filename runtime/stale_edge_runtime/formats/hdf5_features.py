@@ -1,4 +1,4 @@
-"""Features in HDF5 files: one video a file, or a file with a dataset for every video.
+"""Features in HDF5 files: one video a file, or a file with a dataset, or a group of one dataset, for every video.
 
 What could lead out of the file (links, external or virtual datasets, filters that HDF5 would load as plugins) is
 refused. The format itself is read by the HDF5 library, which is not built for hostile files: `.npy` is the format for
@@ -14,6 +14,7 @@ import numpy as np
 
 from stale_edge_runtime.errors import BadDataError, missing_extra, reading_error
 from stale_edge_runtime.formats.features import MAX_BYTES, MAX_UNPACKING, check_features
+from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ def dataset_names(path: Path) -> list[str]:
         return [str(name) for name in file]
 
 
-def read_dataset(path: Path, name: str, feature_dim: int) -> NDArray[np.float32]:
+def read_dataset(path: Path, name: str, feature_dim: int | None) -> NDArray[np.float32]:
     """Read one video of a file of many.
 
     Args:
@@ -62,7 +63,7 @@ def read_dataset(path: Path, name: str, feature_dim: int) -> NDArray[np.float32]
         return _read(path, file, name, feature_dim)
 
 
-def read_video_file(path: Path, feature_dim: int) -> NDArray[np.float32]:
+def read_video_file(path: Path, feature_dim: int | None) -> NDArray[np.float32]:
     """Read a file of one video: its dataset `features`, or the only one.
 
     Args and errors are those of `read_dataset`.
@@ -90,23 +91,39 @@ def _opened(path: Path) -> Iterator[Any]:
     except OSError as error:
         if error.errno is not None:
             raise reading_error(path, error) from error
+        if (other := misplaced(path, read_head(path), Wanted.HDF5)) is not None:
+            raise other from error
         raise BadDataError(path, "is not a readable HDF5 file", "get it again") from error
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise BadDataError(path, f"cannot be read ({error})", "get it again") from error
 
 
-def _read(path: Path, file: Any, name: str, feature_dim: int) -> NDArray[np.float32]:
-    import h5py
-
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
-        raise BadDataError(path, f"{name[:80]!r} is no dataset of this file", _CURE)
-    dataset = file[name]
+def _read(path: Path, file: Any, name: str, feature_dim: int | None) -> NDArray[np.float32]:
+    dataset = _dataset(file, name)
+    if dataset is None:
+        raise BadDataError(path, f"{name[:80]!r} is no dataset of this file, and no group of one", _CURE)
     settings = dataset.id.get_create_plist()
     filters = {settings.get_filter(index)[0] for index in range(settings.get_nfilters())}
     if dataset.is_virtual or dataset.external or not filters <= _HARMLESS_FILTERS:
         raise BadDataError(path, f"{name[:80]!r} needs other files or plugins to be read", _CURE)
+    name = dataset.name.removeprefix("/")
     if dataset.dtype.kind != "f" or dataset.ndim != 2:
         raise BadDataError(path, f"{name[:80]!r} is {dataset.dtype} with {dataset.ndim} axes, not floats with two")
     if dataset.nbytes > min(MAX_BYTES, MAX_UNPACKING * path.stat().st_size):
         raise BadDataError(path, f"{name[:80]!r} announces {dataset.nbytes:,} bytes", _CURE)
     return check_features(np.asarray(dataset[()]), feature_dim, subject=f"{path}: {name[:80]}")
+
+
+def _dataset(file: Any, name: str) -> Any | None:
+    """A dataset of this very file: of that name, or the only one in a group of that name."""
+    import h5py
+
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        return None
+    found = file[name]
+    if isinstance(found, h5py.Group):
+        members = list(found) if len(found) == 1 else []
+        if not members or not isinstance(found.get(members[0], getlink=True), h5py.HardLink):
+            return None
+        found = found[members[0]]
+    return found if isinstance(found, h5py.Dataset) else None

@@ -6,11 +6,11 @@ throughout (docs/protocol.md §5). What produced the detections is recorded in `
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
 import math
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,14 +18,16 @@ from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats import files
 from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
+from stale_edge_runtime.formats.csv_cells import as_it_was, inert
+from stale_edge_runtime.formats.file_kinds import read_head
 from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError
+from stale_edge_runtime.formats.video_ids import ID_RULE, is_video_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 VERSION: Final = "VERSION 1.3"
-VIDEO_ID: Final = re.compile(r"[\w.-]{1,128}")
 MAX_RESULT_BYTES: Final = 1 << 29
 
 SCORE_ENHANCEMENT: Final = "score_enhancement"
@@ -104,27 +106,53 @@ def write_results_csv(path: Path, results: Mapping[str, Sequence[Detection]]) ->
         _check_id(path, video)
         for detection in detections:
             row = _as_json(path, video, detection)
-            writer.writerow((video, *row["segment"], row["score"], row["label"]))
+            writer.writerow((inert(video), *row["segment"], row["score"], inert(row["label"])))
     files.write_text(path, text.getvalue())
 
 
+def _is_own_csv(path: Path) -> bool:
+    return read_head(path).removeprefix(codecs.BOM_UTF8).startswith(",".join(CSV_COLUMNS).encode())
+
+
+def _read_csv(path: Path, check: EntryCheck) -> Results:
+    detections: dict[str, list[Detection]] = {}
+    try:
+        text = files.read_bytes(path, limit=MAX_RESULT_BYTES).decode("utf-8-sig")
+        lines = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        rows = [(as_it_was(line["video"] or ""), line) for line in lines]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadDataError(path, f"is a damaged CSV file ({error})", "write it again") from error
+    for index, (video, line) in enumerate(rows):
+        _check_id(path, video)
+        row = {
+            "label": as_it_was(line["label"] or ""),
+            "score": line["score"],
+            "segment": [line["start_s"], line["end_s"]],
+        }
+        found = detections.setdefault(video, [])
+        found += _detections(path, video, [row], check, index)
+    return Results({video: tuple(found) for video, found in detections.items()}, {}, check.finish())
+
+
 def read_results(path: Path, *, strict: bool = False) -> Results:
-    """Read a result file in the official schema.
+    """Read a result file in the official schema, or the CSV that `write_results_csv` writes.
 
     Segments of length zero are taken (ground truth has some, and a copy of it is a result file); segments
     that end before they start, and numbers that are not finite, are left out and counted. Numbers may be written as
     strings.
 
     Args:
-        path: The JSON file.
+        path: The JSON or CSV file; its content tells which.
         strict: Refuse the file at the first detection that no evaluator can use, instead of leaving it out.
 
     Raises:
         InputMissingError: There is no such file.
         BadDataError: It is not in the schema; the message names the video and the detection.
     """
-    content = files.read_json(path, limit=MAX_RESULT_BYTES, finite=False)
     check = EntryCheck(strict=strict)
+    if _is_own_csv(path):
+        return _read_csv(path, check)
+    content = files.read_json(path, limit=MAX_RESULT_BYTES, finite=False)
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise BadDataError(path, "has no object 'results'", 'expected {"results": {id: [detections]}}')
     external = content.get("external_data") or {}
@@ -140,8 +168,8 @@ def read_results(path: Path, *, strict: bool = False) -> Results:
     return Results(detections, external, check.finish())
 
 
-def _detections(path: Path, video: str, rows: list[Any], check: EntryCheck) -> Iterator[Detection]:
-    for index, row in enumerate(rows):
+def _detections(path: Path, video: str, rows: list[Any], check: EntryCheck, first: int = 0) -> Iterator[Detection]:
+    for index, row in enumerate(rows, first):
         try:
             label, score, (start, end) = row["label"], row["score"], row["segment"]
         except (KeyError, TypeError, ValueError):
@@ -191,10 +219,8 @@ def _as_json(path: Path, video: str, detection: Detection) -> dict[str, Any]:
 
 
 def _check_id(path: Path, video: str) -> None:
-    if not VIDEO_ID.fullmatch(video):
-        raise BadDataError(
-            path, f"video id {video[:40]!r} is not 1 to 128 letters, digits, '_', '.' or '-'", "rename the video"
-        )
+    if not is_video_id(video):
+        raise BadDataError(path, f"{video[:40]!r} is no id of a video", f"{ID_RULE}; rename the video")
 
 
 def _json(path: Path, value: Any) -> str:

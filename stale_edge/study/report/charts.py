@@ -20,6 +20,7 @@ from stale_edge.study.report.labels import (
 )
 from stale_edge.study.report.samples import Spread, ratio, samples
 from stale_edge.study.report.timing_tables import GMACS, MEMORY, TIME, UTILISATION, baseline, timed
+from stale_edge_runtime.formats.csv_cells import inert_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -104,10 +105,11 @@ class Chart:
         """Write every point as a line."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["series", self.x_label, self.y_label, "low", "high", "values"])
+        writer.writerow(inert_cells(["series", self.x_label, self.y_label, "low", "high", "values"]))
         for series in self.series:
             for point in series.points:
-                writer.writerow([series.name, point.x, point.middle, point.low, point.high, point.count])
+                cells = [series.name, point.x, point.middle, point.low, point.high, point.count]
+                writer.writerow(inert_cells(cells))
         return text.getvalue()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stale_edge.study.report.thesis import NONE
+from stale_edge_runtime.formats.csv_cells import inert_cells
 
 if TYPE_CHECKING:
     from stale_edge.study.report.samples import Spread
@@ -38,7 +39,7 @@ class Table:
     def to_csv(self) -> str:
         """Headings and rows; headings and cells as they are shown."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
+        csv.writer(text, lineterminator="\n").writerows(map(inert_cells, [self.columns, *self.rows]))
         return text.getvalue()
 
 
