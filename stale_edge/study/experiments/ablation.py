@@ -14,8 +14,10 @@ from stale_edge.study.design import Cell, Measurement, StudyName
 from stale_edge.study.experiments.trained_study import StudyData, TrainedStudy
 from stale_edge.study.experiments.training_runs import (
     EVERY_OPTION,
+    PUBLISHED,
     SPEC,
     Material,
+    Method,
     Scale,
     first_network,
     predictor_of,
@@ -24,7 +26,7 @@ from stale_edge.study.experiments.training_runs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from stale_edge.data.reference_points import Predictor
 
@@ -32,11 +34,11 @@ FULL: Final = Scale(videos=1024, epochs=3, selection=150, seen=900, unseen=300)
 QUICK: Final = Scale(videos=16, epochs=2, selection=12, seen=60, unseen=20, batch_size=8)
 REPEATS: Final = 3
 
-REPEATED: Final[Mapping[str, Sequence[str]]] = {"published": (), "all ours": EVERY_OPTION}
+REPEATED: Final = {"published": PUBLISHED, "all ours": Method(EVERY_OPTION)}
 """Designs that are taught once with every seed."""
-SINGLE: Final[Mapping[str, Sequence[str]]] = {name: (name,) for name in EVERY_OPTION}
+SINGLE: Final = {name: Method((name,)) for name in EVERY_OPTION}
 """Designs that are taught with the first seed alone."""
-UNTRAINED: Final[Mapping[str, Sequence[str]]] = {"untrained": (), "untrained, all ours": EVERY_OPTION}
+UNTRAINED: Final = {"untrained": PUBLISHED, "untrained, all ours": Method(EVERY_OPTION)}
 """Designs that are judged with their first weights, once with every seed."""
 TRAINING_FREE: Final = tuple(SPEC.reference_points)
 """Reference points that need no network, judged once."""

@@ -6,14 +6,21 @@ external classifier. The untrained network and what needs no training stand besi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from stale_edge.study.context import ANYWHERE, RunContext
 from stale_edge.study.design import Cell, Measurement, StudyName
 from stale_edge.study.experiments.trained_study import TrainedStudy
-from stale_edge.study.experiments.training_runs import first_network, predictor_of, reference_point, teach
+from stale_edge.study.experiments.training_runs import (
+    PUBLISHED,
+    Method,
+    first_network,
+    predictor_of,
+    reference_point,
+    teach,
+)
 from stale_edge.study.experiments.video_pool import FiniteData
 
 if TYPE_CHECKING:
@@ -39,6 +46,8 @@ class Plan:
     """Splits of the classes."""
     fractions: tuple[float, ...]
     """Fractions of the data."""
+    methods: Mapping[str, Method] = field(default_factory=lambda: {STALE: PUBLISHED})
+    """Networks that are taught, by name."""
 
 
 class DataFractionStudy(TrainedStudy[FiniteData]):
@@ -69,7 +78,7 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
         super().__init__(data, scale, seeds, quick=quick, context=context)
         self._plan = plan
         self._splits = {split.name: split for split in data.splits(plan.splits)}
-        self._pool = lru_cache(maxsize=None)(self._make_pool)
+        self._pool = lru_cache(maxsize=2)(self._make_pool)
 
     @property
     def name(self) -> StudyName:
@@ -79,8 +88,11 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
     @property
     def options(self) -> Mapping[str, object]:
         """All that decides what is measured."""
-        settings = self._scale.settings(0).to_dict()
-        del settings["loss_weights"]  # those of the split
+        settings = {
+            name: self._scale.settings(0, method=method).to_dict() for name, method in self._plan.methods.items()
+        }
+        for each in settings.values():
+            del each["loss_weights"]  # those of the split
         videos = {"taught": self._scale.videos, "judged": [self._scale.seen, self._scale.unseen]}
         return {
             **self._described({"videos": videos}),
@@ -101,9 +113,10 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
                 if seed == self._seeds[0]:
                     yield self._cell(NEAREST_TEXT, split, ALL, None)
                 yield self._cell(UNTRAINED, split, ALL, seed)
-            for fraction in sorted(self._plan.fractions, reverse=True):
-                for split in self._splits.values():
-                    yield self._cell(STALE, split, fraction, seed)
+            for method in self._plan.methods:
+                for fraction in sorted(self._plan.fractions, reverse=True):
+                    for split in self._splits.values():
+                        yield self._cell(method, split, fraction, seed)
 
     def _cell(self, method: str, split: Split, fraction: float, seed: int | None) -> Cell:
         factors: dict[str, str | float] = {"method": method, "fraction": fraction}
@@ -111,7 +124,7 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
         if split.is_open:
             factors["split"] = split.name
             words.append(split.name.replace("/", "-"))
-        if method == STALE:
+        if method in self._plan.methods:
             words.append(f"p{100 * fraction:g}")
         if seed is not None:
             words.append(f"seed{seed}")
@@ -128,14 +141,15 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
             StaleEdgeError: It cannot be measured.
         """
         split = next(split for name, split in self._splits.items() if cell.factors.get("split", name) == name)
-        pool = self._pool(split)
+        method = self._plan.methods.get(str(cell.factors["method"]), PUBLISHED)
+        pool = self._pool(split, method.snippets)
         predictor, cost = self._predictor(cell, split, pool, note)
         with self._context.computing():
             found = pool.exam.sit(predictor)
         measured = []
         for enhancement, external in (("without", None), ("with", pool.external)):
             with self._context.computing():
-                accuracy = pool.exam.accuracy(found, external)
+                accuracy = pool.exam.accuracy(found, external, lacks_classes=method.leaves_classes)
             factors = {**cell.factors, "enhancement": enhancement}
             measured += [
                 Measurement(factors, metric, value, cell.repeat) for metric, value in {**accuracy, **cost}.items()
@@ -146,19 +160,20 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
         self, cell: Cell, split: Split, pool: Pool, note: Callable[[str], None]
     ) -> tuple[Predictor, dict[str, float]]:
         """Make the predictor of a cell, and give the seconds of its training."""
-        method, fraction = cell.factors["method"], float(cell.factors["fraction"])
+        name, fraction = str(cell.factors["method"]), float(cell.factors["fraction"])
+        method = self._plan.methods.get(name, PUBLISHED)
         with self._context.computing():
             material = pool.material(fraction, cell.repeat)
-        if method == NEAREST_TEXT:
+        if name == NEAREST_TEXT:
             return reference_point(NEAREST_TEXT, pool.exam, material), {}
-        network = first_network(material, (), cell.repeat)
-        if method == UNTRAINED:
+        network = first_network(material, method, cell.repeat)
+        if name == UNTRAINED:
             return predictor_of(network, pool.exam), {}
-        settings = self._scale.settings(cell.repeat, split.name)
+        settings = self._scale.settings(cell.repeat, split.name, method)
         note(f"{cell.key}: {len(material.source)} videos of {len(material.source.classes)} classes")
-        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._context)
-        return predictor_of(taught.network, pool.exam), {"seconds": taught.seconds}
+        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._context, method)
+        return predictor_of(taught.network, pool.exam, method), {"seconds": taught.seconds}
 
-    def _make_pool(self, split: Split) -> Pool:
+    def _make_pool(self, split: Split, snippets: int | None) -> Pool:
         with self._context.computing():
-            return self._data.finite(split, self._scale)
+            return self._data.finite(split, self._scale, snippets)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from stale_edge_runtime.decoding import enhance
+from stale_edge_runtime.decoding import enhance, fuse
 from stale_edge_runtime.formats.annotations import Annotations, Video
+from stale_edge_runtime.labelling import TextLabeller
 from stale_edge_runtime.metrics.evaluation import evaluate
 from stale_edge_runtime.resampling import resize
 
@@ -71,16 +72,43 @@ class Exam:
         """
         return {video.id: predictor(video) for video in self.videos}
 
-    def accuracy(self, found: Found, external: ExternalScores | None = None) -> dict[str, float]:
+    def accuracy(
+        self, found: Found, external: ExternalScores | None = None, *, lacks_classes: bool = False
+    ) -> dict[str, float]:
         """Mean average precision, in [0, 1], by the names that all studies use.
 
         Args:
             found: Detections that `detect` gave.
             external: Verdicts of an external classifier that replace labels, as `detect --external` has it.
+            lacks_classes: Whether the detections are without classes: these come from the external classifier, or from
+                the nearest text.
         """
-        result = evaluate(self.truth, found if external is None else enhanced(found, external))
+        if lacks_classes:
+            found = self.labelled(found) if external is None else fused(found, external)
+        elif external is not None:
+            found = enhanced(found, external)
+        result = evaluate(self.truth, found)
         at = dict(zip(result.tious, result.map, strict=True))
         return {"map_50": at[0.5], "map_75": at[0.75], "map_95": at[0.95], "average_map": result.average_map}
+
+    def labelled(self, found: Found) -> Found:
+        """Give detections without classes those of the nearest text.
+
+        Args:
+            found: Detections by video id.
+        """
+        labeller = TextLabeller(self.text, self.classes)
+        return {video.id: labeller.label(found[video.id], video.features, video.duration_s) for video in self.videos}
+
+
+def fused(found: Mapping[str, list[Detection]], external: ExternalScores) -> Found:
+    """Give detections without classes those of an external classifier.
+
+    Args:
+        found: Detections by video id.
+        external: Its scores of every video.
+    """
+    return {video_id: fuse(detections, external.ranking(video_id)) for video_id, detections in found.items()}
 
 
 def enhanced(found: Mapping[str, list[Detection]], external: ExternalScores) -> Found:

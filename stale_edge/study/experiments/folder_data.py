@@ -144,12 +144,13 @@ class FolderData:
             raise _no_lists(self._folder, wanted[0])
         return found
 
-    def finite(self, split: Split, scale: Scale) -> Pool:
+    def finite(self, split: Split, scale: Scale, snippets: int | None = SNIPPETS) -> Pool:
         """Read the videos of the training subset, and those of the other subset to judge by.
 
         Args:
             split: Split of the classes.
             scale: Numbers of videos, where they are limited.
+            snippets: Length that they are resized to; None takes them as they are.
 
         Raises:
             StaleEdgeError: A file is missing or not what it must be.
@@ -157,7 +158,7 @@ class FolderData:
         lists = self._lists(split) if split.is_open else self._closed_lists()
         if lists is None:
             raise _no_lists(self._folder, split)
-        return self._pool(lists, scale)
+        return self._pool(lists, scale, snippets)
 
     def endless(self, scale: Scale) -> Material:
         """Read the videos for an ablation, which judges seen and unseen classes both; its videos do come again.
@@ -171,20 +172,21 @@ class FolderData:
         lists = self._only_lists or self._lists(OPEN_75) or self._lists(OPEN_50)
         if lists is None:
             raise _no_lists(self._folder, OPEN_75)
-        pool = self._pool(lists, scale)
-        exams = {"seen": self._exam(lists.seen, scale.seen), "unseen": pool.exam}
+        pool = self._pool(lists, scale, SNIPPETS)
+        exams = {"seen": self._exam(lists.seen, scale.seen, SNIPPETS), "unseen": pool.exam}
         return replace(pool.material(1.0, seed=0), exams=exams)
 
-    def _pool(self, lists: _Lists, scale: Scale) -> Pool:
+    def _pool(self, lists: _Lists, scale: Scale, snippets: int | None) -> Pool:
         source = AnnotatedFeatures.open(
             self._folder / ANNOTATIONS,
             self._folder / FEATURES,
             split=lists.seen,
             subset=training_subset(self._annotations),
             feature_dim=self._width,
-            length=SNIPPETS,
+            length=snippets,
         )
-        exam = self._exam(lists.judged, scale.unseen if lists.judged != lists.seen else scale.seen)
+        most = scale.unseen if lists.judged != lists.seen else scale.seen
+        exam = self._exam(lists.judged, most, snippets)
         indices = list(range(len(source)))
         most = max(scale.videos, len(source.classes) * 5 // 4)  # one for each class, and some to hold out
         if self._limited and len(source) > most:
@@ -194,7 +196,7 @@ class FolderData:
         labelled = [source.labelled[index] for index in indices]
         return Pool(PartOf(source, indices), labelled, self._text(source.classes), exam, external)
 
-    def _exam(self, classes: Path | None, most: int) -> Exam:
+    def _exam(self, classes: Path | None, most: int, snippets: int | None) -> Exam:
         """Videos of some classes in the subset that is not taught.
 
         Raises:
@@ -209,12 +211,12 @@ class FolderData:
             split=classes,
             subset=subset,
             feature_dim=self._width,
-            length=SNIPPETS,
+            length=snippets,
             cache_mb=1.0,  # the exam keeps them
         )
         step = max(1, -(-len(videos) // most)) if self._limited else 1
         taken = (videos.video(index, 0) for index in range(0, len(videos), step))
-        return Exam.of(taken, videos.classes, self._text(videos.classes), snippets=SNIPPETS)
+        return Exam.of(taken, videos.classes, self._text(videos.classes), snippets=snippets)
 
     def _text(self, classes: tuple[str, ...]) -> NDArray[np.float32]:
         return self._vocabulary.rows(classes).numpy()

@@ -57,19 +57,19 @@ class SimulatedData:
         """Accept every split: the world's classes stay, and which of them are seen changes."""
         return tuple(wanted)
 
-    def finite(self, split: Split, scale: Scale) -> Pool:
+    def finite(self, split: Split, scale: Scale, snippets: int | None = SNIPPETS) -> Pool:
         """Draw a fixed number of videos of the seen classes, each class as often as any other.
 
         Args:
             split: Sets the number of seen classes.
             scale: Numbers of videos.
+            snippets: Length that they are resized to; None takes them as they are.
         """
         seen = round(split.seen_share * self.config.classes)
         world = SimulatedWorld(replace(self.config, seen_classes=seen))
-        taught = _exam(world.finite(scale.videos))
-        exam = _exam(
-            world.evaluation("unseen", scale.unseen) if split.is_open else world.evaluation("seen", scale.seen)
-        )
+        taught = _exam(world.finite(scale.videos), snippets)
+        judged = world.evaluation("unseen", scale.unseen) if split.is_open else world.evaluation("seen", scale.seen)
+        exam = _exam(judged, snippets)
         labelled = [LabelledVideo(video.id, video.duration_s, video.instances) for video in taught.videos]
         external = simulated_external(exam, world.classes, self.config.seed)
         return Pool(KeptVideos(taught.videos, taught.classes), labelled, taught.text, exam, external)
@@ -80,5 +80,5 @@ class SimulatedData:
         return {"source": "simulated", "top1_accuracy": TOP1_ACCURACY}
 
 
-def _exam(videos: SimulatedVideos) -> Exam:
-    return Exam.of(videos, videos.classes, videos.text_embeddings, snippets=SNIPPETS)
+def _exam(videos: SimulatedVideos, snippets: int | None = SNIPPETS) -> Exam:
+    return Exam.of(videos, videos.classes, videos.text_embeddings, snippets=snippets)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from stale_edge.checkpoint import load_checkpoint
+from stale_edge.data.dataset import OneClass
 from stale_edge.data.reference_points import network_predictor, reference_predictor
 from stale_edge.networks.base import FirstSizes
 from stale_edge.networks.registry import NETWORKS
@@ -17,15 +18,16 @@ from stale_edge.study.context import ANYWHERE, RunContext
 from stale_edge.training.launch import accelerator, launch
 from stale_edge.training.run import Lesson, RunOptions
 from stale_edge.training.settings import TrainingSettings
-from stale_edge_runtime.contract import STALE_NETWORK
+from stale_edge_runtime.contract import ACTION, ACTIONFORMER, STALE_NETWORK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from stale_edge.data.dataset import TrainingVideo, VideoSource
     from stale_edge.data.reference_points import Predictor
+    from stale_edge.networks.base import NetworkSpec
     from stale_edge.study.experiments.evaluation_sets import Exam
     from stale_edge.training.run import ValidationReport
 
@@ -35,6 +37,40 @@ SPEC = NETWORKS[NETWORK]
 SNIPPETS = SPEC.training_length(SPEC.config())
 """Length that every video is resized to; None takes videos as they are."""
 EVERY_OPTION = SPEC.designs
+
+
+@dataclass(frozen=True)
+class Method:
+    """A network, and how it is taught."""
+
+    designs: tuple[str, ...] = ()
+    """Departures from the published design, by name."""
+    network: str = NETWORK
+    """Kind of network, a key of `NETWORKS`."""
+    preset: str | None = None
+    """Published configuration, with hyper-parameters of its own; None for those of the study."""
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """Description of the network."""
+        return NETWORKS[self.network]
+
+    @property
+    def snippets(self) -> int | None:
+        """Length that every video is resized to; None takes videos as they are."""
+        config = self.spec.config() if self.preset is None else self.spec.presets[self.preset].config
+        return self.spec.training_length(config)
+
+    @property
+    def leaves_classes(self) -> bool:
+        """Whether the network tells when and not what."""
+        return self.preset is not None and self.spec.outputs_of(self.spec.presets[self.preset].config) == 1
+
+
+PUBLISHED = Method()
+"""The thesis's network."""
+ACTIONFORMER_METHOD = Method(network=ACTIONFORMER, preset="activitynet-clip")
+"""The network that the thesis reads it beside, as published for ActivityNet, on features as wide as CLIP's."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +92,21 @@ class Scale:
     """Videos in a step."""
     learning_rate: float = 1e-3
     """Highest learning rate: above the default of `train`, because the trainings of a study are short."""
+    is_trial: bool = False
+    """Whether a network with hyper-parameters of its own is given this scale's epochs and batch all the same."""
 
-    def settings(self, seed: int, loss_weights: str = "closed") -> TrainingSettings:
+    def settings(self, seed: int, loss_weights: str = "closed", method: Method = PUBLISHED) -> TrainingSettings:
         """Give the settings of a training: those of `train` but for this scale, and without early stopping.
 
         Args:
             seed: Seed of the order of the videos and of dropout.
             loss_weights: A key of `LOSS_WEIGHTS`.
+            method: Network; one with a preset is taught as published.
         """
+        if method.preset is not None:
+            own = {**method.spec.presets[method.preset].training, "seed": seed}
+            trial = {"epochs": self.epochs, "batch_size": self.batch_size} if self.is_trial else {}
+            return TrainingSettings(**{**own, **trial})
         return TrainingSettings(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -125,20 +168,21 @@ class KeptVideos:
         return self._videos[index]
 
 
-def first_network(material: Material, designs: Sequence[str], seed: int) -> Any:
+def first_network(material: Material, method: Method, seed: int) -> Any:
     """Build a network with the first weights that `train` would give it.
 
     Args:
         material: Training data.
-        designs: Names of departures from the published design.
+        method: Network and its design.
         seed: Seed of the weights.
     """
     classes, width = material.text.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network: Any = SPEC.build(SPEC.first_config(FirstSizes(width, classes, tuple(designs))))
+        sizes = FirstSizes(width, classes, method.designs, method.preset)
+        network: Any = method.spec.build(method.spec.first_config(sizes))
     means = torch.from_numpy(material.common), torch.from_numpy(material.text).mean(dim=0)
-    SPEC.set_statistics(network, lambda: means)
+    method.spec.set_statistics(network, lambda: means)
     return network
 
 
@@ -148,6 +192,7 @@ def teach(
     settings: TrainingSettings,
     note: Callable[[str], None] = lambda _: None,
     context: RunContext = ANYWHERE,
+    method: Method = PUBLISHED,
 ) -> Taught:
     """Train a network, on the CPU or on a GPU where there is one, in full precision.
 
@@ -157,6 +202,7 @@ def teach(
         settings: Settings of the training.
         note: Called with a line after each epoch.
         context: Folder and lock to compute with.
+        method: Kind of network.
 
     Raises:
         StaleEdgeError: The training cannot be done.
@@ -168,7 +214,10 @@ def teach(
         note(f"{share}, {found.step} steps: held-out average mAP {100 * found.average_map:.2f}")
 
     fabric = launch(accelerator())
-    lesson = Lesson(network, torch.from_numpy(material.text), material.source, material.held_out, network_name=NETWORK)
+    source, held_out = material.source, material.held_out
+    if method.leaves_classes:
+        source, held_out = OneClass(source), OneClass(held_out)
+    lesson = Lesson(network, torch.from_numpy(material.text), source, held_out, network_name=method.network)
     # No state between epochs: a cell that is killed starts anew.
     options = RunOptions(save_every_s=np.inf, on_validation=tell, computing=context.computing)
     with context.training() as folder:
@@ -181,9 +230,10 @@ def teach(
     return Taught(best, seconds, result.steps, trained)
 
 
-def predictor_of(network: Any, exam: Exam) -> Predictor:
-    """Predict the classes of an evaluation set with a network."""
-    return network_predictor(NETWORK, network, exam.text, exam.classes)
+def predictor_of(network: Any, exam: Exam, method: Method = PUBLISHED) -> Predictor:
+    """Predict the classes of an evaluation set with a network; one without classes leaves them to the evaluation."""
+    classes = (ACTION,) if method.leaves_classes else exam.classes
+    return network_predictor(method.network, network, exam.text, classes)
 
 
 def reference_point(name: str, exam: Exam, material: Material) -> Predictor:

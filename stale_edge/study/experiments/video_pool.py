@@ -10,7 +10,7 @@ import numpy as np
 from stale_edge.data.reference_points import common_feature
 from stale_edge.data.splits import hold_out, sample
 from stale_edge.study.experiments.trained_study import StudyData
-from stale_edge.study.experiments.training_runs import Material
+from stale_edge.study.experiments.training_runs import SNIPPETS, Material
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats.external_scores import ExternalScores
 
@@ -64,8 +64,13 @@ class FiniteData(StudyData, Protocol):
             StaleEdgeError: It has none.
         """
 
-    def finite(self, split: Split, scale: Scale) -> Pool:
+    def finite(self, split: Split, scale: Scale, snippets: int | None = SNIPPETS) -> Pool:
         """Videos of taught classes to teach, and of judged classes to judge by.
+
+        Args:
+            split: Split of the classes.
+            scale: Numbers of videos.
+            snippets: Length that they are resized to; None takes them as they are.
 
         Raises:
             StaleEdgeError: It cannot give them.
