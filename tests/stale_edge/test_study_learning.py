@@ -15,6 +15,9 @@ import pytest
 import torch
 
 from stale_edge import extras
+from stale_edge.networks.actionformer.presets import PRESETS
+from stale_edge.networks.actionformer.spec import ACTIONFORMER_SPEC
+from stale_edge.networks.registry import NETWORKS
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.model import STALE
 from stale_edge.simulation import SimulatedWorld, WorldConfig
@@ -30,18 +33,29 @@ from stale_edge.study.experiments.folder_data import FolderData
 from stale_edge.study.experiments.open_set import open_set_study
 from stale_edge.study.experiments.simulated_data import SimulatedData
 from stale_edge.study.experiments.training_cost import TrainingCostStudy
-from stale_edge.study.experiments.training_runs import SNIPPETS, Scale, first_network
+from stale_edge.study.experiments.training_runs import SNIPPETS, Method, Scale, first_network
 from stale_edge.study.experiments.video_pool import CLOSED, OPEN_50, OPEN_75
 from stale_edge.study.runner import run_study
 from stale_edge.study.store import Store
 from stale_edge.training.launch import accelerator
+from stale_edge_runtime.contract import ACTIONFORMER
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
 from stale_edge_runtime.resampling import resize
+from tests.stale_edge.actionformer_examples import TINY as TINY_ACTIONFORMER
 
 WORLD = WorldConfig(classes=8, seen_classes=6, feature_dim=32, semantic_dim=16)
-FINITE = Scale(videos=20, epochs=1, seen=8, unseen=8, batch_size=8)
+FINITE = Scale(videos=20, epochs=1, seen=8, unseen=8, batch_size=8, is_trial=True)
 TINY = Scale(videos=6, epochs=1, selection=2, seen=6, unseen=4, batch_size=3)
 ACCURACY = ("map_50", "map_75", "map_95", "average_map")
+
+
+@pytest.fixture(autouse=True)
+def small_actionformer(monkeypatch):
+    """Keep ActionFormer's training, and make its network small."""
+    published = PRESETS["activitynet-clip"]
+    small = replace(published, config=replace(TINY_ACTIONFORMER, classes=1))
+    monkeypatch.setitem(NETWORKS, ACTIONFORMER, replace(ACTIONFORMER_SPEC, presets={"activitynet-clip": small}))
+    monkeypatch.setattr("stale_edge.networks.actionformer.spec.PRESETS", {"activitynet-clip": small})
 
 
 def values(measurements):
@@ -194,12 +208,14 @@ class TestClosedSet:
         study = DataFractionStudy(plan, SimulatedData(WORLD), FINITE, (2,))
         run = run_study(study, tmp_path)
         check_columns(study, run.measurements)
-        taught = {one.factors["fraction"] for one in run.measurements if one.factors["method"] == "stale"}
-        assert taught == {0.5, 1.0}
+        for method in ("stale", "actionformer"):
+            taught = {one.factors["fraction"] for one in run.measurements if one.factors["method"] == method}
+            assert taught == {0.5, 1.0}
         assert {one.repeat for one in run.measurements if one.factors["method"] == "stale"} == {2}
 
     def test_has_the_fractions_and_repeats_of_the_thesis(self):
         study = learning_study(StudyName.CLOSED_SET, quick=False, repeats=None, seeds=None, data=None)
+        assert sum(cell.factors["method"] == "actionformer" for cell in study.cells()) == 30
         cells = [cell for cell in study.cells() if cell.factors["method"] == "stale"]
         assert len(cells) == 30
         assert {cell.factors["fraction"] for cell in cells} == {0.1, 0.2, 0.4, 0.6, 0.8, 1.0}
@@ -247,13 +263,16 @@ def test_training_cost_counts_what_is_trained(tmp_path):
         network = STALE(ModelConfig(feature_dim=WORLD.feature_dim, text=None))
         assert found[method, "parameters"] == sum(parameter.numel() for parameter in network.parameters())
         assert 0 < found[method, "trained_parameters"] <= found[method, "parameters"]
+    assert found["actionformer", "trained_parameters"] == found["actionformer", "parameters"] > 0
+    assert found["actionformer", "steps"] == 2  # the last batch, which is not full, is left out
 
 
 def test_memory_that_is_not_of_the_training_is_left_out_with_a_note(tmp_path, monkeypatch):
     monkeypatch.setattr(training_cost, "reset_peak", lambda: False)
     run = run_study(TrainingCostStudy(SimulatedData(WORLD), FINITE, (0,)), tmp_path)
     assert {one.metric for one in run.measurements} == set(COLUMNS[StudyName.TRAINING].metrics) - {"peak_rss_mb"}
-    assert run.notes == ("no memory: this system cannot tell the peak of one training from those before it",)
+    assert run.notes[0] == "no memory: this system cannot tell the peak of one training from those before it"
+    assert "seems to mix two networks" in run.notes[1]
 
 
 class TestRunContext:
@@ -287,9 +306,9 @@ class TestRunContext:
         for kind, method in ((Exam, "sit"), (Exam, "accuracy"), (SimulatedData, "finite"), (SimulatedData, "endless")):
             real = getattr(kind, method)
 
-            def guarded(*words, real=real, method=method):
+            def guarded(*words, real=real, method=method, **named):
                 assert depth == [1], method
-                return real(*words)
+                return real(*words, **named)
 
             monkeypatch.setattr(kind, method, guarded)
         monkeypatch.setattr(data_source, "QUICK_WORLD", WORLD)
@@ -317,17 +336,17 @@ class TestCommand:
         code, out, err = command("study", "training", "--quick", "--repeats", 2, "--json")
         assert code == 0, err
         printed = json.loads(out)
-        assert (printed["study"], printed["cells"], printed["finished"]) == ("training", 4, 4)
+        assert (printed["study"], printed["cells"], printed["finished"]) == ("training", 6, 6)
         assert (printed["options"]["seeds"], printed["options"]["quick"]) == ([0, 1], True)
         assert printed["machine"]["providers"] == [accelerator()]
-        assert [row["method"] for row in printed["summary"]] == ["stale", "ours"]
+        assert [row["method"] for row in printed["summary"]] == ["stale", "ours", "actionformer"]
         assert printed["summary"][0]["steps"] == {"median": 3, "min": 3, "max": 3, "n": 2}
         folder = tmp_path / "runs" / "study" / "training-quick"
         assert {path.name for path in (folder / "cells").iterdir()} == {
-            f"{method}-seed{seed}.json" for method in ("stale", "ours") for seed in (0, 1)
+            f"{method}-seed{seed}.json" for method in ("stale", "ours", "actionformer") for seed in (0, 1)
         }
         assert not (folder / IN_PROGRESS).exists()
-        assert "4/4 ours-seed1" in err
+        assert "6/6 actionformer-seed1" in err
 
     def test_seeds_and_a_table(self, command, tmp_path):
         code, out, err = command("study", "ablation", "--quick", "--seeds", "7,3", "-o", tmp_path / "run")
@@ -517,7 +536,7 @@ def test_first_weights_are_those_that_train_gives():
     options = LessonOptions(**nothing, simulated=Path("default"), fraction=1.0, held_out=0.1, videos=3, ours=names)
     taught = make_lesson(options, TrainingSettings(seed=4), train_text=None)
     material = SimulatedData().endless(Scale(videos=3, epochs=1, selection=1, seen=1, unseen=1))
-    state = first_network(material, ablation.EVERY_OPTION, 4).state_dict()
+    state = first_network(material, Method(ablation.EVERY_OPTION), 4).state_dict()
     assert state.keys() == taught.network.state_dict().keys()
     assert all(torch.equal(state[name], value) for name, value in taught.network.state_dict().items())
     assert torch.equal(taught.text, torch.from_numpy(material.text))
