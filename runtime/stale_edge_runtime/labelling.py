@@ -60,7 +60,7 @@ class TextLabeller:
         """Give segments of one video their classes.
 
         Args:
-            detections: Without classes of their own.
+            detections: Detections without classes of their own.
             features: Features of the video, [T, D].
             duration_s: Seconds that they cover.
 

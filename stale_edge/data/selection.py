@@ -34,7 +34,7 @@ TRAINING_SUBSETS: Final = ("training", "train", "validation")
 
 
 class Reason(StrEnum):
-    """Why something is left out; the first word says what is counted."""
+    """Reason to leave something out; the first word says what is counted."""
 
     NO_INSTANCE = "videos without an instance"
     OTHER_CLASSES = "instances of other classes"
