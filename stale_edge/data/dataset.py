@@ -148,7 +148,7 @@ class AnnotatedFeatures:
         store: Features of the videos.
         left_out: Number of entries left out before, by reason.
         snippet_s: Seconds from one snippet to the next, for videos of unknown duration.
-        bad_files: What is wrong with feature files that were left out, a line each.
+        bad_files: Faults of feature files that were left out, a line each.
         feature_norm: Median length of the features' rows; None where it was not measured.
     """
 

@@ -199,7 +199,7 @@ class FeatureStore:
         """Read the features of one video for the first time, and keep them where they fit.
 
         Args:
-            index: Of the video, from zero.
+            index: Index of the video, from zero.
 
         Returns:
             Median length of its rows.

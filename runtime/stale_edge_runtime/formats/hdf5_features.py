@@ -115,7 +115,7 @@ def _read(path: Path, file: Any, name: str, feature_dim: int | None) -> NDArray[
 
 
 def _dataset(file: Any, name: str) -> Any | None:
-    """A dataset of this very file: of that name, or the only one in a group of that name."""
+    """Find a dataset of this very file: of that name, or the only one in a group of that name."""
     import h5py
 
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
