@@ -1,6 +1,6 @@
 """Labels for the segments of a network that tells when and not what: the texts nearest to what a segment shows.
 
-Nothing is trained. A segment's features are averaged and compared with the text embeddings of the classes; each segment
+This needs no training. A segment's features are averaged and compared with the text embeddings of the classes; each segment
 is given its two best classes, and the score of both halves of the answer is their geometric mean, as published for
 scores of an external classifier.
 

@@ -152,7 +152,7 @@ def _check(name: StudyName, foreign: Mapping[str, object], numbers: Mapping[str,
             raise UsageError(option, f"is no option of the study {name}", "leave it out")
     for option, number in numbers.items():
         if number is not None and not math.isfinite(number):
-            raise UsageError(option, f"{number} is no number to go by", "give a finite one")
+            raise UsageError(option, f"{number} is not a finite number", "give one")
 
 
 def _run(

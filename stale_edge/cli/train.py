@@ -192,7 +192,7 @@ def train(
         classes=classes,
         text_tower=text_tower,
         initial=initial,
-        ours=_parse_ours(ours, network, compat),
+        ours=_parse_designs(ours, network, compat),
         network=network,
         preset=preset,
     )
@@ -260,7 +260,7 @@ def _settings(spec: NetworkSpec, preset: str | None, compat: Compat | None) -> T
     return TrainingSettings(**spec.presets[preset or next(iter(spec.presets))].training)
 
 
-def _parse_ours(text: str, network: str, compat: Compat | None) -> tuple[str, ...]:
+def _parse_designs(text: str, network: str, compat: Compat | None) -> tuple[str, ...]:
     """Names of our options.
 
     Raises:

@@ -284,8 +284,8 @@ def count_macs(network_name: str, config: Any, batch: int, snippets: int, classe
 class OnDevice:
     """A forward on another device, from inputs in host memory to answers there, as onnxruntime runs a file.
 
-    What is copied is what a file of ours takes and gives, in fp32 and as wide: the features, the prompts, and of the
-    answers those that detections are made of. It returns when all of the network has run.
+    Copied are the inputs and outputs of an exported file, in fp32 and as wide: the features, the prompts, and the
+    answers that detections are made of. It returns when all of the network has run.
 
     Args:
         network: On the device.

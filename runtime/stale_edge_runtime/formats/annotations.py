@@ -11,7 +11,7 @@ The official form is also read without its outer `database`, or under another ke
 
 Real annotations are dirty: segments of length zero, exact duplicates, segments that end after their video, videos
 with several classes. All of these are kept as they are, because the published evaluator keeps them, and counted
-by `Annotations.dirt`. What no evaluator could use (a segment that ends before it starts or starts before the
+by `Annotations.dirt`. An entry that no evaluator could use (a segment that ends before it starts or starts before the
 video, a number that is not finite) is left out and counted by `Annotations.left_out`; a file that holds nothing else,
 or names a video twice, is refused.
 """

@@ -1,6 +1,6 @@
 """Kinds of files, recognised by how they begin, for errors that say what a file is and the line that converts it.
 
-Nothing is decided by it: readers check for themselves, and ask here when a file is not what they read. The lines to
+It decides nothing: readers check for themselves, and ask here when a file is not what they read. The lines to
 copy never hold a file's name, which a stranger may have chosen.
 """
 
