@@ -1,8 +1,8 @@
 """Labels for the segments of a network that tells when and not what: the texts nearest to what a segment shows.
 
-This needs no training. A segment's features are averaged and compared with the text embeddings of the classes; each segment
-is given its two best classes, and the score of both halves of the answer is their geometric mean, as published for
-scores of an external classifier.
+This needs no training. A segment's features are averaged and compared with the text embeddings of the classes; each
+segment is given its two best classes, and the score of both halves of the answer is their geometric mean, as published
+for scores of an external classifier.
 
 Symbols: T snippets, D feature width, C classes, N segments.
 """

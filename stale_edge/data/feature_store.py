@@ -1,7 +1,7 @@
 """Features of many videos, read once and kept in memory that all worker processes share.
 
-Kept features are resized to the training length, so that a video takes the same memory however long it is: 0.2 MB at 100
-snippets of 512 float32, and 1.9 GB for ActivityNet's 9,649 training videos.
+Kept features are resized to the training length, so that a video takes the same memory however long it is: 0.2 MB at
+100 snippets of 512 float32, and 1.9 GB for ActivityNet's 9,649 training videos.
 """
 
 from __future__ import annotations

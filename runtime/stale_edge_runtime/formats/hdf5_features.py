@@ -1,8 +1,8 @@
 """Features in HDF5 files: one video a file, or a file with a dataset, or a group of one dataset, for every video.
 
 A file that could lead out of itself (by links, external or virtual datasets, filters that HDF5 would load as plugins)
-is refused. The format itself is read by the HDF5 library, which is not built for hostile files: `.npy` is the format for
-files from anyone.
+is refused. The format itself is read by the HDF5 library, which is not built for hostile files: `.npy` is the format
+for files from anyone.
 """
 
 from __future__ import annotations

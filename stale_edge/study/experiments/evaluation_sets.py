@@ -106,7 +106,7 @@ def fused(found: Mapping[str, list[Detection]], external: ExternalScores) -> Fou
 
     Args:
         found: Detections by video id.
-        external: Its scores of every video.
+        external: Scores of the classifier for every video.
     """
     return {video_id: fuse(detections, external.ranking(video_id)) for video_id, detections in found.items()}
 
