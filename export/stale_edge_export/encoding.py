@@ -35,7 +35,7 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
     """Put every node behind those that make its inputs, as ONNX demands; the order changes no more than it must.
 
     Args:
-        graph: Without circles; it is changed.
+        graph: Graph without circles; it is changed.
     """
     producers = {output: place for place, node in enumerate(graph.node) for output in node.output}
     needs = [_needed(node, producers) for node in graph.node]

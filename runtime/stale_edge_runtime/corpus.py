@@ -49,7 +49,7 @@ class VideoFile:
     """The features of one video."""
 
     video_id: str
-    """As the annotations spell it, where they know the video; else the name without `v_`."""
+    """Name as the annotations spell it, where they know the video; else the name without `v_`."""
     path: Path
     """The file."""
     dataset: str | None = None
@@ -85,7 +85,7 @@ def find_videos(
     Args:
         arguments: Files, folders (the feature files right inside, one video each), or globs. An HDF5 file that is
             named itself holds a video in each dataset, or one video in a dataset `features`.
-        annotations: Where videos have their ids from; see `formats.video_ids` for what matches.
+        annotations: Source of the videos' ids; see `formats.video_ids` for what matches.
         note: Called with a line about files that are no features: what extractors write beside them.
 
     Raises:
@@ -130,7 +130,7 @@ def _expand(argument: str, note: Callable[[str], None] | None) -> list[VideoFile
 
 
 def _no_features(folder: Path, children: Sequence[Path]) -> StaleEdgeError:
-    """The error for a folder without features, which says what is there instead."""
+    """Make the error for a folder without features, which says what is there instead."""
     for child in children:
         if not child.name.startswith(".") and (error := misplaced(child, read_head(child), Wanted.FEATURES)):
             return error

@@ -103,10 +103,10 @@ def reading_error(path: Path, error: OSError) -> InputMissingError | StorageErro
 
 
 def printable(text: str) -> str:
-    """The text with all that a terminal could act on (controls, bidirectional marks, lone surrogates) as escapes.
+    """Escape all that a terminal could act on: controls, bidirectional marks, lone surrogates.
 
     Args:
-        text: Of untrusted origin.
+        text: Text of untrusted origin.
     """
     if text.isprintable():
         return text

@@ -1,8 +1,8 @@
 """Labels for the segments of a network that tells when and not what: the texts nearest to what a segment shows.
 
-Nothing is trained. A segment's features are averaged and compared with the text embeddings of the classes; each segment
-is given its two best classes, and the score of both halves of the answer is their geometric mean, as published for
-scores of an external classifier.
+This needs no training. A segment's features are averaged and compared with the text embeddings of the classes; each
+segment is given its two best classes, and the score of both halves of the answer is their geometric mean, as published
+for scores of an external classifier.
 
 Symbols: T snippets, D feature width, C classes, N segments.
 """
@@ -60,7 +60,7 @@ class TextLabeller:
         """Give segments of one video their classes.
 
         Args:
-            detections: Without classes of their own.
+            detections: Detections without classes of their own.
             features: Features of the video, [T, D].
             duration_s: Seconds that they cover.
 

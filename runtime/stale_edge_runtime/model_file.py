@@ -1,7 +1,7 @@
 """Reading a model file: checked against the contract before onnxruntime sees a byte of it.
 
-The bytes are read once and the session is built from them, so what was checked is what runs. Nothing is
-accepted that our exporter does not write: other domains, functions, control flow, external data.
+The bytes are read once and the session is built from them, so what was checked is what runs. Parts that our exporter
+does not write are refused: other domains, functions, control flow, external data.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ def soft_nms(
 ) -> tuple[IntArray, NDArray[np.float64]]:
     """Gaussian soft-NMS: the best segment is taken, those it overlaps fade by exp(-tIoU² / sigma), again.
 
-    Segments of different labels do not touch each other. Of equal scores the first wins. What is never taken
-    never fades anything, so the kept segments with their scores of before give themselves again, in the same
-    order, with the same faded scores.
+    Segments of different labels do not touch each other. The first of equal scores wins. A segment that is never taken
+    never fades another, so the kept segments with their scores of before give themselves again, in the same order, with
+    the same faded scores.
 
     Args:
         segments: `[N, 2]`, start and end in any unit.

@@ -257,7 +257,7 @@ def _create(content: bytes, options: ort.SessionOptions, provider: str) -> ort.I
 
 @cache
 def _why_unavailable(provider: str) -> str:
-    """Why a provider cannot be had here; empty when it can."""
+    """Tell why a provider cannot be had here; empty when it can."""
     name = PROVIDERS[provider].name
     if name not in ort.get_available_providers():
         return f"the installed onnxruntime {ort.__version__} is built without it"

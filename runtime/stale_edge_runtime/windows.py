@@ -11,7 +11,7 @@ overlap by tIoU >= 0.5 in what both windows could see. Then
 | no | yes | the earlier one, which saw the action whole |
 | no | no | the one with the higher score |
 
-with the higher of the two scores. What is left of a cut detection is dropped where a better one covers half of
+with the higher of the two scores. The rest of a cut detection is dropped where a better one covers half of
 it, and so is a detection of another window that overlaps a better one by tIoU >= 0.5. Detections of one and the
 same window never touch each other here: decoding has weighed them already, and weighing them twice would make
 scores depend on where windows fall. One window that holds the whole video therefore changes nothing.

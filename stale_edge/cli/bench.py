@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from stale_edge.cli.bench_contenders import Field
-    from stale_edge_runtime.bench.budget import Budget
+    from stale_edge.cli.bench_contenders import ContenderSet
+    from stale_edge_runtime.bench.budget import LongestVideo
     from stale_edge_runtime.bench.explain import Explanation
     from stale_edge_runtime.bench.onnx_contender import OnnxContender
     from stale_edge_runtime.bench.records import DecodeCost, Report, Row
@@ -109,7 +109,7 @@ def bench(
     explain: Annotated[bool, typer.Option("--explain", help="Show where the time goes, from separate runs.")] = False,
     protocol: Annotated[
         str | None,
-        typer.Option(metavar="thesis", help="As the thesis timed: its lengths, one forward per seed, no warm-up."),
+        typer.Option(metavar="thesis", help="Time as the thesis did: its lengths, one forward per seed, no warm-up."),
     ] = None,
     cold_start: Annotated[
         bool, typer.Option("--cold-start/--no-cold-start", help="Measure load, first run and memory in new processes.")
@@ -303,7 +303,7 @@ def _windows(window: int | None, hop: int | None, lengths: Sequence[int]) -> Win
     return WindowPlan.of(window, hop)
 
 
-def _measure(field: Field, plan: Plan, questions: Questions, report: Reporter) -> Report:
+def _measure(field: ContenderSet, plan: Plan, questions: Questions, report: Reporter) -> Report:
     from stale_edge_runtime.bench.length_law import crossovers, fit_laws
     from stale_edge_runtime.bench.runner import check_answers, check_ready, run
 
@@ -326,7 +326,9 @@ def _measure(field: Field, plan: Plan, questions: Questions, report: Reporter) -
     )
 
 
-def _budgets(field: Field, rows: Sequence[Row], plan: Plan, budget_ms: float, report: Reporter) -> list[Budget]:
+def _budgets(
+    field: ContenderSet, rows: Sequence[Row], plan: Plan, budget_ms: float, report: Reporter
+) -> list[LongestVideo]:
     """Search on from the measured rows for the longest video within a time."""
     from stale_edge_runtime.bench.budget import find_budgets
     from stale_edge_runtime.bench.length_law import by_setting

@@ -28,7 +28,7 @@ ENGINES = (TORCH, OPENVINO)
 
 
 @dataclass(frozen=True)
-class Field:
+class ContenderSet:
     """All that is measured in one run."""
 
     contenders: tuple[Contender, ...]
@@ -74,7 +74,7 @@ def parse_engines(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def contenders(entry: ContenderRequest, report: Reporter) -> Iterator[Field]:
+def contenders(entry: ContenderRequest, report: Reporter) -> Iterator[ContenderSet]:
     """Make ready what is to be measured.
 
     Args:
@@ -99,7 +99,7 @@ def contenders(entry: ContenderRequest, report: Reporter) -> Iterator[Field]:
             found += _windows(file, entry.windows)
         thesis = found[0] if TORCH in entry.engines else None
         fp32 = next((file for file in files if file.precision == Precision.FP32), files[0])
-        yield Field(tuple(found), tuple(files), thesis or fp32)
+        yield ContenderSet(tuple(found), tuple(files), thesis or fp32)
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:

@@ -8,10 +8,11 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from stale_edge_runtime.bench.budget import Budget, Reach
+from stale_edge_runtime.bench.budget import Reach
 from stale_edge_runtime.bench.statistics import number
 
 if TYPE_CHECKING:
+    from stale_edge_runtime.bench.budget import LongestVideo
     from stale_edge_runtime.bench.length_law import Crossover
     from stale_edge_runtime.bench.records import Report
 
@@ -42,7 +43,7 @@ def law_table(report: Report) -> Table:
     return found
 
 
-def budget_line(item: Budget) -> str:
+def budget_line(item: LongestVideo) -> str:
     """Say the longest video within a budget in a sentence."""
     limit = f"{item.budget_ms:g} ms"
     plural = "threads" if item.threads > 1 else "thread"

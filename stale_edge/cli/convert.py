@@ -28,7 +28,7 @@ def convert(
 ) -> None:
     """Convert a published checkpoint (a pickle) of STALE or ActionFormer to safetensors, running no code from it.
 
-    Which network it is, the names of its parameters tell. Averaged weights are taken where the file has them.
+    The names of its parameters tell which network it is. Averaged weights are taken where the file has them.
 
     Every parameter is checked by name, shape, type and value; what the network does not use is left out and listed.
     """

@@ -27,7 +27,8 @@ NAMES_SHOWN = 5
 
 def dataset(
     annotations: Annotated[
-        Path, typer.Argument(metavar="ANNOTATIONS", help="Of ActivityNet or THUMOS14, in any of their forms.")
+        Path,
+        typer.Argument(metavar="ANNOTATIONS", help="Annotations of ActivityNet or THUMOS14, in any form."),
     ],
     split: Annotated[
         Path | None,
@@ -36,7 +37,7 @@ def dataset(
     fraction: Annotated[
         float, typer.Option(metavar="P", help="Share of the training videos to sample; every class keeps one or more.")
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
     subset: Annotated[
         str | None, typer.Option(help="Subset that --fraction samples; by default the one that is usual for training.")
     ] = None,
@@ -52,7 +53,7 @@ def dataset(
         typer.Option(metavar="CSV", help="Subsets of annotations in the published form; beside them when not given."),
     ] = None,
     action_names: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Their class names; beside them when not given.")
+        Path | None, typer.Option(metavar="CSV", help="Class names of the annotations; beside them when not given.")
     ] = None,
     compat: Annotated[
         Compat | None, typer.Option(help="Choose videos and instances as the published code does, defects included.")

@@ -23,7 +23,7 @@ SHOWN: Final = 3
 
 
 @dataclass(frozen=True)
-class Scale:
+class DemoScale:
     """Amounts to simulate, train on and measure."""
 
     classes: int
@@ -40,8 +40,8 @@ class Scale:
     """Lengths to benchmark at."""
 
 
-FULL: Final = Scale(classes=200, validation=200, videos=512, epochs=2, batch=32, lengths="100,200,1000")
-QUICK: Final = Scale(classes=20, validation=20, videos=16, epochs=2, batch=8, lengths="100,200")
+FULL: Final = DemoScale(classes=200, validation=200, videos=512, epochs=2, batch=32, lengths="100,200,1000")
+QUICK: Final = DemoScale(classes=20, validation=20, videos=16, epochs=2, batch=8, lengths="100,200")
 
 
 def demo(
@@ -75,7 +75,7 @@ def demo(
     report.note(f"done in {time.monotonic() - start:.0f} s; look at {page}")
 
 
-def _commands(output: Path, training: Path, scale: Scale, seconds: float) -> list[list[str]]:
+def _commands(output: Path, training: Path, scale: DemoScale, seconds: float) -> list[list[str]]:
     """List the commands in the order in which they run."""
     world, results = output / "world", output / "results.json"
     features, truth = world / "features", world / "annotations.json"

@@ -68,7 +68,7 @@ def detect(
         typer.Option(*OUTPUT, metavar="FILE", help="Result file, .json or .csv; - for stdout."),
     ] = None,
     file_format: Annotated[
-        Format | None, typer.Option("--format", help="Of the result; by default from its name, else JSON.")
+        Format | None, typer.Option("--format", help="Format of the result; by default from its name, else JSON.")
     ] = None,
     annotations: AnnotationsFile = None,
     fps: Fps = None,

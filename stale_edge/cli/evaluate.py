@@ -56,11 +56,11 @@ def evaluate(
     ] = None,
     compat: Annotated[
         str | None,
-        typer.Option(metavar="stale", help="As the published evaluator: only videos that have detections count."),
+        typer.Option(metavar="stale", help="Evaluate as published: only videos that have detections count."),
     ] = None,
     json: JsonToFile = None,
     strict: Strict = False,
-    worst: Annotated[int, typer.Option(min=0, metavar="N", help="How many worst and best classes to show.")] = 5,
+    worst: Annotated[int, typer.Option(min=0, metavar="N", help="Number of worst and best classes to show.")] = 5,
     quiet: Quiet = False,
 ) -> None:
     """Evaluate detections: mAP per tIoU, best and worst classes, kinds of errors.
@@ -299,7 +299,7 @@ def _class_table(result: EvaluationResult, count: int) -> Table:
 def _error_table(diagnosis: Diagnosis) -> Table:
     from rich.table import Table
 
-    from stale_edge_runtime.metrics.diagnosis import Outcome
+    from stale_edge_runtime.metrics.diagnosis import Verdict
     from stale_edge_runtime.metrics.evaluation import tiou_text
 
     table = Table(
@@ -310,7 +310,7 @@ def _error_table(diagnosis: Diagnosis) -> Table:
     for breakdown in diagnosis.breakdowns:
         table.add_column(f"best {breakdown.multiple}·G", justify="right")
         table.add_column("%", justify="right")
-    for outcome in Outcome:
+    for outcome in Verdict:
         cells = []
         for breakdown in diagnosis.breakdowns:
             count = breakdown.counts[outcome]

@@ -25,7 +25,7 @@ def prompt_interrupt(message: str = INTERRUPTED) -> Iterator[None]:
 
     Python raises KeyboardInterrupt only between its own instructions, and one forward of a long video takes
     longer than anyone waits. So a thread watches for the signal, and where the usual way out has not been taken
-    after `GRACE_S` it ends the process. Nothing may be written to files inside the block.
+    after `GRACE_S` it ends the process. The block may write no files.
 
     Args:
         message: Message where the process has to be ended.

@@ -17,7 +17,7 @@ SNIPPET_SECONDS = "--snippet-seconds"
 
 Providers = Annotated[
     str | None,
-    typer.Option(*PROVIDER, help="Where to run, as in cpu,cuda; everything this machine has by default."),
+    typer.Option(*PROVIDER, help="Devices to run on, as in cpu,cuda; everything this machine has by default."),
 ]
 SnippetSeconds = Annotated[
     float | None,

@@ -36,7 +36,7 @@ def quantize(
     fp16: Annotated[bool, typer.Option("--fp16", help="Half-precision products, for GPUs.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option(*OUTPUT, help="Where it goes; MODEL.int8.onnx or MODEL.fp16.onnx by default."),
+        typer.Option(*OUTPUT, help="File to write; MODEL.int8.onnx or MODEL.fp16.onnx by default."),
     ] = None,
     target: Annotated[
         str,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from stale_edge.study.design import Study
-    from stale_edge.study.runner import Progress
+    from stale_edge.study.runner import StudyProgress
     from stale_edge.study.store import StudyRun
 
 STUDIES = RUNS / "study"
@@ -35,7 +35,7 @@ def study(
         StudyName,
         typer.Argument(
             metavar="NAME",
-            help="Of learning: open-set, closed-set, training, ablation. Of time and memory: inference, quantization.",
+            help="Learning: open-set, closed-set, training, ablation. Time and memory: inference, quantization.",
         ),
     ],
     output: Annotated[
@@ -69,7 +69,7 @@ def study(
         float | None,
         typer.Option(
             min=1e-6,
-            help="What the GPU can do at most in fp32, in 10^12 multiply-accumulates a second; as it says by default.",
+            help="Peak of the GPU in fp32, in 10^12 multiply-accumulates a second; as the GPU tells by default.",
         ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of what is timed; 1 by default.")] = None,
@@ -152,7 +152,7 @@ def _check(name: StudyName, foreign: Mapping[str, object], numbers: Mapping[str,
             raise UsageError(option, f"is no option of the study {name}", "leave it out")
     for option, number in numbers.items():
         if number is not None and not math.isfinite(number):
-            raise UsageError(option, f"{number} is no number to go by", "give a finite one")
+            raise UsageError(option, f"{number} is not a finite number", "give one")
 
 
 def _run(
@@ -169,7 +169,7 @@ def _run(
     try:
         with report.progress(f"study {chosen.name}", len(cells), done, estimate=False) as step:
 
-            def on_cell(progress: Progress) -> None:
+            def on_cell(progress: StudyProgress) -> None:
                 left = f", about {_duration(progress.remaining_s)} left" if progress.done < progress.cells else ""
                 step(f"{progress.key} in {_duration(progress.seconds)}{left}")
 

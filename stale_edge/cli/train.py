@@ -25,7 +25,7 @@ from stale_edge.cli.options import (
     ready_default,
 )
 from stale_edge.folder_lock import locked_folder
-from stale_edge.training.inputs import LessonOptions, make_lesson
+from stale_edge.training.inputs import TrainingInputs, make_training_run
 from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import CannotWriteError, InputMissingError, UnavailableError, UsageError
 from stale_edge_runtime.formats.files import make_folder
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from stale_edge.networks.base import NetworkSpec
-    from stale_edge.training.run import Lesson, RunOptions, StepReport, TrainingResult, ValidationReport
+    from stale_edge.training.run import RunOptions, StepReport, TrainingResult, TrainingRun, ValidationReport
     from stale_edge.training.settings import TrainingSettings
 
 RESUME_HINT = "go on with the same command and --resume"
@@ -50,7 +50,7 @@ class Accelerator(StrEnum):
     CUDA = "cuda"
 
 
-class Precision(StrEnum):
+class TrainingPrecision(StrEnum):
     """Number format of the products."""
 
     AUTO = "auto"
@@ -145,13 +145,13 @@ def train(
     max_minutes: Annotated[
         float | None, typer.Option(min=0.0, metavar="M", help="Stop after this time, wherever training is.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and dropout, and of what is sampled and held out.")] = 0,
-    accelerator: Annotated[Accelerator, typer.Option(help="Where to train.")] = Accelerator.AUTO,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order, dropout, sample and held-out videos.")] = 0,
+    accelerator: Annotated[Accelerator, typer.Option(help="Device to train on.")] = Accelerator.AUTO,
     devices: Annotated[
         int, typer.Option(min=1, help="Processes, or GPUs, of this machine; torchrun sets its own.")
     ] = 1,
-    precision: Annotated[Precision, typer.Option(help="Number format; auto is bf16 on GPUs that have it.")] = (
-        Precision.AUTO
+    precision: Annotated[TrainingPrecision, typer.Option(help="Number format; auto is bf16 on GPUs that have it.")] = (
+        TrainingPrecision.AUTO
     ),
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that fetch videos; none on a CPU.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a process on the CPU; torch's by default.")] = (
@@ -178,7 +178,7 @@ def train(
     """
     from stale_edge.extras import require_train
 
-    options = LessonOptions(
+    options = TrainingInputs(
         annotations=annotations,
         features=features,
         simulated=simulated,
@@ -192,7 +192,7 @@ def train(
         classes=classes,
         text_tower=text_tower,
         initial=initial,
-        ours=_parse_ours(ours, network, compat),
+        ours=_parse_designs(ours, network, compat),
         network=network,
         preset=preset,
     )
@@ -228,9 +228,9 @@ def train(
         report = Reporter(quiet=quiet or not fabric.is_global_zero)
         if model.exists() and fabric.is_global_zero:
             report.warn(f"{model} will be replaced by the best weights when training ends; keep it with --model FILE")
-        lesson = make_lesson(options, settings, train_text=train_text)
-    settings = replace(settings, train_text=not lesson.text.is_floating_point())
-    _describe(lesson, settings, report)
+        training = make_training_run(options, settings, train_text=train_text)
+    settings = replace(settings, train_text=not training.text.is_floating_point())
+    _describe(training, settings, report)
     run = RunOptions(
         workers=(min(8, os.cpu_count() or 1) if kind == "cuda" else 0) if workers is None else workers,
         save_every_s=60 * save_minutes,
@@ -239,7 +239,7 @@ def train(
     )
     busy = CannotWriteError(output, "another training is writing to it", "name another folder")
     with locked_folder(output, busy) if fabric.is_global_zero else contextlib.nullcontext():
-        result = _train(fabric, lesson, settings, output, run, report, resume=resume)
+        result = _train(fabric, training, settings, output, run, report, resume=resume)
         if fabric.is_global_zero:
             write_bytes(model, read_bytes(result.checkpoint, limit=MAX_BYTES))
             _tell(result, output, model, report, as_json=json)
@@ -260,7 +260,7 @@ def _settings(spec: NetworkSpec, preset: str | None, compat: Compat | None) -> T
     return TrainingSettings(**spec.presets[preset or next(iter(spec.presets))].training)
 
 
-def _parse_ours(text: str, network: str, compat: Compat | None) -> tuple[str, ...]:
+def _parse_designs(text: str, network: str, compat: Compat | None) -> tuple[str, ...]:
     """Names of our options.
 
     Raises:
@@ -279,7 +279,7 @@ def _parse_ours(text: str, network: str, compat: Compat | None) -> tuple[str, ..
 
 def _train(
     fabric: Fabric,
-    lesson: Lesson,
+    training: TrainingRun,
     settings: TrainingSettings,
     folder: Path,
     run: RunOptions,
@@ -292,7 +292,7 @@ def _train(
 
     progress = _Progress(report)
     run = replace(run, on_step=progress.on_step, on_validation=progress.on_validation)
-    trainer = Trainer(fabric, lesson, settings, folder, run)
+    trainer = Trainer(fabric, training, settings, folder, run)
     if resume:
         trainer.resume()
         report.note(f"going on after step {trainer.steps_done} of {trainer.steps}")
@@ -346,13 +346,13 @@ def _accelerator(wanted: Accelerator) -> str:
     return str(wanted)
 
 
-def _precision(wanted: Precision, accelerator: str) -> str:
+def _precision(wanted: TrainingPrecision, accelerator: str) -> str:
     import torch
 
-    if wanted is not Precision.AUTO:
+    if wanted is not TrainingPrecision.AUTO:
         return str(wanted)
     has_bf16 = accelerator == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return str(Precision.BF16 if has_bf16 else Precision.FP32)
+    return str(TrainingPrecision.BF16 if has_bf16 else TrainingPrecision.FP32)
 
 
 def _check_outputs(folder: Path, model: Path, *, resume: bool) -> None:
@@ -383,11 +383,11 @@ def _no_empty_folder_left(folder: Path) -> Iterator[None]:
         raise
 
 
-def _describe(lesson: Lesson, settings: TrainingSettings, report: Reporter) -> None:
+def _describe(training: TrainingRun, settings: TrainingSettings, report: Reporter) -> None:
     """Say what is going to be trained, and what was left out."""
-    source = lesson.source
+    source = training.source
     report.note(
-        f"{len(source):,} videos of {len(source.classes)} classes in an epoch, {len(lesson.held_out):,} held out"
+        f"{len(source):,} videos of {len(source.classes)} classes in an epoch, {len(training.held_out):,} held out"
     )
     for reason, count in getattr(source, "left_out", {}).items():
         report.note(f"left out: {count:,} {reason}")
@@ -395,7 +395,7 @@ def _describe(lesson: Lesson, settings: TrainingSettings, report: Reporter) -> N
         report.warn(f"left out {len(bad):,} feature files that cannot be used; the first: {bad[0]}")
     trained = "; the text tower is trained too" if settings.train_text else ""
     report.note(
-        f"{lesson.network_name}: {settings.optimizer}, learning rate {settings.learning_rate:g}, "
+        f"{training.network_name}: {settings.optimizer}, learning rate {settings.learning_rate:g}, "
         f"batch {settings.batch_size}, {settings.epochs} epochs{trained}"
     )
 

@@ -27,11 +27,12 @@ Window = Annotated[
 Hop = Annotated[
     int | None,
     typer.Option(
-        "--hop", metavar="SNIPPETS", help="From one window's start to the next.", show_default="half a window"
+        "--hop", metavar="SNIPPETS", help="Snippets from one window's start to the next.", show_default="half a window"
     ),
 ]
 TextEmbeddings = Annotated[
-    Path | None, typer.Option(metavar="FILE.npy", help="What an open-vocabulary model looks for: classes x width.")
+    Path | None,
+    typer.Option(metavar="FILE.npy", help="Text to look for with an open-vocabulary model: classes x width."),
 ]
 ClassNames = Annotated[Path | None, typer.Option(metavar="FILE", help="Names of these classes, one a line.")]
 Top = Annotated[int | None, typer.Option("--top", min=1, help="Keep the best N detections of a video.")]

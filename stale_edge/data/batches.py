@@ -131,7 +131,7 @@ def open_batches(
         network: Network that is trained.
         config: Configuration of the network.
         first_step: Steps that are done already.
-        process: This process, from 0.
+        process: Number of this process, from 0.
         workers: Processes that fetch videos beside this one.
         compat: `"stale"` rounds targets as published.
         pin_memory: Whether batches go to a GPU.

@@ -137,9 +137,9 @@ class OneClass:
 class AnnotatedFeatures:
     """Annotated videos with a folder of features; a fixed `VideoSource`.
 
-    What is not to be learned never leaves this class: of an instance of a class that is not in `classes` (the unseen
-    classes of the open set) a video keeps only from when to when it lasts, without its label. Snippets there are taught
-    neither as an action nor as background. Teaching them as background would train the network to reject what it is
+    Labels that are not to be learned never leave this class: a video keeps only start and end of an instance whose
+    class is not in `classes` (the unseen classes of the open set), without its label. Snippets there are taught neither
+    as an action nor as background. Teaching them as background would train the network to reject the classes it is
     tested on; `compat="stale"` does so, as published.
 
     Args:
@@ -148,7 +148,7 @@ class AnnotatedFeatures:
         store: Features of the videos.
         left_out: Number of entries left out before, by reason.
         snippet_s: Seconds from one snippet to the next, for videos of unknown duration.
-        bad_files: What is wrong with feature files that were left out, a line each.
+        bad_files: Faults of feature files that were left out, a line each.
         feature_norm: Median length of the features' rows; None where it was not measured.
     """
 

@@ -1,7 +1,7 @@
 """Features of many videos, read once and kept in memory that all worker processes share.
 
-What is kept is resized to the training length, so that a video takes the same memory however long it is: 0.2 MB at 100
-snippets of 512 float32, and 1.9 GB for ActivityNet's 9,649 training videos.
+Kept features are resized to the training length, so that a video takes the same memory however long it is: 0.2 MB at
+100 snippets of 512 float32, and 1.9 GB for ActivityNet's 9,649 training videos.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class FeatureStore:
         """Read the features of one video for the first time, and keep them where they fit.
 
         Args:
-            index: Of the video, from zero.
+            index: Index of the video, from zero.
 
         Returns:
             Median length of its rows.

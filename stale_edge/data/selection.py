@@ -34,7 +34,7 @@ TRAINING_SUBSETS: Final = ("training", "train", "validation")
 
 
 class Reason(StrEnum):
-    """Why something is left out; the first word says what is counted."""
+    """Reason to leave something out; the first word says what is counted."""
 
     NO_INSTANCE = "videos without an instance"
     OTHER_CLASSES = "instances of other classes"
@@ -86,7 +86,7 @@ class Selection:
         return self._only([video for video in self.videos if video.id in video_ids], Reason.NO_FEATURES)
 
     def without_bad_features(self, video_ids: Collection[str]) -> Selection:
-        """Only the videos whose features can be used.
+        """Keep only the videos whose features can be used.
 
         Args:
             video_ids: Ids of the others.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class ClassEmbeddings:
     """Text embeddings by class name."""
 
     classes: tuple[str, ...]
@@ -39,7 +39,7 @@ class Vocabulary:
         return self.embeddings[[index[name] for name in names]]
 
 
-def read_vocabulary(classes: Path, embeddings: Path, width: int) -> Vocabulary:
+def read_vocabulary(classes: Path, embeddings: Path, width: int) -> ClassEmbeddings:
     """Read a list of classes and their text embeddings.
 
     Args:
@@ -55,4 +55,4 @@ def read_vocabulary(classes: Path, embeddings: Path, width: int) -> Vocabulary:
     if len(names) != len(rows):
         problem = f"has {len(rows)} rows, and {classes} has {len(names)} names"
         raise BadDataError(embeddings, problem, "one row for each name, in the same order")
-    return Vocabulary(names, torch.from_numpy(rows))
+    return ClassEmbeddings(names, torch.from_numpy(rows))

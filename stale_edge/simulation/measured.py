@@ -5,7 +5,7 @@ Annotations: the 9,649 training videos of ActivityNet v1.3 in `anet_anno_action.
 that were taken, over videos except for the gaps' share. Groups are by the number of instances of a video: how long it
 is and how its instances lie depends on that number more than on anything else.
 
-What is left out on purpose: overlapping instances (2.8 % of neighbouring pairs), segments of length zero, exact
+Left out on purpose: overlapping instances (2.8 % of neighbouring pairs), segments of length zero, exact
 duplicates and segments past the end of their video: dirt of annotators, not of the world.
 
 Features: the one real file at hand, CLIP ViT-B/32 features of a 30 s clip, 15 snippets of 2 s, 512 wide.

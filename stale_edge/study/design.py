@@ -25,7 +25,7 @@ class StudyName(StrEnum):
 
 
 @dataclass(frozen=True)
-class Columns:
+class StudyColumns:
     """Columns common to all measurements of a study."""
 
     factors: tuple[str, ...]
@@ -42,10 +42,10 @@ ACCURACY: Final = {
 }
 """Metrics of what was found, and their unit; none is outside of 0 to 1."""
 _TIMING_FACTORS: Final = ("engine", "precision", "provider", "model", "snippets")
-COLUMNS: Final[Mapping[StudyName, Columns]] = {
-    StudyName.OPEN_SET: Columns(("method", "split", "fraction", "enhancement"), {**ACCURACY, "seconds": "s"}),
-    StudyName.CLOSED_SET: Columns(("method", "fraction", "enhancement"), {**ACCURACY, "seconds": "s"}),
-    StudyName.TRAINING: Columns(
+COLUMNS: Final[Mapping[StudyName, StudyColumns]] = {
+    StudyName.OPEN_SET: StudyColumns(("method", "split", "fraction", "enhancement"), {**ACCURACY, "seconds": "s"}),
+    StudyName.CLOSED_SET: StudyColumns(("method", "fraction", "enhancement"), {**ACCURACY, "seconds": "s"}),
+    StudyName.TRAINING: StudyColumns(
         ("method",),
         {
             "parameters": "count",
@@ -56,15 +56,15 @@ COLUMNS: Final[Mapping[StudyName, Columns]] = {
             "average_map": "fraction",
         },
     ),
-    StudyName.INFERENCE: Columns(
+    StudyName.INFERENCE: StudyColumns(
         _TIMING_FACTORS,
         {"time_ms": "ms", "gmacs": "GMAC", "gmacs_per_s": "GMAC/s", "utilisation": "fraction", "peak_mb": "MB"},
     ),
-    StudyName.QUANTIZATION: Columns(
+    StudyName.QUANTIZATION: StudyColumns(
         _TIMING_FACTORS,
         {"time_ms": "ms", "peak_mb": "MB", "file_mb": "MB"},
     ),
-    StudyName.ABLATION: Columns(("method", "subset"), {**ACCURACY, "seconds": "s", "steps": "count"}),
+    StudyName.ABLATION: StudyColumns(("method", "subset"), {**ACCURACY, "seconds": "s", "steps": "count"}),
 }
 """The columns of each study. A measurement has all factors of its study, and one of its metrics."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Progress:
+class StudyProgress:
     """Progress of a study."""
 
     done: int
@@ -41,7 +41,7 @@ def run_study(
     study: Study,
     folder: Path,
     *,
-    on_cell: Callable[[Progress], None] = lambda _: None,
+    on_cell: Callable[[StudyProgress], None] = lambda _: None,
     note: Callable[[str], None] = lambda _: None,
     providers: Sequence[str] = ("cpu",),
     max_s: float | None = None,
@@ -109,7 +109,7 @@ def run_study(
             store.finish(so_far())
             seconds = time.monotonic() - start
             pace.add(cell, seconds)
-            on_cell(Progress(len(measured), len(cells), cell.key, seconds, pace.expected_s(missing[number:])))
+            on_cell(StudyProgress(len(measured), len(cells), cell.key, seconds, pace.expected_s(missing[number:])))
         run = so_far()
         store.finish(run)
     return run

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stale_edge.data.dataset import AnnotatedFeatures, VideoSource
-    from stale_edge.data.vocabulary import Vocabulary
+    from stale_edge.data.vocabulary import ClassEmbeddings
     from stale_edge.networks.base import NetworkSpec
     from stale_edge.simulation import SimulatedVideos, SimulatedWorld
-    from stale_edge.training.run import Lesson
+    from stale_edge.training.run import TrainingRun
     from stale_edge.training.settings import TrainingSettings
 
 DEFAULT_WORLD = Path("default")
@@ -29,7 +29,7 @@ _TEXT_CURE = (
 
 
 @dataclass(frozen=True)
-class LessonOptions:
+class TrainingInputs:
     """Inputs that the user named."""
 
     annotations: Path | None
@@ -97,7 +97,7 @@ class LessonOptions:
             raise UsageError("--text-tower", "does not go with --initial, which has its own", "leave one out")
 
 
-def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_text: bool | None) -> Lesson:
+def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, train_text: bool | None) -> TrainingRun:
     """Everything that is taught, and to whom.
 
     Args:
@@ -113,7 +113,7 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
     from stale_edge.data.dataset import OneClass
     from stale_edge.data.reference_points import common_feature
     from stale_edge.simulation import SimulatedWorld
-    from stale_edge.training.run import Lesson
+    from stale_edge.training.run import TrainingRun
 
     world = None
     if options.simulated is not None:
@@ -134,7 +134,7 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
         if len(names) == 1 and len(source.classes) > 1:
             source, held_out = OneClass(source), OneClass(held_out)
         data = _in_short(options, source, held_out, world)
-        return Lesson(network, torch.zeros(0, 1), source, held_out, data, names, None, first.name)
+        return TrainingRun(network, torch.zeros(0, 1), source, held_out, data, names, None, first.name)
     given = _given_text(options, world, config.feature_dim)
     if given and network.text_tower is not None:
         network = _without_tower(spec, network)
@@ -155,11 +155,11 @@ def make_lesson(options: LessonOptions, settings: TrainingSettings, *, train_tex
             lambda: (torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0)),
         )
     data = _in_short(options, source, held_out, world)
-    return Lesson(network, text, source, held_out, data, names, embeddings, first.name)
+    return TrainingRun(network, text, source, held_out, data, names, embeddings, first.name)
 
 
 def _in_short(
-    options: LessonOptions, source: VideoSource, held_out: VideoSource, world: SimulatedWorld | None
+    options: TrainingInputs, source: VideoSource, held_out: VideoSource, world: SimulatedWorld | None
 ) -> dict[str, Any]:
     """Summarise the data as JSON: a training is resumed only with the same."""
     return {
@@ -173,16 +173,16 @@ def _in_short(
     }
 
 
-def _given_text(options: LessonOptions, world: SimulatedWorld | None, width: int) -> Vocabulary | None:
+def _given_text(options: TrainingInputs, world: SimulatedWorld | None, width: int) -> ClassEmbeddings | None:
     """Text embeddings from a file or from the simulated world."""
     import torch
 
-    from stale_edge.data.vocabulary import Vocabulary, read_vocabulary
+    from stale_edge.data.vocabulary import ClassEmbeddings, read_vocabulary
     from stale_edge_runtime.formats.features import check_features
 
     if world is not None:
         rows = check_features(world.text_embeddings, width, subject="text embeddings of the world", row="text row")
-        return Vocabulary(world.classes, torch.from_numpy(rows))
+        return ClassEmbeddings(world.classes, torch.from_numpy(rows))
     if options.text_embeddings is None or options.classes is None:
         return None
     return read_vocabulary(options.classes, options.text_embeddings, width)
@@ -199,13 +199,13 @@ class _First:
     """Configuration for so many classes."""
     network: Callable[[int], Any]
     """Network with its first weights, for so many classes."""
-    stored: Vocabulary | None = None
+    stored: ClassEmbeddings | None = None
     """Text embeddings that its checkpoint stores."""
     classes: tuple[str, ...] = ()
     """Classes that its checkpoint names."""
 
     @classmethod
-    def read(cls, options: LessonOptions, width: int | None) -> _First:
+    def read(cls, options: TrainingInputs, width: int | None) -> _First:
         """Read a checkpoint, or choose a configuration.
 
         Args:
@@ -213,14 +213,14 @@ class _First:
             width: Width of the features, where the data tell.
         """
         from stale_edge.checkpoint import load_checkpoint
-        from stale_edge.data.vocabulary import Vocabulary
+        from stale_edge.data.vocabulary import ClassEmbeddings
         from stale_edge.networks.base import FirstSizes
         from stale_edge.networks.registry import NETWORKS
 
         if options.initial is not None:
             checkpoint = load_checkpoint(options.initial)
             text, network = checkpoint.text_embeddings, checkpoint.network
-            vocabulary = Vocabulary(checkpoint.classes, text) if text is not None else None
+            vocabulary = ClassEmbeddings(checkpoint.classes, text) if text is not None else None
             spec = NETWORKS[checkpoint.network_name]
             name, classes = checkpoint.network_name, checkpoint.classes
             return cls(name, spec, lambda _: network.config, lambda _: network, vocabulary, classes)
@@ -243,7 +243,7 @@ class _First:
         return cls(options.network, spec, config, network_of)
 
 
-def _tower_network(options: LessonOptions) -> Any:
+def _tower_network(options: TrainingInputs) -> Any:
     """Load the network whose text tower to use.
 
     Raises:
@@ -271,11 +271,11 @@ def _without_tower(spec: NetworkSpec, network: Any) -> Any:
 
 
 def _real_videos(
-    options: LessonOptions, settings: TrainingSettings, config: Any, spec: NetworkSpec
+    options: TrainingInputs, settings: TrainingSettings, config: Any, spec: NetworkSpec
 ) -> tuple[AnnotatedFeatures, AnnotatedFeatures]:
     from stale_edge.data.dataset import AnnotatedFeatures
 
-    assert options.annotations is not None and options.features is not None  # noqa: S101, PT018 (LessonOptions.check)
+    assert options.annotations is not None and options.features is not None  # noqa: S101, PT018 (TrainingInputs.check)
     videos = AnnotatedFeatures.open(
         options.annotations,
         options.features,
@@ -291,7 +291,7 @@ def _real_videos(
     return videos.hold_out(options.held_out, settings.seed)
 
 
-def _drawn_videos(options: LessonOptions, world: SimulatedWorld) -> tuple[SimulatedVideos, SimulatedVideos]:
+def _drawn_videos(options: TrainingInputs, world: SimulatedWorld) -> tuple[SimulatedVideos, SimulatedVideos]:
     """Endless videos, and others of the same classes: one of each class at least."""
     held_out = max(round(options.held_out * options.videos), len(world.seen))
     return world.training(options.videos), world.evaluation("selection", held_out)
@@ -309,7 +309,7 @@ def _tower_text(network: Any, classes: tuple[str, ...], *, train: bool) -> Tenso
 
 
 def _embeddings(network: Any, text: Tensor) -> Tensor:
-    """Embeddings [C, D] of what a lesson holds: those, or token ids."""
+    """Embeddings [C, D] of the text of a training: those, or token ids."""
     import torch
 
     if text.is_floating_point():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class End(StrEnum):
-    """Why a training ended."""
+    """Reason for the end of a training."""
 
     FINISHED = "all epochs are done"
     NO_GAIN = "the held-out mAP has not risen for too long"
@@ -27,7 +27,7 @@ class End(StrEnum):
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingRun:
     """Network and data of a training."""
 
     network: Any
@@ -102,7 +102,7 @@ class TrainingResult:
     """Result of a training."""
 
     end: End
-    """Why it ended."""
+    """Reason for the end."""
     steps: int
     """Steps done, earlier runs counted."""
     best_step: int

@@ -39,7 +39,7 @@ _NUMPY_WORDS: Final = 624
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Position of a training."""
 
     step: int = 0
@@ -130,7 +130,7 @@ def save_state(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     states: Mapping[str, Tensor],
-    progress: Progress,
+    progress: TrainingProgress,
     identity: TrainingIdentity,
     beside: Mapping[str, nn.Module] | None = None,
 ) -> None:
@@ -163,7 +163,7 @@ def load_state(
     optimizer: torch.optim.Optimizer,
     identity: TrainingIdentity,
     beside: Mapping[str, nn.Module] | None = None,
-) -> tuple[Progress, dict[str, Tensor]]:
+) -> tuple[TrainingProgress, dict[str, Tensor]]:
     """Read what `save_state` wrote into a network and its optimiser.
 
     Args:
@@ -243,14 +243,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return metadata, tensors
 
 
-def _described(path: Path, metadata: Any) -> tuple[TrainingIdentity, Progress]:
+def _described(path: Path, metadata: Any) -> tuple[TrainingIdentity, TrainingProgress]:
     if not isinstance(metadata, dict) or metadata.keys() != _FIELDS or metadata["format"] != FORMAT:
         raise BadDataError(path, f"does not say format {FORMAT!r}: not a training of stale-edge", _DAMAGED)
     network, settings, data, progress = (metadata[name] for name in ("network", "settings", "data", "progress"))
     groups = (network, settings, data, progress)
     if not all(isinstance(group, dict) for group in groups) or type(metadata["processes"]) is not int:
         raise BadDataError(path, "has metadata of another form", _DAMAGED)
-    fields = {field.name for field in dataclasses.fields(Progress)}
+    fields = {field.name for field in dataclasses.fields(TrainingProgress)}
     score = progress.get("best_score")
     counts = [progress.get(name) for name in fields - {"best_score", "stopped_early"}]
     if (
@@ -262,7 +262,7 @@ def _described(path: Path, metadata: Any) -> tuple[TrainingIdentity, Progress]:
         raise BadDataError(path, "has a progress of another form", _DAMAGED)
     network = {"network": STALE_NETWORK, **network}  # states of 0.1 name none
     settings = {**ADDED_SETTINGS, **settings}
-    return TrainingIdentity(network, settings, data, metadata["processes"]), Progress(**progress)
+    return TrainingIdentity(network, settings, data, metadata["processes"]), TrainingProgress(**progress)
 
 
 def _check(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

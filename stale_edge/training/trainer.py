@@ -24,10 +24,10 @@ from stale_edge.checkpoint import Checkpoint, save_checkpoint
 from stale_edge.data.batches import BatchPlan, next_batch, open_batches
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.training.log import TrainingLog
-from stale_edge.training.run import End, Lesson, RunOptions, StepReport, TrainingResult, ValidationReport
+from stale_edge.training.run import End, RunOptions, StepReport, TrainingResult, TrainingRun, ValidationReport
 from stale_edge.training.state import (
-    Progress,
     TrainingIdentity,
+    TrainingProgress,
     load_state,
     random_states,
     save_state,
@@ -80,30 +80,30 @@ class Trainer:
 
     Args:
         fabric: Launched.
-        lesson: Network and data. The network is trained in place.
+        training: Network and data. The network is trained in place.
         settings: Settings of the training.
         folder: Folder of the run; exists.
         options: Execution settings that do not change the result.
 
     Raises:
-        UsageError: The lesson cannot be taught with these settings.
+        UsageError: The training cannot be done with these settings.
     """
 
     def __init__(
         self,
         fabric: Fabric,
-        lesson: Lesson,
+        training: TrainingRun,
         settings: TrainingSettings,
         folder: Path,
         options: RunOptions | None = None,
     ) -> None:
         self._fabric = fabric
-        self._lesson = lesson
+        self._training = training
         self._settings = settings
         self._folder = folder
         self._options = options or RunOptions()
         self._plan = BatchPlan(
-            len(lesson.source),
+            len(training.source),
             settings.batch_size,
             settings.epochs,
             settings.seed,
@@ -111,9 +111,9 @@ class Trainer:
             drop_last=settings.drop_last,
         )
         self._check()
-        self._spec = NETWORKS[lesson.network_name]
-        self._loss = self._spec.loss(lesson.network.config, settings)
-        network = lesson.network.requires_grad_(requires_grad=True)
+        self._spec = NETWORKS[training.network_name]
+        self._loss = self._spec.loss(training.network.config, settings)
+        network = training.network.requires_grad_(requires_grad=True)
         if network.text_tower is not None:
             network.text_tower.requires_grad_(settings.train_text)
         self._optimizer = make_optimizer(network, settings, self._spec.decays)
@@ -121,11 +121,11 @@ class Trainer:
         if isinstance(self._loss, nn.Module):
             self._loss.to(fabric.device)
         self._average = None if settings.average_decay is None else deepcopy(network).requires_grad_(False)
-        self._text = lesson.text.to(fabric.device)
-        sizes = {"network": lesson.network_name, **network.config.to_dict()}
-        identity = TrainingIdentity(sizes, settings.to_dict(), lesson.data, fabric.world_size)
-        self._identity = replace(identity, data=json.loads(json.dumps(dict(lesson.data))))
-        self._progress = Progress()
+        self._text = training.text.to(fabric.device)
+        sizes = {"network": training.network_name, **network.config.to_dict()}
+        identity = TrainingIdentity(sizes, settings.to_dict(), training.data, fabric.world_size)
+        self._identity = replace(identity, data=json.loads(json.dumps(dict(training.data))))
+        self._progress = TrainingProgress()
         self._random_rows: Mapping[str, Tensor] | None = None
 
     @property
@@ -148,7 +148,7 @@ class Trainer:
         """
         path = self._folder / STATE_FILE
         modules = self._beside()
-        self._progress, rows = load_state(path, self._lesson.network, self._optimizer, self._identity, modules)
+        self._progress, rows = load_state(path, self._training.network, self._optimizer, self._identity, modules)
         if self._progress.step > self.steps:
             raise BadDataError(path, f"says step {self._progress.step} of {self.steps}", "start again")
         self._random_rows = rows
@@ -207,12 +207,12 @@ class Trainer:
         """Yield every batch that remains; none where patience ran out before."""
         if self._progress.stopped_early:
             return
-        fabric, lesson = self._fabric, self._lesson
+        fabric, training = self._fabric, self._training
         loader = open_batches(
-            lesson.source,
+            training.source,
             self._plan,
             self._spec,
-            lesson.network.config,
+            training.network.config,
             first_step=self._progress.step,
             process=fabric.global_rank,
             workers=self._options.workers,
@@ -249,7 +249,7 @@ class Trainer:
             raise BadDataError(self._folder, problem, "try a lower --lr; the last state is unchanged")
         self._stepper.step()
         if self._average is not None:
-            update_average(self._average, self._lesson.network, self._settings.average_decay or 0.0)
+            update_average(self._average, self._training.network, self._settings.average_decay or 0.0)
         return StepReport(step + 1, step // self._plan.steps_per_epoch + 1, rate, length, values)
 
     def _gather(self, output: tuple[Tensor, ...], targets: BatchTargets) -> tuple[tuple[Tensor, ...], BatchTargets]:
@@ -272,12 +272,12 @@ class Trainer:
         """Held-out mAP, computed by the first process for all."""
         result: EvaluationResult | None = None
         if self._fabric.is_global_zero:
-            lesson = self._lesson
+            training = self._training
             with torch.inference_mode():
-                text = _embeddings(lesson.network, self._text)
-            held_out = lesson.held_out
+                text = _embeddings(training.network, self._text)
+            held_out = training.held_out
             with self._options.computing():
-                result = evaluate_network(lesson.network_name, self._judged, text, _every(held_out), held_out.classes)
+                result = evaluate_network(training.network_name, self._judged, text, _every(held_out), held_out.classes)
         broadcast: EvaluationResult = self._fabric.broadcast(result)  # type: ignore[assignment]
         return broadcast
 
@@ -307,16 +307,16 @@ class Trainer:
         """Write the weights as a checkpoint for export."""
         if not self._fabric.is_global_zero:
             return
-        lesson = self._lesson
+        training = self._training
         origin = {
             "source": "trained",
             "step": step,
             "held_out_average_map": round(score, 6),
-            "taught_classes": list(lesson.source.classes),
+            "taught_classes": list(training.source.classes),
             "settings": self._settings.to_dict(),
         }
-        classes = lesson.classes or lesson.source.classes
-        checkpoint = Checkpoint(self._judged, classes, origin, lesson.stored_text, lesson.network_name)
+        classes = training.classes or training.source.classes
+        checkpoint = Checkpoint(self._judged, classes, origin, training.stored_text, training.network_name)
         save_checkpoint(self._folder / name, checkpoint)
 
     def _save_state(self) -> None:
@@ -325,13 +325,13 @@ class Trainer:
             for name, state in random_states().items()
         }
         if self._fabric.is_global_zero:
-            path, network = self._folder / STATE_FILE, self._lesson.network
+            path, network = self._folder / STATE_FILE, self._training.network
             save_state(path, network, self._optimizer, rows, self._progress, self._identity, self._beside())
 
     @property
     def _judged(self) -> Any:
         """The network that is judged and saved."""
-        return self._lesson.network if self._average is None else self._average
+        return self._training.network if self._average is None else self._average
 
     def _beside(self) -> dict[str, nn.Module]:
         """Name the modules that a training's state holds beside the network."""
@@ -358,15 +358,15 @@ class Trainer:
         return decision if self._fabric.world_size == 1 else bool(self._fabric.broadcast(decision))
 
     def _check(self) -> None:
-        settings, lesson, processes = self._settings, self._lesson, self._fabric.world_size
+        settings, training, processes = self._settings, self._training, self._fabric.world_size
         if settings.batch_size % processes:
             problem = f"of {settings.batch_size} cannot be shared equally by {processes} processes"
             raise UsageError("batch", problem, f"give a multiple of {processes}")
         if not self._plan.steps_per_epoch:
             raise UsageError("training", f"has {self._plan.videos} videos for {processes} processes", "give more")
-        if not len(lesson.held_out):
+        if not len(training.held_out):
             raise UsageError("held-out videos", "are none", "hold a larger share out")
-        if lesson.text.is_floating_point() == settings.train_text:
+        if training.text.is_floating_point() == settings.train_text:
             raise UsageError("text", "must be token ids to train the text tower, and embeddings otherwise")
 
 

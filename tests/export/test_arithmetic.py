@@ -17,7 +17,7 @@ from stale_edge_export.quantization.arithmetic import Judging, exact_products, j
 from stale_edge_export.quantization.int8 import TARGETS, Products, to_int8
 from stale_edge_export.quantization.quantize import Int8Options, quantize_file
 from stale_edge_export.quantization.saturation import emulate
-from stale_edge_export.quantization.sensitivity import Budget
+from stale_edge_export.quantization.sensitivity import HarmBudget
 from stale_edge_runtime.bench.macs import model_feeds
 from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
 from stale_edge_runtime.contract import Kind, Precision
@@ -109,7 +109,7 @@ def test_a_machine_that_sums_exactly_finds_what_is_computed(
         pytest.skip("this machine's 8-bit products saturate")
     recipes = {}
     for host in ("vnni", "avx2"):
-        options = Int8Options(cpu="arm64", host=host, budget=Budget(relative_error=relative_error))
+        options = Int8Options(cpu="arm64", host=host, budget=HarmBudget(relative_error=relative_error))
         made = quantize_file(tiny_export(Kind.BAKED), tmp_path / "a.onnx", Precision.INT8, int8=options)
         recipes[made.info.recipe["judged"]] = {**made.info.recipe, "judged": "", "harm": ""}
     assert recipes["run"] == recipes["computed"]

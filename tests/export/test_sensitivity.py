@@ -18,10 +18,10 @@ from stale_edge_export.quantization.int8 import TARGETS, Products
 from stale_edge_export.quantization.quantize import Int8Options, quantize_file
 from stale_edge_export.quantization.sensitivity import (
     GAIN_SNIPPETS,
-    Budget,
     Choice,
     Gain,
     Harm,
+    HarmBudget,
     SensitivityAnalysis,
     choose,
     measure_gains,
@@ -58,7 +58,7 @@ def test_a_harm_is_measured_where_it_is_done(analysis: SensitivityAnalysis, prod
 
 def test_what_fits_the_budget_is_all_quantised(analysis: SensitivityAnalysis, products: Products) -> None:
     total = analysis.harm(products).worst_output
-    choice = choose(analysis, Choice(products), Budget(relative_error=total * 1.01))
+    choice = choose(analysis, Choice(products), HarmBudget(relative_error=total * 1.01))
     assert choice == Choice(products)
 
 
@@ -81,7 +81,7 @@ def test_of_those_that_harm_most_the_smallest_goes_first_and_the_rest_fits() -> 
         {"large": 0.5, "small": 0.1, "harmless": 0.05, "middle": 0.35},
     )
     products = Products(tuple(figures.harms), ())
-    budget = Budget(relative_error=0.5)
+    budget = HarmBudget(relative_error=0.5)
     choice = choose(figures, Choice(products), budget)  # type: ignore[arg-type]
     assert list(choice.kept) == ["small", "middle"]
     assert list(choice.products) == ["large", "harmless"]
@@ -96,13 +96,13 @@ def test_the_arithmetic_of_all_products_is_that_of_the_file(analysis: Sensitivit
 
 
 def test_a_budget_of_nothing_keeps_all_in_fp32(analysis: SensitivityAnalysis, products: Products) -> None:
-    choice = choose(analysis, Choice(products), Budget(relative_error=1e-9))
+    choice = choose(analysis, Choice(products), HarmBudget(relative_error=1e-9))
     assert not list(choice.products)
     assert set(choice.kept) == set(products)
 
 
 def test_detections_count_where_they_are_known() -> None:
-    budget = Budget(matched_share=0.9, map_drop_points=0.5, relative_error=0.1)
+    budget = HarmBudget(matched_share=0.9, map_drop_points=0.5, relative_error=0.1)
     outputs = {"masks": 0.2, "class_logits": 0.01}
     assert budget.spent(Harm(outputs)) == pytest.approx(2)
     assert budget.spent(Harm(outputs, matched_share=0.95)) == pytest.approx(0.5)
@@ -126,7 +126,7 @@ def test_what_saves_nothing_for_certain_is_vetoed(products: Products) -> None:
 
 
 def test_a_tight_budget_is_recorded_and_deterministic(tiny_export: TinyExport, tmp_path: Path) -> None:
-    options = Int8Options(budget=Budget(relative_error=0.01))
+    options = Int8Options(budget=HarmBudget(relative_error=0.01))
     paths = [tmp_path / name for name in ("a.onnx", "b.onnx")]
     reports = [
         quantize_file(tiny_export(Kind.BAKED), path, Precision.INT8, int8=item)

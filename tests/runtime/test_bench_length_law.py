@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stale_edge_runtime.bench.budget import PRECISION, Budget, Reach, find_budgets, longest_within
+from stale_edge_runtime.bench.budget import PRECISION, LongestVideo, Reach, find_budgets, longest_within
 from stale_edge_runtime.bench.length_law import crossovers, fit_laws, nonnegative_fit
 from stale_edge_runtime.bench.measure import Effort
 from stale_edge_runtime.bench.records import Report, Row
@@ -143,7 +143,7 @@ def test_budgets_are_measured_from_the_rows_on(monkeypatch: pytest.MonkeyPatch) 
     assert said == ["slow", "fast"]
     assert (found[0].reach, found[1].reach) == (Reach.MEASURED, Reach.BEYOND)
     assert found[0].snippets <= 505 < found[0].high  # 2 + 0.05 T + 5e-5 T² = 40 at T = 505.9
-    assert found[1] == Budget("fast", "cpu", 1, 1, 40, 3000, None)
+    assert found[1] == LongestVideo("fast", "cpu", 1, 1, 40, 3000, None)
     assert find_budgets([slow], rows_of(slow.law, model="slow"), plan, 1, 3000)[0].reach is Reach.NONE
 
 
@@ -169,7 +169,7 @@ def test_without_a_gpu_there_is_no_crossover() -> None:
 
 def test_json_has_law_budget_and_crossover() -> None:
     rows = [*rows_of((1, 0.1, 1e-4)), *rows_of((50, 0.01, 1e-6), model="g", provider="cuda")]
-    budgets = (Budget("m", "cpu", 1, 1, 20.0, 166, 167), Budget("m", "cpu", 1, 1, 0.5, 0, 1))
+    budgets = (LongestVideo("m", "cpu", 1, 1, 20.0, 166, 167), LongestVideo("m", "cpu", 1, 1, 0.5, 0, 1))
     report = Report({}, {}, tuple(rows), (), (), (), tuple(fit_laws(rows)), budgets, tuple(crossovers(rows)))
     values = json.loads(json.dumps(report.to_json(), allow_nan=False))
     law = values["length_law"][0]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.formats.annotations import Annotations, Instance, Video
-from stale_edge_runtime.metrics.diagnosis import Fate, Outcome, diagnose
+from stale_edge_runtime.metrics.diagnosis import Fate, Verdict, diagnose
 from stale_edge_runtime.metrics.evaluation import evaluate
 
 
@@ -24,29 +24,29 @@ def truth_of(videos):
 
 
 PLANTED = {
-    Outcome.TRUE_POSITIVE: Detection(0, 10, "x", 0.9),
-    Outcome.DOUBLE: Detection(0, 9, "x", 0.8),
-    Outcome.WRONG_CLASS: Detection(20, 30, "x", 0.7),
-    Outcome.POOR_OVERLAP: Detection(8, 18, "x", 0.6),
-    Outcome.CONFUSION: Detection(28, 38, "x", 0.5),
-    Outcome.BACKGROUND: Detection(50, 60, "x", 0.4),
+    Verdict.TRUE_POSITIVE: Detection(0, 10, "x", 0.9),
+    Verdict.DOUBLE: Detection(0, 9, "x", 0.8),
+    Verdict.WRONG_CLASS: Detection(20, 30, "x", 0.7),
+    Verdict.POOR_OVERLAP: Detection(8, 18, "x", 0.6),
+    Verdict.CONFUSION: Detection(28, 38, "x", 0.5),
+    Verdict.BACKGROUND: Detection(50, 60, "x", 0.4),
 }
 
 
-@pytest.mark.parametrize("kind", list(Outcome))
+@pytest.mark.parametrize("kind", list(Verdict))
 def test_each_kind_is_told(kind):
     truth = truth_of({"a": [(0, 10, "x"), (20, 30, "y")]})
-    best = PLANTED[Outcome.TRUE_POSITIVE]
-    found = [best] if kind is Outcome.TRUE_POSITIVE else [best, PLANTED[kind]]
+    best = PLANTED[Verdict.TRUE_POSITIVE]
+    found = [best] if kind is Verdict.TRUE_POSITIVE else [best, PLANTED[kind]]
     counts = diagnose(truth, {"a": found}).breakdowns[1].counts
-    assert {name: count for name, count in counts.items() if count} == {Outcome.TRUE_POSITIVE: 1, kind: 1}
+    assert {name: count for name, count in counts.items() if count} == {Verdict.TRUE_POSITIVE: 1, kind: 1}
 
 
 def test_only_the_best_of_each_class_count():
     truth = truth_of({"a": [(0, 10, "x"), (20, 30, "y")]})
     few, more = diagnose(truth, {"a": list(PLANTED.values())}, multiples=(1, 5)).breakdowns
-    assert (few.multiple, few.detections, few.counts[Outcome.TRUE_POSITIVE]) == (1, 1, 1)
-    assert (more.multiple, more.detections, more.counts[Outcome.BACKGROUND]) == (5, 5, 0)
+    assert (few.multiple, few.detections, few.counts[Verdict.TRUE_POSITIVE]) == (1, 1, 1)
+    assert (more.multiple, more.detections, more.counts[Verdict.BACKGROUND]) == (5, 5, 0)
 
 
 def test_each_fate_is_told():
@@ -68,7 +68,7 @@ def test_each_fate_is_told():
 def test_threshold_moves_the_border():
     truth, found = truth_of({"a": [(0, 10, "x")]}), {"a": [Detection(0, 6, "x", 0.9)]}
     assert diagnose(truth, found, 0.6).missed == 0
-    assert diagnose(truth, found, 0.61).breakdowns[0].counts[Outcome.POOR_OVERLAP] == 1
+    assert diagnose(truth, found, 0.61).breakdowns[0].counts[Verdict.POOR_OVERLAP] == 1
 
 
 def test_nothing_found():
@@ -100,5 +100,5 @@ def test_sums_hold_and_agree_with_the_evaluation(instances, detections):
     outcomes = diagnosis.breakdowns[1].counts
     assert sum(outcomes.values()) == result.detections
     assert sum(diagnosis.fates.values()) == len(instances)
-    assert outcomes[Outcome.TRUE_POSITIVE] == diagnosis.fates[Fate.FOUND] <= min(len(instances), len(detections))
-    assert (outcomes[Outcome.TRUE_POSITIVE] > 0) == bool(np.any(result.average_precision))
+    assert outcomes[Verdict.TRUE_POSITIVE] == diagnosis.fates[Fate.FOUND] <= min(len(instances), len(detections))
+    assert (outcomes[Verdict.TRUE_POSITIVE] > 0) == bool(np.any(result.average_precision))

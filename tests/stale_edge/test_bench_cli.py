@@ -24,7 +24,7 @@ from stale_edge.cli.bench import parse_budget, parse_lengths
 from stale_edge.cli.bench_contenders import distinct_names, parse_engines
 from stale_edge.cli.bench_law_table import budget_line, crossover_line
 from stale_edge.cli.bench_plot import spread
-from stale_edge_runtime.bench.budget import Budget
+from stale_edge_runtime.bench.budget import LongestVideo
 from stale_edge_runtime.bench.length_law import Crossover
 from stale_edge_runtime.errors import UsageError
 
@@ -279,7 +279,7 @@ def test_a_budget_and_a_gpu_in_words() -> None:
         (0, 1, "m, 2 threads, batch 1: not even 1 snippet in 20 ms"),
     ]
     for snippets, high, text in budgets:
-        assert budget_line(Budget("m", "cpu", 2, 1, 20.0, snippets, high)) == text
+        assert budget_line(LongestVideo("m", "cpu", 2, 1, 20.0, snippets, high)) == text
     crossing = [
         (400, 200, "g is faster than c from 400 measured snippets on, slower at 200"),
         (100, None, "g is faster than c from 100 measured snippets on"),

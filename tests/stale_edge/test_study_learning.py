@@ -28,12 +28,12 @@ from stale_edge.study.experiments import ablation, closed_set, data_fractions, d
 from stale_edge.study.experiments.ablation import AblationStudy
 from stale_edge.study.experiments.data_fractions import DataFractionStudy
 from stale_edge.study.experiments.data_source import learning_study, study_seeds
-from stale_edge.study.experiments.evaluation_sets import Exam
+from stale_edge.study.experiments.evaluation_sets import EvaluationSet
 from stale_edge.study.experiments.folder_data import FolderData
 from stale_edge.study.experiments.open_set import open_set_study
 from stale_edge.study.experiments.simulated_data import SimulatedData
 from stale_edge.study.experiments.training_cost import TrainingCostStudy
-from stale_edge.study.experiments.training_runs import SNIPPETS, Method, Scale, first_network
+from stale_edge.study.experiments.training_runs import SNIPPETS, Method, StudyScale, first_network
 from stale_edge.study.experiments.video_pool import CLOSED, OPEN_50, OPEN_75
 from stale_edge.study.runner import run_study
 from stale_edge.study.store import Store
@@ -44,8 +44,8 @@ from stale_edge_runtime.resampling import resize
 from tests.stale_edge.actionformer_examples import TINY as TINY_ACTIONFORMER
 
 WORLD = WorldConfig(classes=8, seen_classes=6, feature_dim=32, semantic_dim=16)
-FINITE = Scale(videos=20, epochs=1, seen=8, unseen=8, batch_size=8, is_trial=True)
-TINY = Scale(videos=6, epochs=1, selection=2, seen=6, unseen=4, batch_size=3)
+FINITE = StudyScale(videos=20, epochs=1, seen=8, unseen=8, batch_size=8, is_trial=True)
+TINY = StudyScale(videos=6, epochs=1, selection=2, seen=6, unseen=4, batch_size=3)
 ACCURACY = ("map_50", "map_75", "map_95", "average_map")
 
 
@@ -181,10 +181,10 @@ class TestOpenSet:
     def test_unseen_classes_are_judged_and_never_taught(self, split):
         pool = SimulatedData(WORLD).finite(split, FINITE)
         assert len(pool.source.classes) == split.seen_share * WORLD.classes
-        assert not set(pool.source.classes) & set(pool.exam.classes)
-        assert {*pool.source.classes, *pool.exam.classes} == set(WORLD.class_names)
-        judged = {instance.label for video in pool.exam.videos for instance in video.instances}
-        assert judged <= set(pool.exam.classes)
+        assert not set(pool.source.classes) & set(pool.evaluation_set.classes)
+        assert {*pool.source.classes, *pool.evaluation_set.classes} == set(WORLD.class_names)
+        judged = {instance.label for video in pool.evaluation_set.videos for instance in video.instances}
+        assert judged <= set(pool.evaluation_set.classes)
         for seed in range(3):
             material = pool.material(0.5, seed)
             for source in (material.source, material.held_out):
@@ -194,7 +194,9 @@ class TestOpenSet:
 
     def test_the_published_weights_of_the_loss_are_those_of_the_split(self, monkeypatch):
         seen = []
-        monkeypatch.setattr(data_fractions, "teach", lambda _, __, settings, *___: seen.append(settings) or stop())
+        monkeypatch.setattr(
+            data_fractions, "train_network", lambda _, __, settings, *___: seen.append(settings) or stop()
+        )
         for cell in self.study().cells():
             if cell.factors["method"] == "stale":
                 with pytest.raises(StopIteration):
@@ -224,7 +226,7 @@ class TestClosedSet:
     @pytest.mark.parametrize("fraction", [0.01, 0.5, 0.8, 1.0])
     def test_a_fraction_keeps_every_class_and_the_same_held_out_videos(self, fraction):
         pool = SimulatedData(WORLD).finite(CLOSED, replace(FINITE, videos=40))
-        assert set(pool.source.classes) == set(WORLD.class_names) == set(pool.exam.classes)
+        assert set(pool.source.classes) == set(WORLD.class_names) == set(pool.evaluation_set.classes)
         material, whole = pool.material(fraction, 7), pool.material(1.0, 7)
         labels = {i.label for index in range(len(material.source)) for i in material.source.video(index, 0).instances}
         assert labels == set(WORLD.class_names)
@@ -245,7 +247,7 @@ def test_videos_too_few_to_hold_some_out_are_refused():
 
 def test_the_simulated_classifier_is_as_right_as_it_says():
     pool = SimulatedData(WORLD).finite(OPEN_50, replace(FINITE, unseen=100))
-    truth = {video.id: {instance.label for instance in video.instances} for video in pool.exam.videos}
+    truth = {video.id: {instance.label for instance in video.instances} for video in pool.evaluation_set.videos}
     assert pool.external.accuracy(truth) == 0.88
     again = SimulatedData(WORLD).finite(OPEN_50, replace(FINITE, unseen=100))
     assert pool.external == again.external
@@ -303,7 +305,12 @@ class TestRunContext:
             yield
             depth[0] -= 1
 
-        for kind, method in ((Exam, "sit"), (Exam, "accuracy"), (SimulatedData, "finite"), (SimulatedData, "endless")):
+        for kind, method in (
+            (EvaluationSet, "detect"),
+            (EvaluationSet, "accuracy"),
+            (SimulatedData, "finite"),
+            (SimulatedData, "endless"),
+        ):
             real = getattr(kind, method)
 
             def guarded(*words, real=real, method=method, **named):
@@ -395,22 +402,24 @@ class TestFolder:
         assert data.splits((OPEN_75, OPEN_50)) == (OPEN_75,)  # 6 of its 8 classes are seen
         pool = data.finite(OPEN_75, FINITE)
         assert pool.source.classes == tuple(world.classes[index] for index in world.seen)
-        assert pool.exam.classes == tuple(world.classes[index] for index in world.unseen)
+        assert pool.evaluation_set.classes == tuple(world.classes[index] for index in world.unseen)
         assert len(pool.source) == 40
-        assert {i.label for video in pool.exam.videos for i in video.instances} <= set(pool.exam.classes)
+        assert {i.label for video in pool.evaluation_set.videos for i in video.instances} <= set(
+            pool.evaluation_set.classes
+        )
         assert np.array_equal(pool.text, world.text_embeddings[list(world.seen)])
-        assert np.array_equal(pool.exam.text, world.text_embeddings[list(world.unseen)])
+        assert np.array_equal(pool.evaluation_set.text, world.text_embeddings[list(world.unseen)])
         first = pool.source.video(0, 0)
         drawn = next(video for video in world.training(40) if video.id == first.id)
         assert first.instances == drawn.instances
         assert np.allclose(first.features, resize(drawn.features, SNIPPETS), atol=0.01)  # stored as float16
         closed = data.finite(CLOSED, FINITE)
-        assert closed.exam.classes == closed.source.classes == pool.source.classes
+        assert closed.evaluation_set.classes == closed.source.classes == pool.source.classes
 
     def test_a_trial_takes_no_more_than_its_scale_says(self, folder):
         pool = FolderData(folder, limited=True).finite(OPEN_75, replace(FINITE, videos=12, unseen=3))
         assert len(pool.source) == len(pool.labelled) == 12
-        assert 0 < len(pool.exam.videos) <= 3
+        assert 0 < len(pool.evaluation_set.videos) <= 3
         assert [pool.source.video(index, 0).id for index in range(12)] == [video.id for video in pool.labelled]
 
     def test_has_lists_of_its_own_for_a_split(self, copy):
@@ -423,13 +432,13 @@ class TestFolder:
         data = FolderData(copy)
         assert data.splits((OPEN_75, OPEN_50)) == (OPEN_75, OPEN_50)
         pool = data.finite(OPEN_50, FINITE)
-        assert (pool.source.classes, pool.exam.classes) == (names[:4], names[4:])
+        assert (pool.source.classes, pool.evaluation_set.classes) == (names[:4], names[4:])
         for video in pool.labelled:
             assert {instance.label for instance in video.instances} <= set(names[:4])
 
     def test_its_classifier_is_the_file_that_it_has(self, copy):
         assert FolderData(copy).enhancement["source"] == "simulated"
-        first, second = FolderData(copy).finite(OPEN_75, FINITE).exam.videos[:2]
+        first, second = FolderData(copy).finite(OPEN_75, FINITE).evaluation_set.videos[:2]
         verdicts = {
             f"v_{first.id}": {"class": first.instances[0].label, "score": 0.5},
             second.id: {"class": "Nothing known", "score": 0.5},
@@ -527,15 +536,15 @@ class StudyOfNothing:
 
 
 def test_first_weights_are_those_that_train_gives():
-    from stale_edge.training.inputs import LessonOptions, make_lesson
+    from stale_edge.training.inputs import TrainingInputs, make_training_run
     from stale_edge.training.settings import TrainingSettings
 
     nothing = dict.fromkeys(("annotations", "features", "split", "subset", "snippet_s", "text_embeddings", "classes"))
     nothing |= dict.fromkeys(("text_tower", "initial"))
     names = ablation.EVERY_OPTION
-    options = LessonOptions(**nothing, simulated=Path("default"), fraction=1.0, held_out=0.1, videos=3, ours=names)
-    taught = make_lesson(options, TrainingSettings(seed=4), train_text=None)
-    material = SimulatedData().endless(Scale(videos=3, epochs=1, selection=1, seen=1, unseen=1))
+    options = TrainingInputs(**nothing, simulated=Path("default"), fraction=1.0, held_out=0.1, videos=3, ours=names)
+    taught = make_training_run(options, TrainingSettings(seed=4), train_text=None)
+    material = SimulatedData().endless(StudyScale(videos=3, epochs=1, selection=1, seen=1, unseen=1))
     state = first_network(material, Method(ablation.EVERY_OPTION), 4).state_dict()
     assert state.keys() == taught.network.state_dict().keys()
     assert all(torch.equal(state[name], value) for name, value in taught.network.state_dict().items())

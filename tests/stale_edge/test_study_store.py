@@ -161,7 +161,7 @@ def test_what_is_left_is_told_by_cells_of_the_same_kind(tmp_path: Path, monkeypa
             return super().measure(cell, note)
 
     monkeypatch.setattr(runner.time, "monotonic", lambda: clock)
-    steps: list[runner.Progress] = []
+    steps: list[runner.StudyProgress] = []
     run_study(Uneven(), tmp_path, on_cell=steps.append)
     assert [step.seconds for step in steps] == list(took.values())
     all_four = (1 + 1 + 60 + 50) / 4

@@ -86,7 +86,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path]]:
 def models(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of the tiny network, exported once."""
     folder = tmp_path_factory.mktemp("study")
-    TimedModels(folder, tiny_file).roster({}, {}, lambda _: None)
+    TimedModels(folder, tiny_file).contenders({}, {}, lambda _: None)
     return folder / "models"
 
 
@@ -385,9 +385,9 @@ def test_without_a_gpu_there_is_no_peak_and_no_contender(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu_peak_macs("fp32") is None
-    roster = TimedModels(models.parent, tiny_file).roster({"cuda": (Precision.FP32,)}, {}, lambda _: None)
-    assert roster.entrants == ()
-    assert roster.left_out == ("PyTorch on the GPU is left out: the installed PyTorch has no CUDA",)
+    contenders = TimedModels(models.parent, tiny_file).contenders({"cuda": (Precision.FP32,)}, {}, lambda _: None)
+    assert contenders.contenders == ()
+    assert contenders.left_out == ("PyTorch on the GPU is left out: the installed PyTorch has no CUDA",)
 
 
 def test_a_forward_on_a_device_is_timed_from_host_to_host(
@@ -423,10 +423,10 @@ def test_a_given_peak_is_that_of_fp32(tmp_path: Path, pretended_gpu: SimpleNames
 
 def test_contenders_say_where_they_run_if_not_in_one_place(models: Path, tiny_file: Path) -> None:
     timed, fp32 = TimedModels(models.parent, tiny_file), (Precision.FP32,)
-    alone = timed.roster({"cpu": fp32}, {"cpu": fp32}, lambda _: None)
-    assert [each.name for each in alone.entrants] == ["PyTorch fp32", "stale.onnx"]
-    both = timed.roster({"cpu": fp32}, {"cpu": fp32, "cuda": fp32}, lambda _: None)
-    assert [each.name for each in both.entrants] == ["PyTorch fp32 (cpu)", "stale.onnx (cpu)", "stale.onnx (cuda)"]
+    alone = timed.contenders({"cpu": fp32}, {"cpu": fp32}, lambda _: None)
+    assert [each.name for each in alone.contenders] == ["PyTorch fp32", "stale.onnx"]
+    both = timed.contenders({"cpu": fp32}, {"cpu": fp32, "cuda": fp32}, lambda _: None)
+    assert [each.name for each in both.contenders] == ["PyTorch fp32 (cpu)", "stale.onnx (cpu)", "stale.onnx (cuda)"]
 
 
 @pytest.mark.parametrize("damage", ["half_slowdown", "torch_file_mb", "weights", "int8", "{"])
@@ -442,7 +442,7 @@ def test_a_damaged_record_of_the_models_is_made_anew(
     if damage == "torch_file_mb":
         del bad[damage]
     record.write_text(damage if damage == "{" else json.dumps(bad))
-    TimedModels(tmp_path, tiny_file).roster({}, {}, lambda _: None)
+    TimedModels(tmp_path, tiny_file).contenders({}, {}, lambda _: None)
     assert json.loads(record.read_text()) == good
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from stale_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from tests.stale_edge.training_driver import CLASSES, TEXT, WIDTH, lesson, video
+from tests.stale_edge.training_driver import CLASSES, TEXT, WIDTH, training_run, video
 
 PROGRAM = (sys.executable, "-c", "from stale_edge.__main__ import main; main()")
 EXTRA = ("Playing chess", "Kite flying")
@@ -35,7 +35,7 @@ def data(tmp_path_factory):
     (folder / "seen.txt").write_text("\n".join(CLASSES[:3]))
     more = np.random.default_rng(5).standard_normal((2, WIDTH)).astype(np.float32)
     text = torch.from_numpy(np.concatenate([more, TEXT]))
-    save_checkpoint(folder / "first.safetensors", Checkpoint(lesson().network, EXTRA + CLASSES, {}, text))
+    save_checkpoint(folder / "first.safetensors", Checkpoint(training_run().network, EXTRA + CLASSES, {}, text))
     np.save(folder / "text.npy", np.zeros((4, 512), np.float32))
     return folder
 
@@ -230,7 +230,7 @@ class TestRefusals:
 
     def test_a_class_without_text(self, data, tmp_path, command):
         bare = tmp_path / "bare.safetensors"
-        save_checkpoint(bare, Checkpoint(lesson().network, CLASSES[:2], {}, torch.from_numpy(TEXT[:2])))
+        save_checkpoint(bare, Checkpoint(training_run().network, CLASSES[:2], {}, torch.from_numpy(TEXT[:2])))
         code, _, said = command(*words(data, tmp_path / "run", "--initial", bare))
         assert code == 65
         assert "have no row for 'Doing kickboxing'" in said

@@ -22,7 +22,7 @@ from stale_edge.training.run import End, RunOptions
 from stale_edge.training.settings import PRESETS, TrainingSettings
 from stale_edge.training.state import random_states, set_random_states
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
-from tests.stale_edge.training_driver import ANCHORS, CLASSES, SETTINGS, TEXT, WIDTH, Videos, lesson, trainer
+from tests.stale_edge.training_driver import ANCHORS, CLASSES, SETTINGS, TEXT, WIDTH, Videos, trainer, training_run
 
 NETWORK = (STALE_SPEC, ModelConfig(anchors=ANCHORS))
 
@@ -54,10 +54,10 @@ class TestLearning:
         assert again.fit() == result
 
     def test_stops_when_the_time_is_up_and_goes_on(self, tmp_path):
-        whole = trainer(tmp_path / "a", lesson(Videos(8))).fit()
-        stopped = trainer(tmp_path / "b", lesson(Videos(8)), options=RunOptions(max_minutes=0)).fit()
+        whole = trainer(tmp_path / "a", training_run(Videos(8))).fit()
+        stopped = trainer(tmp_path / "b", training_run(Videos(8)), options=RunOptions(max_minutes=0)).fit()
         assert (stopped.end, stopped.steps, stopped.checkpoint.name) == (End.TIME, 1, "stopped.safetensors")
-        job = trainer(tmp_path / "b", lesson(Videos(8)))
+        job = trainer(tmp_path / "b", training_run(Videos(8)))
         job.resume()
         assert job.fit().average_map == whole.average_map
         for name in ("best.safetensors", "state.safetensors", "validation.csv"):
@@ -66,7 +66,7 @@ class TestLearning:
     def test_only_what_is_trained_changes(self, tmp_path, tiny_config):
         from stale_edge.networks.clip_text import tokenize
         from stale_edge.networks.stale.model import STALE
-        from stale_edge.training.run import Lesson
+        from stale_edge.training.run import TrainingRun
 
         token_ids = torch.from_numpy(tokenize(CLASSES))
         for train_text in (False, True):
@@ -75,7 +75,7 @@ class TestLearning:
             before = {name: value.clone() for name, value in network.state_dict().items()}
             with torch.inference_mode():
                 embeddings = network.eval().encode_text(token_ids).clone()
-            taught = Lesson(network, token_ids if train_text else embeddings, Videos(4), Videos(4))
+            taught = TrainingRun(network, token_ids if train_text else embeddings, Videos(4), Videos(4))
             trainer(tmp_path / str(train_text), taught, replace(SETTINGS, epochs=2, train_text=train_text)).fit()
             after = network.state_dict()
             changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
@@ -85,7 +85,7 @@ class TestLearning:
     def test_a_loss_that_is_not_finite_is_an_error(self, tmp_path):
         job = trainer(tmp_path / "a", settings=replace(SETTINGS, learning_rate=1e-3))
         with torch.no_grad():
-            job._lesson.network.mask_head.anchors.weight.fill_(float("nan"))
+            job._training.network.mask_head.anchors.weight.fill_(float("nan"))
         with pytest.raises(BadDataError, match=r"loss nan .* at step 1 .*not finite; try a lower --lr"):
             job.fit()
 
@@ -121,7 +121,7 @@ class TestOpenSet:
             feature_dim=WIDTH,
             length=ANCHORS,
         )
-        job = trainer(folder / "run", lesson(source), replace(SETTINGS, epochs=1))
+        job = trainer(folder / "run", training_run(source), replace(SETTINGS, epochs=1))
         true_loss, calls = job._loss, []
         job._loss = lambda output, targets: calls.append(targets) or true_loss(output, targets)
         job.fit()
@@ -245,7 +245,7 @@ class TestState:
             self.resume(run, **change)
 
     def test_other_data_are_refused(self, run):
-        job = trainer(run, lesson(Videos(5)), replace(SETTINGS, epochs=2))
+        job = trainer(run, training_run(Videos(5)), replace(SETTINGS, epochs=2))
         with pytest.raises(UsageError, match=r"another videos \(4, now 5\)"):
             job.resume()
 
@@ -324,7 +324,7 @@ class TestSettings:
     def test_lessons_that_cannot_be_taught(self, tmp_path):
         with pytest.raises(UsageError, match="text: must be token ids to train the text tower"):
             trainer(tmp_path / "a", settings=replace(SETTINGS, train_text=True))
-        empty = replace(lesson(), held_out=Videos(0))
+        empty = replace(training_run(), held_out=Videos(0))
         with pytest.raises(UsageError, match="held-out videos: are none"):
             trainer(tmp_path / "a", empty)
         assert TEXT.shape == (len(CLASSES), WIDTH)

@@ -23,7 +23,7 @@ import torch
 from stale_edge.data.dataset import TrainingVideo
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.model import STALE
-from stale_edge.training.run import Lesson, RunOptions, StepReport
+from stale_edge.training.run import RunOptions, StepReport, TrainingRun
 from stale_edge.training.settings import TrainingSettings
 from stale_edge.training.trainer import Trainer
 from stale_edge_runtime.formats.annotations import Instance
@@ -59,14 +59,14 @@ class Videos:
         return video(index, epoch if self.endless else 0)
 
 
-def lesson(source: Videos | None = None, *, dropout: bool = True) -> Lesson:
+def training_run(source: Videos | None = None, *, dropout: bool = True) -> TrainingRun:
     torch.manual_seed(0)
     network = STALE(ModelConfig(feature_dim=WIDTH, anchors=ANCHORS, heads=2, mask_channels=16, text=None))
     for module in network.modules() if not dropout else ():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     source = source or Videos(4)
-    return Lesson(network, torch.from_numpy(TEXT), source, Videos(4), {"videos": len(source)}, CLASSES)
+    return TrainingRun(network, torch.from_numpy(TEXT), source, Videos(4), {"videos": len(source)}, CLASSES)
 
 
 SETTINGS = TrainingSettings(epochs=5, batch_size=4, learning_rate=1e-3, patience=None)
@@ -76,7 +76,7 @@ STEPS = 5 * 4
 
 def trainer(
     folder: Path,
-    taught: Lesson | None = None,
+    taught: TrainingRun | None = None,
     settings: TrainingSettings = SETTINGS,
     options: RunOptions | None = None,
     processes: int = 1,
@@ -86,7 +86,7 @@ def trainer(
     fabric = Fabric(accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto")
     fabric.launch()
     folder.mkdir(exist_ok=True)
-    return Trainer(fabric, taught or lesson(), settings, folder, options)
+    return Trainer(fabric, taught or training_run(), settings, folder, options)
 
 
 def killed(folder: Path, kills: int, seed: int) -> None:
@@ -98,7 +98,7 @@ def killed(folder: Path, kills: int, seed: int) -> None:
             if report.step == last_step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        job = trainer(where, lesson(source), options=replace(options, on_step=on_step))
+        job = trainer(where, training_run(source), options=replace(options, on_step=on_step))
         if (where / "state.safetensors").exists():
             job.resume()
         job.fit()
@@ -119,7 +119,7 @@ def killed_anywhere(folder: Path, kills: int, seed: int) -> None:
     def train(where: Path, pause_s: float) -> None:
         # States are written now and then: most kills lose some steps, and those must come again as they were.
         options = RunOptions(save_every_s=0.05, workers=rng.choice((0, 1)), on_step=lambda _: time.sleep(pause_s))
-        job = trainer(where, lesson(source), options=options)
+        job = trainer(where, training_run(source), options=options)
         if (where / "state.safetensors").exists():
             job.resume()
         job.fit()
@@ -146,9 +146,10 @@ def shared(folder: Path, processes: int) -> None:
 
     Then with dropout by several: unbroken, and stopped after a step and resumed.
     """
-    _wait(_fork(lambda: trainer(folder / "one", lesson(Videos(8), dropout=False)).fit()))
+    _wait(_fork(lambda: trainer(folder / "one", training_run(Videos(8), dropout=False)).fit()))
     _together(
-        processes, lambda: trainer(folder / "several", lesson(Videos(8), dropout=False), processes=processes).fit()
+        processes,
+        lambda: trainer(folder / "several", training_run(Videos(8), dropout=False), processes=processes).fit(),
     )
     for name, options in (("whole", RunOptions()), ("broken", RunOptions(max_minutes=0))):
         _together(processes, partial(_fit, folder / name, options, processes, resume=False))
@@ -156,7 +157,7 @@ def shared(folder: Path, processes: int) -> None:
 
 
 def _fit(folder: Path, options: RunOptions, processes: int, *, resume: bool) -> None:
-    job = trainer(folder, lesson(Videos(8)), options=options, processes=processes)
+    job = trainer(folder, training_run(Videos(8)), options=options, processes=processes)
     if resume:
         job.resume()
     job.fit()

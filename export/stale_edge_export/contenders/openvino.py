@@ -102,7 +102,7 @@ class OpenVinoContender:
         """Module and arguments of the process that measures its cold start."""
         text = {tensor.name: tensor.element_type for tensor in self.model.inputs[1:]}
         feeds = model_feeds(self.model, clip_like_features(1, 1, self.feature_dim), self.vocabulary)
-        task = ColdStartTask(
+        task = OpenVinoColdStart(
             path=str(self.readable),
             hint=self.hint,
             threads=threads,
@@ -117,7 +117,7 @@ class OpenVinoContender:
 
 
 @dataclass(frozen=True)
-class ColdStartTask:
+class OpenVinoColdStart:
     """Task of the measuring process."""
 
     path: str
@@ -229,7 +229,7 @@ def _forward(
 def main(words: Sequence[str]) -> None:
     """Measure the cold start that `words` describe and write it to standard output."""
     leave_with_parent()
-    task = ColdStartTask(**json.loads(words[0]))
+    task = OpenVinoColdStart(**json.loads(words[0]))
     ov.Core().get_property(DEVICE, "FULL_DEVICE_NAME")  # loads the plug-in, as importing onnxruntime loads all of it
     feeds: dict[str, NDArray[Any]] = {
         task.features: clip_like_features(task.batch, task.snippets, task.feature_dim),

@@ -113,7 +113,7 @@ class TorchContender:
 
     def cold_start_words(self, threads: int, batch: int, snippets: int) -> Sequence[str]:
         """Module and arguments of the process that measures its cold start."""
-        task = ColdStartTask(
+        task = TorchColdStart(
             path=str(self.weights.resolve()),
             precision=str(self.precision),
             provider=self.provider,
@@ -128,7 +128,7 @@ class TorchContender:
 
 
 @dataclass(frozen=True)
-class ColdStartTask:
+class TorchColdStart:
     """Task of the measuring process."""
 
     path: str
@@ -284,8 +284,8 @@ def count_macs(network_name: str, config: Any, batch: int, snippets: int, classe
 class OnDevice:
     """A forward on another device, from inputs in host memory to answers there, as onnxruntime runs a file.
 
-    What is copied is what a file of ours takes and gives, in fp32 and as wide: the features, the prompts, and of the
-    answers those that detections are made of. It returns when all of the network has run.
+    Copied are the inputs and outputs of an exported file, in fp32 and as wide: the features, the prompts, and the
+    answers that detections are made of. It returns when all of the network has run.
 
     Args:
         network: On the device.
@@ -344,7 +344,7 @@ def main(words: Sequence[str]) -> None:
     """Measure the cold start that `words` describe and write it to standard output."""
     leave_with_parent()
     _import_everything()
-    task = ColdStartTask(**json.loads(words[0]))
+    task = TorchColdStart(**json.loads(words[0]))
     features = clip_like_features(task.batch, task.snippets, task.feature_dim)
     token_ids = np.array(task.token_ids, dtype=np.int64)
 

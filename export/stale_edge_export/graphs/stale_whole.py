@@ -30,7 +30,7 @@ class StandInTower(nn.Module):
     The answers are those of the network and its stored text; the tower, filled from a seed, is run for its time alone.
 
     Args:
-        network: Without a text tower, in evaluation mode.
+        network: Network without a text tower, in evaluation mode.
         text: Text embeddings [C, D] of the network.
     """
 

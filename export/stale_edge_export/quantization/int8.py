@@ -38,7 +38,7 @@ class Target:
     reduce_range: bool
     """Keep right operands to 7 bits, because pairs of 8-bit products overflow a 16-bit sum."""
     reason: str
-    """Why, for people."""
+    """Reason, for people."""
 
 
 TARGETS: Mapping[str, Target] = {

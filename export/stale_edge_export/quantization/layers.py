@@ -41,7 +41,7 @@ class Layer:
     decision: str
     """int8 or fp32."""
     reason: str
-    """Why fp32."""
+    """Reason for fp32."""
 
     def to_json(self) -> dict[str, Any]:
         """Give the layer as JSON values."""

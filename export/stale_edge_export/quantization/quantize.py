@@ -20,9 +20,9 @@ from stale_edge_export.quantization.harm import OutputHarm, calibration_features
 from stale_edge_export.quantization.int8 import TARGETS, Products, this_machine, to_int8
 from stale_edge_export.quantization.layers import LayerReport, examine
 from stale_edge_export.quantization.sensitivity import (
-    Budget,
     Choice,
     Gain,
+    HarmBudget,
     SensitivityAnalysis,
     choose,
     measure_gains,
@@ -79,7 +79,7 @@ class Int8Options:
     """Products whose names match this regular expression stay in fp32."""
     host: str = field(default_factory=this_machine)
     """The target that fits the machine that quantises; it decides how answers are found, never what they are."""
-    budget: Budget = field(default_factory=Budget)
+    budget: HarmBudget = field(default_factory=HarmBudget)
     """Harm that the quantised products may do together."""
     gain_seconds: float | None = None
     """Measure the gain of each product for so long, and keep in fp32 what saves nothing; not measured without."""

@@ -45,7 +45,7 @@ MUCH_HARM = 0.5
 
 
 @dataclass(frozen=True)
-class Budget:
+class HarmBudget:
     """Harm that the quantised products may do together."""
 
     matched_share: float = 0.97
@@ -211,7 +211,7 @@ class SensitivityAnalysis:
         return Harm(errors, seen.matched_share, seen.drop_points)
 
 
-def choose(analysis: SensitivityAnalysis, choice: Choice, budget: Budget) -> Choice:
+def choose(analysis: SensitivityAnalysis, choice: Choice, budget: HarmBudget) -> Choice:
     """Take out products until the rest stays within the budget.
 
     Args:

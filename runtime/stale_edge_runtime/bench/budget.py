@@ -34,7 +34,7 @@ class Reach(StrEnum):
 
 
 @dataclass(frozen=True)
-class Budget:
+class LongestVideo:
     """Longest video that a contender finishes within a time."""
 
     model: str
@@ -67,7 +67,7 @@ def find_budgets(
     budget_ms: float,
     longest: int,
     step: Callable[[str], None] = lambda _text: None,
-) -> list[Budget]:
+) -> list[LongestVideo]:
     """Measure the longest video of every contender that takes one in one piece, at each thread count and batch.
 
     Args:
@@ -93,7 +93,7 @@ def find_budgets(
             return float(np.median(timing.samples_ms))
 
         known = {row.snippets: row.median_ms for row in group}
-        found.append(Budget(*key, budget_ms, *longest_within(measure, known, budget_ms, longest)))
+        found.append(LongestVideo(*key, budget_ms, *longest_within(measure, known, budget_ms, longest)))
         step(model)
     return found
 

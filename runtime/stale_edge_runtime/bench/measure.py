@@ -1,6 +1,6 @@
 """Timing contenders against each other: warmed up, interleaved, never alone.
 
-What disturbs a machine comes and goes over seconds. Contenders that are compared therefore take turns, in the order
+Disturbances of a machine come and go over seconds. Contenders that are compared therefore take turns, in the order
 A B B A, so that each meets the same disturbances and a slow drift cancels out.
 """
 

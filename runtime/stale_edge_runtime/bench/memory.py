@@ -1,6 +1,6 @@
 """Cold start and peak memory of one configuration, each in a process of its own.
 
-A process that has done anything before knows neither: its caches are warm, and its peak is that of whatever it did.
+A process that has run before can measure neither: its caches are warm, and its peak may be that of earlier work.
 Linux tells the peak as `VmHWM`, which starts at nothing in a new program; `ru_maxrss` would start at the parent's size.
 A child leaves when its parent does: it watches its standard input, which the parent holds open.
 """
@@ -123,7 +123,7 @@ def peak_rss_mb() -> float | None:
 
 
 def leave_with_parent() -> None:
-    """End this process when the parent closes our standard input, as it does by ending."""
+    """Exit when stdin closes, i.e. when the parent exits."""
 
     def watch() -> None:
         # The raw descriptor: a thread inside a buffered read would hold its lock when the interpreter ends.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from stale_edge_runtime.bench.budget import Budget
+    from stale_edge_runtime.bench.budget import LongestVideo
     from stale_edge_runtime.bench.explain import Explanation
     from stale_edge_runtime.bench.length_law import Crossover, LengthLaw
 
@@ -116,7 +116,7 @@ class Ceiling:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class LogitAgreement:
     """Difference of one contender's class logits from the reference's on the same input."""
 
     model: str
@@ -159,11 +159,11 @@ class Report:
     """One for each pair of models at each configuration."""
     ceilings: tuple[Ceiling, ...] = ()
     """Measured product ceilings."""
-    agreement: tuple[Agreement, ...] = ()
+    agreement: tuple[LogitAgreement, ...] = ()
     """Checks that the contenders compute the same."""
     length_laws: tuple[LengthLaw, ...] = ()
     """Time as a function of the length, where it was measured at enough lengths."""
-    budgets: tuple[Budget, ...] = ()
+    budgets: tuple[LongestVideo, ...] = ()
     """Longest measured video within the time of `--budget`."""
     crossovers: tuple[Crossover, ...] = ()
     """Lengths from which a GPU is faster than the CPU."""

@@ -13,7 +13,7 @@ from stale_edge_runtime.bench.ceiling import ceiling_precision, measure_ceiling
 from stale_edge_runtime.bench.machine import describe_machine, read_load
 from stale_edge_runtime.bench.measure import Effort, Timing, time_together
 from stale_edge_runtime.bench.memory import ChildError, ColdStart, run_child
-from stale_edge_runtime.bench.records import Agreement, Ceiling, Comparison, Report, Row
+from stale_edge_runtime.bench.records import Ceiling, Comparison, LogitAgreement, Report, Row
 from stale_edge_runtime.bench.statistics import ratio_of_medians, summarize
 from stale_edge_runtime.contract import Precision
 from stale_edge_runtime.errors import BadDataError
@@ -60,7 +60,7 @@ def run(
     contenders: Sequence[Contender],
     plan: Plan,
     step: Callable[[str], None] = lambda _text: None,
-    agreement: Sequence[Agreement] = (),
+    agreement: Sequence[LogitAgreement] = (),
 ) -> Report:
     """Measure every contender at every configuration of a plan.
 
@@ -128,7 +128,7 @@ def check_ready(contenders: Sequence[Contender], plan: Plan) -> None:
 
 def check_answers(
     contenders: Sequence[Contender], reference: Contender, snippets: int, *, threads: int = 1, seed: int = 0
-) -> list[Agreement]:
+) -> list[LogitAgreement]:
     """Compare the class logits of all contenders with those of a reference, on one input.
 
     Args:
@@ -156,7 +156,7 @@ def check_answers(
         if contender.precision == Precision.FP32 and np.mean(~(difference <= SAME_ANSWER)) > MAX_DIFFERING:
             raise _other_network(contender, reference, f"gives logits {difference.max():.2g} off")
         changed = np.mean(logits.argmax(axis=2) != expected.argmax(axis=2))
-        found.append(Agreement(contender.name, reference.name, snippets, float(difference.max()), float(changed)))
+        found.append(LogitAgreement(contender.name, reference.name, snippets, float(difference.max()), float(changed)))
     return found
 
 

@@ -11,7 +11,7 @@ The official form is also read without its outer `database`, or under another ke
 
 Real annotations are dirty: segments of length zero, exact duplicates, segments that end after their video, videos
 with several classes. All of these are kept as they are, because the published evaluator keeps them, and counted
-by `Annotations.dirt`. What no evaluator could use (a segment that ends before it starts or starts before the
+by `Annotations.dirt`. An entry that no evaluator could use (a segment that ends before it starts or starts before the
 video, a number that is not finite) is left out and counted by `Annotations.left_out`; a file that holds nothing else,
 or names a video twice, is refused.
 """
@@ -107,7 +107,7 @@ class Annotations:
     left_out: Mapping[str, LeftOut] = field(default_factory=dict)
     """Entries that no evaluator can use, by kind."""
     notes: tuple[str, ...] = ()
-    """What was done without, a line each."""
+    """Parts that were done without, a line each."""
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -235,7 +235,7 @@ def read_annotations(path: Path, *, video_info: Path | None = None, strict: bool
 
 
 def _database(content: dict[str, Any]) -> dict[str, Any] | None:
-    """The videos of a file: under `database`, or right in it, or under the only other key that holds some."""
+    """Find the videos of a file: under `database`, or right in it, or under the only other key that holds some."""
     if "database" in content:
         database = content["database"]
         return database if isinstance(database, dict) and database else None
@@ -326,7 +326,7 @@ def _read_published(path: Path, content: dict[str, Any], video_info: Path | None
 
 
 def _subset_by_id(name: str) -> str:
-    """The subset that an id of THUMOS14 tells; `UNNAMED_SUBSET` for any other."""
+    """Tell the subset from an id of THUMOS14; `UNNAMED_SUBSET` for any other."""
     thumos = _THUMOS_ID.fullmatch(bare_id(name))
     return thumos[1] if thumos else UNNAMED_SUBSET
 

@@ -14,16 +14,16 @@ _QUANTITY: Final = re.compile(r"[+-]\d[\d.,]*(?:e[+-]?\d+)?(?: ?(?:%|[a-zA-Z]{1,
 
 
 def inert(text: str) -> str:
-    """The text with a `'` before it where a spreadsheet would take it for a formula; numbers stay as they are.
+    """Put a `'` before a text where a spreadsheet would take it for a formula; numbers stay as they are.
 
     Args:
-        text: Of untrusted origin.
+        text: Text of untrusted origin.
     """
     return f"'{text}" if _FORMULA.match(text) and not _QUANTITY.fullmatch(text) else text
 
 
 def inert_cells(cells: Iterable[Any]) -> list[Any]:
-    """The cells of a line, its texts made inert.
+    """Make the texts of a line's cells inert.
 
     Args:
         cells: Texts and numbers.
@@ -32,10 +32,10 @@ def inert_cells(cells: Iterable[Any]) -> list[Any]:
 
 
 def as_it_was(cell: str) -> str:
-    """The text that `inert` was given.
+    """Give back the text that `inert` was given.
 
     Args:
-        cell: Of a CSV file.
+        cell: Cell of a CSV file.
     """
     rest = cell.removeprefix("'")
     return rest if rest != cell and _FORMULA.match(rest) else cell

@@ -1,6 +1,6 @@
 """Kinds of files, recognised by how they begin, for errors that say what a file is and the line that converts it.
 
-Nothing is decided by it: readers check for themselves, and ask here when a file is not what they read. The lines to
+It decides nothing: readers check for themselves, and ask here when a file is not what they read. The lines to
 copy never hold a file's name, which a stranger may have chosen.
 """
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEAD_BYTES: Final = 4096
-"""How much of the beginning tells the kind."""
+"""Bytes of the beginning that tell the kind."""
 
 LFS_POINTER: Final = b"version https://git-lfs"
 
 
 class Wanted(StrEnum):
-    """What a reader expects."""
+    """File that a reader expects."""
 
     FEATURES = "features"
     HDF5 = "an HDF5 file"
@@ -43,7 +43,7 @@ class FileKind:
     """A kind of file and how to get from it to what a reader expects."""
 
     name: str
-    """In words that follow `is`."""
+    """Words that follow `is`."""
     cures: Mapping[Wanted, str] = field(default_factory=dict)
     """Line that converts it, by what is wanted."""
     cure: str = ""
@@ -187,8 +187,8 @@ def misplaced(path: Path | str, head: bytes, wanted: Wanted) -> BadDataError | N
 
     Args:
         path: The file, for the message.
-        head: Its first `HEAD_BYTES` bytes.
-        wanted: What the reader expects.
+        head: First `HEAD_BYTES` bytes of the file.
+        wanted: File that the reader expects.
     """
     kind = file_kind(head)
     if kind is None or kind.name in _EXPECTED.get(wanted, ()):

@@ -1,8 +1,8 @@
 """Features in HDF5 files: one video a file, or a file with a dataset, or a group of one dataset, for every video.
 
-What could lead out of the file (links, external or virtual datasets, filters that HDF5 would load as plugins) is
-refused. The format itself is read by the HDF5 library, which is not built for hostile files: `.npy` is the format for
-files from anyone.
+A file that could lead out of itself (by links, external or virtual datasets, filters that HDF5 would load as plugins)
+is refused. The format itself is read by the HDF5 library, which is not built for hostile files: `.npy` is the format
+for files from anyone.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _read(path: Path, file: Any, name: str, feature_dim: int | None) -> NDArray[
 
 
 def _dataset(file: Any, name: str) -> Any | None:
-    """A dataset of this very file: of that name, or the only one in a group of that name."""
+    """Find a dataset of this very file: of that name, or the only one in a group of that name."""
     import h5py
 
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):

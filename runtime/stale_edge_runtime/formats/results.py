@@ -1,7 +1,7 @@
 """Result files: the official ActivityNet schema, and CSV.
 
 `{"version", "results": {id: [{"label", "score", "segment": [start, end]}]}, "external_data": {}}`, seconds
-throughout (docs/protocol.md §5). What produced the detections is recorded in `external_data`.
+throughout (docs/protocol.md §5). The source of the detections is recorded in `external_data`.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def is_video_id(text: str) -> bool:
     """Tell whether a text can be the id of a video; see `ID_RULE`.
 
     Args:
-        text: Of any length, from a file of anyone.
+        text: Text of any length, from a file of anyone.
     """
     if not 0 < len(text) <= MAX_ID_LENGTH or "/" in text:
         return False
@@ -40,7 +40,7 @@ def is_video_id(text: str) -> bool:
 
 
 def bare_id(text: str) -> str:
-    """The id without the `v_` of the published feature files.
+    """Cut off the `v_` of the published feature files.
 
     Args:
         text: An id.
@@ -75,10 +75,10 @@ class IdIndex:
         self._forms = [_unique(ids, spelling) for spelling in _SPELLINGS]
 
     def find(self, video_id: str) -> str | None:
-        """The known id that means the same video, as it is written there; None where none does, or several do.
+        """Find the known id that means the same video, as it is written there; None where none does, or several do.
 
         Args:
-            video_id: As another source writes it.
+            video_id: Name as another source writes it.
         """
         for spelling, forms in zip(_SPELLINGS, self._forms, strict=True):
             form = spelling(video_id)
@@ -109,7 +109,7 @@ def match_ids(given: Iterable[str], known: Iterable[str]) -> dict[str, str]:
 
 
 def respelled(entries: Mapping[str, Entry], known: Iterable[str]) -> dict[str, Entry]:
-    """The same entries under the ids of another source; ids that it does not know stay as they are.
+    """Put entries under the ids of another source; ids that it does not know stay as they are.
 
     Args:
         entries: Anything by video id.

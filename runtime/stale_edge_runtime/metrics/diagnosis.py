@@ -32,7 +32,7 @@ MULTIPLES: Final = (1, 10)
 """Number of detections looked at for each class, in multiples of its instances."""
 
 
-class Outcome(StrEnum):
+class Verdict(StrEnum):
     """Kind of a detection: the first that holds, among the instances of its video."""
 
     TRUE_POSITIVE = "true positive"
@@ -73,7 +73,7 @@ class Breakdown:
 
     multiple: int
     """Number of detections counted for each class, in multiples of its instances."""
-    counts: Mapping[Outcome, int]
+    counts: Mapping[Verdict, int]
     """Number of detections of each outcome, every outcome present."""
 
     @property
@@ -137,7 +137,7 @@ def diagnose(
     rank = _rank_in_class(table)
     counts = np.bincount(table.instances.label, minlength=len(table.classes))[table.detections.label]
     breakdowns = tuple(
-        Breakdown(multiple, _tally(Outcome, outcomes[rank < multiple * counts])) for multiple in multiples
+        Breakdown(multiple, _tally(Verdict, outcomes[rank < multiple * counts])) for multiple in multiples
     )
     return Diagnosis(tiou, breakdowns, _tally(Fate, _fates(own, other, matched, len(table.instances), tiou)))
 
@@ -147,7 +147,7 @@ def _select(pairs: Pairs, kept: NDArray[np.bool_]) -> Pairs:
 
 
 def _outcomes(own: Pairs, other: Pairs, matched: IntArray, tiou: float) -> IntArray:
-    """Outcome of every detection, `[N]`: index into `Outcome`."""
+    """Verdict of every detection, `[N]`: index into `Verdict`."""
     best_own = _best(own.detection, own.tiou, len(matched))
     best_other = _best(other.detection, other.tiou, len(matched))
     conditions = (

@@ -1,6 +1,6 @@
 """Ablation study: the published design and each departure from it, beside what needs no training.
 
-Taught with endless simulated videos of the seen classes; judged by videos of seen and of unseen classes that no
+TrainedNetwork with endless simulated videos of the seen classes; judged by videos of seen and of unseen classes that no
 training draws. In full, on two cores: five minutes for each of nine trainings, half a minute for each of nine
 predictions without training, three quarters of an hour in all.
 """
@@ -18,11 +18,11 @@ from stale_edge.study.experiments.training_runs import (
     SPEC,
     Material,
     Method,
-    Scale,
+    StudyScale,
     first_network,
     predictor_of,
     reference_point,
-    teach,
+    train_network,
 )
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from stale_edge.data.reference_points import Predictor
 
-FULL: Final = Scale(videos=1024, epochs=3, selection=150, seen=900, unseen=300)
-QUICK: Final = Scale(videos=16, epochs=2, selection=12, seen=60, unseen=20, batch_size=8)
+FULL: Final = StudyScale(videos=1024, epochs=3, selection=150, seen=900, unseen=300)
+QUICK: Final = StudyScale(videos=16, epochs=2, selection=12, seen=60, unseen=20, batch_size=8)
 REPEATS: Final = 3
 
 REPEATED: Final = {"published": PUBLISHED, "all ours": Method(EVERY_OPTION)}
@@ -47,7 +47,7 @@ TRAINING_FREE: Final = tuple(SPEC.reference_points)
 class EndlessData(StudyData, Protocol):
     """Source of an ablation's videos."""
 
-    def endless(self, scale: Scale) -> Material:
+    def endless(self, scale: StudyScale) -> Material:
         """Videos to teach and to judge by."""
 
 
@@ -86,9 +86,9 @@ class AblationStudy(TrainedStudy[EndlessData]):
         predictors, cost = self._predictors(cell, note)
         measured = []
         for subset, predictor in predictors.items():
-            exam = self._material.exams[subset]
+            evaluation_set = self._material.evaluation_sets[subset]
             with self._context.computing():
-                accuracy = exam.accuracy(exam.sit(predictor))
+                accuracy = evaluation_set.accuracy(evaluation_set.detect(predictor))
             factors = {**cell.factors, "subset": subset}
             measured += [
                 Measurement(factors, metric, value, cell.repeat) for metric, value in {**accuracy, **cost}.items()
@@ -99,11 +99,14 @@ class AblationStudy(TrainedStudy[EndlessData]):
         """Make the predictors of a cell on each subset, and give the cost of its training."""
         method, material = str(cell.factors["method"]), self._material
         if method in TRAINING_FREE:
-            return {subset: reference_point(method, exam, material) for subset, exam in material.exams.items()}, {}
+            return {
+                subset: reference_point(method, evaluation_set, material)
+                for subset, evaluation_set in material.evaluation_sets.items()
+            }, {}
         network = first_network(material, {**UNTRAINED, **REPEATED, **SINGLE}[method], cell.repeat)
         cost: dict[str, float] = {}
         if method not in UNTRAINED:
-            taught = teach(
+            taught = train_network(
                 network,
                 material,
                 self._scale.settings(cell.repeat),
@@ -111,7 +114,9 @@ class AblationStudy(TrainedStudy[EndlessData]):
                 self._context,
             )
             network, cost = taught.network, {"seconds": taught.seconds, "steps": float(taught.steps)}
-        return {subset: predictor_of(network, exam) for subset, exam in material.exams.items()}, cost
+        return {
+            subset: predictor_of(network, evaluation_set) for subset, evaluation_set in material.evaluation_sets.items()
+        }, cost
 
     @cached_property
     def _material(self) -> Material:

@@ -14,19 +14,19 @@ from functools import partial
 from typing import Final
 
 from stale_edge.study.design import StudyName
-from stale_edge.study.experiments.data_fractions import STALE, DataFractionStudy, Plan
-from stale_edge.study.experiments.training_runs import ACTIONFORMER_METHOD, PUBLISHED, Scale
+from stale_edge.study.experiments.data_fractions import STALE, DataFractionStudy, FractionPlan
+from stale_edge.study.experiments.training_runs import ACTIONFORMER_METHOD, PUBLISHED, StudyScale
 from stale_edge.study.experiments.video_pool import CLOSED
 from stale_edge_runtime.contract import ACTIONFORMER
 
-PLAN: Final = Plan(
+PLAN: Final = FractionPlan(
     StudyName.CLOSED_SET,
     (CLOSED,),
     (0.1, 0.2, 0.4, 0.6, 0.8, 1.0),
     {STALE: PUBLISHED, ACTIONFORMER: ACTIONFORMER_METHOD},
 )
-FULL: Final = Scale(videos=2400, epochs=5, seen=400)
-QUICK: Final = Scale(videos=100, epochs=1, seen=40, batch_size=16, is_trial=True)
+FULL: Final = StudyScale(videos=2400, epochs=5, seen=400)
+QUICK: Final = StudyScale(videos=100, epochs=1, seen=40, batch_size=16, is_trial=True)
 REPEATS: Final = 5
 
 closed_set_study: Final = partial(DataFractionStudy, PLAN)

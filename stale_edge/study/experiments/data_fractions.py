@@ -19,7 +19,7 @@ from stale_edge.study.experiments.training_runs import (
     first_network,
     predictor_of,
     reference_point,
-    teach,
+    train_network,
 )
 from stale_edge.study.experiments.video_pool import FiniteData
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from stale_edge.data.reference_points import Predictor
-    from stale_edge.study.experiments.training_runs import Scale
+    from stale_edge.study.experiments.training_runs import StudyScale
     from stale_edge.study.experiments.video_pool import Pool, Split
 
 STALE: Final = "stale"
@@ -37,7 +37,7 @@ ALL: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class FractionPlan:
     """Factors to vary."""
 
     name: StudyName
@@ -67,9 +67,9 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: FractionPlan,
         data: FiniteData,
-        scale: Scale,
+        scale: StudyScale,
         seeds: Sequence[int],
         *,
         quick: bool = False,
@@ -145,11 +145,11 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
         pool = self._pool(split, method.snippets)
         predictor, cost = self._predictor(cell, split, pool, note)
         with self._context.computing():
-            found = pool.exam.sit(predictor)
+            found = pool.evaluation_set.detect(predictor)
         measured = []
         for enhancement, external in (("without", None), ("with", pool.external)):
             with self._context.computing():
-                accuracy = pool.exam.accuracy(found, external, lacks_classes=method.leaves_classes)
+                accuracy = pool.evaluation_set.accuracy(found, external, lacks_classes=method.leaves_classes)
             factors = {**cell.factors, "enhancement": enhancement}
             measured += [
                 Measurement(factors, metric, value, cell.repeat) for metric, value in {**accuracy, **cost}.items()
@@ -165,14 +165,16 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
         with self._context.computing():
             material = pool.material(fraction, cell.repeat)
         if name == NEAREST_TEXT:
-            return reference_point(NEAREST_TEXT, pool.exam, material), {}
+            return reference_point(NEAREST_TEXT, pool.evaluation_set, material), {}
         network = first_network(material, method, cell.repeat)
         if name == UNTRAINED:
-            return predictor_of(network, pool.exam), {}
+            return predictor_of(network, pool.evaluation_set), {}
         settings = self._scale.settings(cell.repeat, split.name, method)
         note(f"{cell.key}: {len(material.source)} videos of {len(material.source.classes)} classes")
-        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._context, method)
-        return predictor_of(taught.network, pool.exam, method), {"seconds": taught.seconds}
+        taught = train_network(
+            network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._context, method
+        )
+        return predictor_of(taught.network, pool.evaluation_set, method), {"seconds": taught.seconds}
 
     def _make_pool(self, split: Split, snippets: int | None) -> Pool:
         with self._context.computing():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stale_edge.study.design import Study
-    from stale_edge.study.experiments.training_runs import Scale
+    from stale_edge.study.experiments.training_runs import StudyScale
 
 QUICK_WORLD = WorldConfig(classes=40, seen_classes=30, feature_dim=128, semantic_dim=64)
 """The world of a quick study: few classes, narrow features, and so a small network."""
@@ -48,7 +48,7 @@ def learning_study(
     from stale_edge.study.experiments.folder_data import FolderData
     from stale_edge.study.experiments.simulated_data import SimulatedData
 
-    kinds: dict[StudyName, tuple[Callable[..., Study], Scale, Scale, int]] = {
+    kinds: dict[StudyName, tuple[Callable[..., Study], StudyScale, StudyScale, int]] = {
         StudyName.ABLATION: (ablation.AblationStudy, ablation.FULL, ablation.QUICK, ablation.REPEATS),
         StudyName.OPEN_SET: (open_set.open_set_study, open_set.FULL, open_set.QUICK, open_set.REPEATS),
         StudyName.CLOSED_SET: (closed_set.closed_set_study, closed_set.FULL, closed_set.QUICK, closed_set.REPEATS),

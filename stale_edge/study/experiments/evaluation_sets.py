@@ -28,7 +28,7 @@ Found: TypeAlias = "dict[str, list[Detection]]"
 
 
 @dataclass(frozen=True)
-class Exam:
+class EvaluationSet:
     """Videos to judge a prediction by."""
 
     videos: tuple[TrainingVideo, ...]
@@ -46,7 +46,7 @@ class Exam:
         text: NDArray[np.float32],
         *,
         snippets: int | None,
-    ) -> Exam:
+    ) -> EvaluationSet:
         """Keep videos in memory.
 
         Args:
@@ -64,7 +64,7 @@ class Exam:
         """True instances of the videos."""
         return Annotations("videos", tuple(Video(v.id, "validation", v.duration_s, v.instances) for v in self.videos))
 
-    def sit(self, predictor: Predictor) -> Found:
+    def detect(self, predictor: Predictor) -> Found:
         """Predict every video, and decode as `detect` does.
 
         Args:
@@ -106,7 +106,7 @@ def fused(found: Mapping[str, list[Detection]], external: ExternalScores) -> Fou
 
     Args:
         found: Detections by video id.
-        external: Its scores of every video.
+        external: Scores of the classifier for every video.
     """
     return {video_id: fuse(detections, external.ranking(video_id)) for video_id, detections in found.items()}
 

@@ -22,9 +22,9 @@ from stale_edge.checkpoint import file_sha256
 from stale_edge.data.dataset import AnnotatedFeatures
 from stale_edge.data.selection import training_subset
 from stale_edge.data.splits import sample
-from stale_edge.data.vocabulary import Vocabulary, read_vocabulary
+from stale_edge.data.vocabulary import ClassEmbeddings, read_vocabulary
 from stale_edge.simulation.folder import WORLD_FILE, read_world_config
-from stale_edge.study.experiments.evaluation_sets import Exam
+from stale_edge.study.experiments.evaluation_sets import EvaluationSet
 from stale_edge.study.experiments.training_runs import SNIPPETS
 from stale_edge.study.experiments.video_pool import (
     OPEN_50,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stale_edge.study.experiments.training_runs import Material, Scale
+    from stale_edge.study.experiments.training_runs import Material, StudyScale
 
 ANNOTATIONS, FEATURES, TEXT, CLASSES = "annotations.json", "features", "text_embeddings.npy", "classes.txt"
 SPLITS, SEEN, UNSEEN, EXTERNAL = "splits", "seen.list", "unseen.list", "external.json"
@@ -144,7 +144,7 @@ class FolderData:
             raise _no_lists(self._folder, wanted[0])
         return found
 
-    def finite(self, split: Split, scale: Scale, snippets: int | None = SNIPPETS) -> Pool:
+    def finite(self, split: Split, scale: StudyScale, snippets: int | None = SNIPPETS) -> Pool:
         """Read the videos of the training subset, and those of the other subset to judge by.
 
         Args:
@@ -160,7 +160,7 @@ class FolderData:
             raise _no_lists(self._folder, split)
         return self._pool(lists, scale, snippets)
 
-    def endless(self, scale: Scale) -> Material:
+    def endless(self, scale: StudyScale) -> Material:
         """Read the videos for an ablation, which judges seen and unseen classes both; its videos do come again.
 
         Args:
@@ -173,10 +173,13 @@ class FolderData:
         if lists is None:
             raise _no_lists(self._folder, OPEN_75)
         pool = self._pool(lists, scale, SNIPPETS)
-        exams = {"seen": self._exam(lists.seen, scale.seen, SNIPPETS), "unseen": pool.exam}
-        return replace(pool.material(1.0, seed=0), exams=exams)
+        evaluation_sets = {
+            "seen": self._evaluation_set(lists.seen, scale.seen, SNIPPETS),
+            "unseen": pool.evaluation_set,
+        }
+        return replace(pool.material(1.0, seed=0), evaluation_sets=evaluation_sets)
 
-    def _pool(self, lists: _Lists, scale: Scale, snippets: int | None) -> Pool:
+    def _pool(self, lists: _Lists, scale: StudyScale, snippets: int | None) -> Pool:
         source = AnnotatedFeatures.open(
             self._folder / ANNOTATIONS,
             self._folder / FEATURES,
@@ -186,17 +189,19 @@ class FolderData:
             length=snippets,
         )
         most = scale.unseen if lists.judged != lists.seen else scale.seen
-        exam = self._exam(lists.judged, most, snippets)
+        evaluation_set = self._evaluation_set(lists.judged, most, snippets)
         indices = list(range(len(source)))
         most = max(scale.videos, len(source.classes) * 5 // 4)  # one for each class, and some to hold out
         if self._limited and len(source) > most:
             indices = sample(source.labelled, most / len(source), seed=0)
         path = self._folder / EXTERNAL
-        external = read_external(path) if _exists(path) else simulated_external(exam, self._vocabulary.classes)
+        external = (
+            read_external(path) if _exists(path) else simulated_external(evaluation_set, self._vocabulary.classes)
+        )
         labelled = [source.labelled[index] for index in indices]
-        return Pool(PartOf(source, indices), labelled, self._text(source.classes), exam, external)
+        return Pool(PartOf(source, indices), labelled, self._text(source.classes), evaluation_set, external)
 
-    def _exam(self, classes: Path | None, most: int, snippets: int | None) -> Exam:
+    def _evaluation_set(self, classes: Path | None, most: int, snippets: int | None) -> EvaluationSet:
         """Videos of some classes in the subset that is not taught.
 
         Raises:
@@ -212,11 +217,11 @@ class FolderData:
             subset=subset,
             feature_dim=self._width,
             length=snippets,
-            cache_mb=1.0,  # the exam keeps them
+            cache_mb=1.0,  # the evaluation set keeps them
         )
         step = max(1, -(-len(videos) // most)) if self._limited else 1
         taken = (videos.video(index, 0) for index in range(0, len(videos), step))
-        return Exam.of(taken, videos.classes, self._text(videos.classes), snippets=snippets)
+        return EvaluationSet.of(taken, videos.classes, self._text(videos.classes), snippets=snippets)
 
     def _text(self, classes: tuple[str, ...]) -> NDArray[np.float32]:
         return self._vocabulary.rows(classes).numpy()
@@ -244,7 +249,7 @@ class FolderData:
         return read_annotations(self._folder / ANNOTATIONS, strict=True)
 
     @cached_property
-    def _vocabulary(self) -> Vocabulary:
+    def _vocabulary(self) -> ClassEmbeddings:
         return read_vocabulary(self._folder / CLASSES, self._folder / TEXT, self._width)
 
 

@@ -14,13 +14,13 @@ from functools import partial
 from typing import Final
 
 from stale_edge.study.design import StudyName
-from stale_edge.study.experiments.data_fractions import DataFractionStudy, Plan
-from stale_edge.study.experiments.training_runs import Scale
+from stale_edge.study.experiments.data_fractions import DataFractionStudy, FractionPlan
+from stale_edge.study.experiments.training_runs import StudyScale
 from stale_edge.study.experiments.video_pool import OPEN_50, OPEN_75
 
-PLAN: Final = Plan(StudyName.OPEN_SET, (OPEN_75, OPEN_50), (1.0, 0.5))
-FULL: Final = Scale(videos=600, epochs=10, unseen=300)
-QUICK: Final = Scale(videos=60, epochs=1, unseen=30, batch_size=8)
+PLAN: Final = FractionPlan(StudyName.OPEN_SET, (OPEN_75, OPEN_50), (1.0, 0.5))
+FULL: Final = StudyScale(videos=600, epochs=10, unseen=300)
+QUICK: Final = StudyScale(videos=60, epochs=1, unseen=30, batch_size=8)
 REPEATS: Final = 5
 
 open_set_study: Final = partial(DataFractionStudy, PLAN)

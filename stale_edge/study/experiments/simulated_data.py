@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from stale_edge.data.reference_points import common_feature
 from stale_edge.data.selection import LabelledVideo
 from stale_edge.simulation import SimulatedWorld, WorldConfig
-from stale_edge.study.experiments.evaluation_sets import Exam
-from stale_edge.study.experiments.training_runs import SNIPPETS, KeptVideos, Material, Scale
+from stale_edge.study.experiments.evaluation_sets import EvaluationSet
+from stale_edge.study.experiments.training_runs import SNIPPETS, KeptVideos, Material, StudyScale
 from stale_edge.study.experiments.video_pool import TOP1_ACCURACY, Pool, Split, simulated_external
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class SimulatedData:
         """Return the numbers as asked: so many videos are drawn."""
         return asked
 
-    def endless(self, scale: Scale) -> Material:
+    def endless(self, scale: StudyScale) -> Material:
         """Videos to teach that never come twice, and videos of both subsets to judge by.
 
         Args:
@@ -45,19 +45,23 @@ class SimulatedData:
         """
         world = SimulatedWorld(self.config)
         source = world.training(scale.videos)
-        exams = {"seen": _exam(world.evaluation("seen", scale.seen))}
+        evaluation_sets = {"seen": _evaluation_set(world.evaluation("seen", scale.seen))}
         if world.unseen:
-            exams["unseen"] = _exam(world.evaluation("unseen", scale.unseen))
-        held_out = _exam(world.evaluation("selection", scale.selection))
+            evaluation_sets["unseen"] = _evaluation_set(world.evaluation("unseen", scale.unseen))
+        held_out = _evaluation_set(world.evaluation("selection", scale.selection))
         return Material(
-            source, KeptVideos(held_out.videos, held_out.classes), source.text_embeddings, common_feature(source), exams
+            source,
+            KeptVideos(held_out.videos, held_out.classes),
+            source.text_embeddings,
+            common_feature(source),
+            evaluation_sets,
         )
 
     def splits(self, wanted: Sequence[Split]) -> tuple[Split, ...]:
         """Accept every split: the world's classes stay, and which of them are seen changes."""
         return tuple(wanted)
 
-    def finite(self, split: Split, scale: Scale, snippets: int | None = SNIPPETS) -> Pool:
+    def finite(self, split: Split, scale: StudyScale, snippets: int | None = SNIPPETS) -> Pool:
         """Draw a fixed number of videos of the seen classes, each class as often as any other.
 
         Args:
@@ -67,12 +71,12 @@ class SimulatedData:
         """
         seen = round(split.seen_share * self.config.classes)
         world = SimulatedWorld(replace(self.config, seen_classes=seen))
-        taught = _exam(world.finite(scale.videos), snippets)
+        taught = _evaluation_set(world.finite(scale.videos), snippets)
         judged = world.evaluation("unseen", scale.unseen) if split.is_open else world.evaluation("seen", scale.seen)
-        exam = _exam(judged, snippets)
+        evaluation_set = _evaluation_set(judged, snippets)
         labelled = [LabelledVideo(video.id, video.duration_s, video.instances) for video in taught.videos]
-        external = simulated_external(exam, world.classes, self.config.seed)
-        return Pool(KeptVideos(taught.videos, taught.classes), labelled, taught.text, exam, external)
+        external = simulated_external(evaluation_set, world.classes, self.config.seed)
+        return Pool(KeptVideos(taught.videos, taught.classes), labelled, taught.text, evaluation_set, external)
 
     @property
     def enhancement(self) -> dict[str, Any]:
@@ -80,5 +84,5 @@ class SimulatedData:
         return {"source": "simulated", "top1_accuracy": TOP1_ACCURACY}
 
 
-def _exam(videos: SimulatedVideos, snippets: int | None = SNIPPETS) -> Exam:
-    return Exam.of(videos, videos.classes, videos.text_embeddings, snippets=snippets)
+def _evaluation_set(videos: SimulatedVideos, snippets: int | None = SNIPPETS) -> EvaluationSet:
+    return EvaluationSet.of(videos, videos.classes, videos.text_embeddings, snippets=snippets)

@@ -46,7 +46,7 @@ class TimedContender:
 class ContenderList:
     """Contenders that take part."""
 
-    entrants: tuple[TimedContender, ...]
+    contenders: tuple[TimedContender, ...]
     """References first."""
     left_out: tuple[str, ...]
     """Contenders left out, with reasons."""
@@ -88,7 +88,7 @@ class TimedModels:
         self._given = checkpoint
         self._weights = checkpoint or self._folder / WEIGHTS
 
-    def roster(
+    def contenders(
         self,
         torch_precisions: dict[str, tuple[Precision, ...]],
         onnx_precisions: dict[str, tuple[Precision, ...]],
@@ -110,11 +110,11 @@ class TimedModels:
         from stale_edge_export.graphs.text import text_embeddings
 
         checkpoint = load_checkpoint(self._weights)
-        entrants, left_out = self._torch(checkpoint, torch_precisions, made)
+        contenders, left_out = self._torch(checkpoint, torch_precisions, made)
         text = text_embeddings(checkpoint, checkpoint.classes)
         vocabulary = vocabulary_of(checkpoint.network, checkpoint.classes, text)
-        entrants += self._onnx(onnx_precisions, vocabulary)
-        return ContenderList(_named(entrants), tuple(left_out))
+        contenders += self._onnx(onnx_precisions, vocabulary)
+        return ContenderList(_named(contenders), tuple(left_out))
 
     def _made(self, note: Callable[[str], None]) -> dict[str, Any]:
         """Read the record of the models; make them unless they were made."""
@@ -206,11 +206,11 @@ def _is_record(found: Any) -> TypeGuard[dict[str, Any]]:
     return all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
 
 
-def _named(entrants: Sequence[TimedContender]) -> tuple[TimedContender, ...]:
+def _named(contenders: Sequence[TimedContender]) -> tuple[TimedContender, ...]:
     """Add to the names where they run, if not all run in one place."""
-    if len({entrant.contender.provider for entrant in entrants}) < 2:
-        return tuple(entrants)
-    return tuple(replace(each, name=f"{each.name} ({each.contender.provider})") for each in entrants)
+    if len({timed.contender.provider for timed in contenders}) < 2:
+        return tuple(contenders)
+    return tuple(replace(each, name=f"{each.name} ({each.contender.provider})") for each in contenders)
 
 
 def gpu_peak_macs(precision: str) -> float | None:

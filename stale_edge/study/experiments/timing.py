@@ -140,7 +140,7 @@ class TimingStudy:
     """Folder of the study."""
     computing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     """Surrounds what computes for seconds and writes nothing."""
-    _roster: ContenderList | None = field(default=None, repr=False)
+    _list: ContenderList | None = field(default=None, repr=False)
     _warm: tuple[int, list[float]] | None = field(default=None, repr=False)
     _remarks: list[str] = field(default_factory=list, repr=False)
 
@@ -180,7 +180,7 @@ class TimingStudy:
         Raises:
             StaleEdgeError: One cannot be made.
         """
-        self._entrants(note)
+        self._contenders(note)
 
     def measure(self, cell: Cell, note: Callable[[str], None]) -> Sequence[Measurement]:
         """Let all contenders take turns at one length with one input.
@@ -190,47 +190,47 @@ class TimingStudy:
         """
         from stale_edge_runtime.bench.machine import within_memory
 
-        entrants = self._entrants(note)
+        contenders = self._contenders(note)
         snippets = int(cell.factors["snippets"])
         first = cell.repeat == self.settings.seeds[0]
         found: list[Measurement] = []
         with within_memory(self.settings.providers):
-            before = self._ceilings(entrants)
-            timings = self._time(entrants, snippets, cell.repeat)
-            ceilings = {key: max(reached, before[key]) for key, reached in self._ceilings(entrants).items()}
-        for entrant, timing in zip(entrants, timings, strict=True):
-            factors = _factors(entrant, snippets)
+            before = self._ceilings(contenders)
+            timings = self._time(contenders, snippets, cell.repeat)
+            ceilings = {key: max(reached, before[key]) for key, reached in self._ceilings(contenders).items()}
+        for timed, timing in zip(contenders, timings, strict=True):
+            factors = _factors(timed, snippets)
             values = {"time_ms": timing.samples_ms.ravel().tolist()}
             if DESIGNS[self.name].arithmetic:
-                values |= self._rates(entrant, snippets, float(np.median(timing.samples_ms)), ceilings)
+                values |= self._rates(timed, snippets, float(np.median(timing.samples_ms)), ceilings)
             found += [
                 Measurement(factors, metric, value, cell.repeat, run)
                 for metric, series in values.items()
                 for run, value in enumerate(series)
             ]
             if first:
-                once = self._once(entrant, snippets, note)
+                once = self._once(timed, snippets, note)
                 found += [Measurement(factors, metric, value, 0) for metric, value in once]
         return found
 
-    def _entrants(self, note: Callable[[str], None]) -> tuple[TimedContender, ...]:
+    def _contenders(self, note: Callable[[str], None]) -> tuple[TimedContender, ...]:
         """Prepare the contenders."""
-        if self._roster is None:
+        if self._list is None:
             design, providers = DESIGNS[self.name], self.settings.providers
             models = TimedModels(self.folder, self.settings.checkpoint)
-            self._roster = models.roster(_on(design.torch, providers), _on(design.onnx, providers), note)
-            self._remarks += self._roster.left_out
-            for remark in self._roster.left_out:
+            self._list = models.contenders(_on(design.torch, providers), _on(design.onnx, providers), note)
+            self._remarks += self._list.left_out
+            for remark in self._list.left_out:
                 note(remark)
-        return self._roster.entrants
+        return self._list.contenders
 
-    def _time(self, entrants: Sequence[TimedContender], snippets: int, seed: int) -> list[Timing]:
+    def _time(self, contenders: Sequence[TimedContender], snippets: int, seed: int) -> list[Timing]:
         """Time all contenders, in their order."""
         from stale_edge_runtime.bench.measure import Effort, time_together
         from stale_edge_runtime.synthetic import clip_like_features
 
-        features = clip_like_features(1, snippets, entrants[0].contender.feature_dim, seed=seed)
-        forwards = [entrant.contender.prepare(features, self.settings.threads) for entrant in entrants]
+        features = clip_like_features(1, snippets, contenders[0].contender.feature_dim, seed=seed)
+        forwards = [timed.contender.prepare(features, self.settings.threads) for timed in contenders]
         # Every other input goes the other way round, so that odd numbers of turns balance as well.
         step = -1 if self.settings.seeds.index(seed) % 2 else 1
         effort = Effort(seconds=WARM_SECONDS, rounds=self.settings.turns)
@@ -240,13 +240,13 @@ class TimingStudy:
         self._warm = snippets, [float(timing.samples_ms.min()) / 1e3 for timing in timings]
         return timings
 
-    def _ceilings(self, entrants: Sequence[TimedContender]) -> dict[str, float]:
+    def _ceilings(self, contenders: Sequence[TimedContender]) -> dict[str, float]:
         """Multiply-accumulates a second that a product reaches on the CPU now, in 10^9, by precision."""
         if not DESIGNS[self.name].arithmetic:
             return {}
         from stale_edge_runtime.bench.ceiling import ceiling_precision, measure_ceiling
 
-        kinds = {ceiling_precision(each.contender.precision) for each in entrants if each.contender.provider == CPU}
+        kinds = {ceiling_precision(each.contender.precision) for each in contenders if each.contender.provider == CPU}
         with self.computing():
             return {
                 str(kind): measure_ceiling(kind, self.settings.threads, seconds=CEILING_SECONDS).gmacs_per_s
@@ -254,12 +254,12 @@ class TimingStudy:
             }
 
     def _rates(
-        self, entrant: TimedContender, snippets: int, median_ms: float, ceilings: Mapping[str, float]
+        self, timed: TimedContender, snippets: int, median_ms: float, ceilings: Mapping[str, float]
     ) -> dict[str, list[float]]:
         """Compute the rates that follow from the multiply-accumulates of one forward."""
         from stale_edge_runtime.bench.ceiling import ceiling_precision
 
-        contender = entrant.contender
+        contender = timed.contender
         macs = contender.macs(1, snippets)
         if macs is None:
             return {}
@@ -281,21 +281,21 @@ class TimingStudy:
             self._remarks.append(f"no utilisation of the GPU in {precision}: its peak is not known{cure}")
         return peak / 1e9 if peak else None
 
-    def _once(self, entrant: TimedContender, snippets: int, note: Callable[[str], None]) -> Iterator[tuple[str, float]]:
+    def _once(self, timed: TimedContender, snippets: int, note: Callable[[str], None]) -> Iterator[tuple[str, float]]:
         """Measure the figures that do not depend on the input."""
         if not DESIGNS[self.name].arithmetic:
-            yield "file_mb", entrant.file_mb
-        elif macs := entrant.contender.macs(1, snippets):
+            yield "file_mb", timed.file_mb
+        elif macs := timed.contender.macs(1, snippets):
             yield "gmacs", macs / 1e9
-        peak = self._peak_mb(entrant, snippets, note)
+        peak = self._peak_mb(timed, snippets, note)
         if peak is not None:
             yield "peak_mb", peak
 
-    def _peak_mb(self, entrant: TimedContender, snippets: int, note: Callable[[str], None]) -> float | None:
+    def _peak_mb(self, timed: TimedContender, snippets: int, note: Callable[[str], None]) -> float | None:
         """Memory of a forward with the model loaded; what converting a model takes on the way is not its cost."""
         from stale_edge_runtime.bench.memory import ChildError, run_child
 
-        contender, subject = entrant.contender, f"{entrant.name} at {snippets} snippets"
+        contender, subject = timed.contender, f"{timed.name} at {snippets} snippets"
         on_gpu = contender.provider != CPU
         if on_gpu and contender.engine != "pytorch":
             self._remarks.append("no memory of onnxruntime on the GPU, which does not tell it")
@@ -319,12 +319,12 @@ def _on(wanted: Mapping[str, tuple[Precision, ...]], providers: Sequence[str]) -
     return {provider: wanted[provider] for provider in providers if provider in wanted}
 
 
-def _factors(entrant: TimedContender, snippets: int) -> dict[str, Factor]:
-    contender = entrant.contender
+def _factors(timed: TimedContender, snippets: int) -> dict[str, Factor]:
+    contender = timed.contender
     return {
         "engine": contender.engine,
         "precision": str(contender.precision),
         "provider": contender.provider,
-        "model": entrant.name,
+        "model": timed.name,
         "snippets": snippets,
     }

@@ -9,7 +9,7 @@ from stale_edge.study.context import ANYWHERE, RunContext
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stale_edge.study.experiments.training_runs import Scale
+    from stale_edge.study.experiments.training_runs import StudyScale
 
 
 class StudyData(Protocol):
@@ -44,7 +44,7 @@ class TrainedStudy(Generic[Data]):
     def __init__(
         self,
         data: Data,
-        scale: Scale,
+        scale: StudyScale,
         seeds: Sequence[int],
         *,
         quick: bool = False,

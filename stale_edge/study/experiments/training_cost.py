@@ -18,10 +18,10 @@ from stale_edge.study.experiments.training_runs import (
     EVERY_OPTION,
     PUBLISHED,
     Method,
-    Scale,
+    StudyScale,
     first_network,
     predictor_of,
-    teach,
+    train_network,
 )
 from stale_edge.study.experiments.video_pool import CLOSED, FiniteData
 from stale_edge.training.launch import accelerator
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from stale_edge.study.experiments.video_pool import Pool
 
-FULL: Final = Scale(videos=1600, epochs=5, seen=400)
-QUICK: Final = Scale(videos=100, epochs=1, seen=40, batch_size=16, is_trial=True)
+FULL: Final = StudyScale(videos=1600, epochs=5, seen=400)
+QUICK: Final = StudyScale(videos=100, epochs=1, seen=40, batch_size=16, is_trial=True)
 REPEATS: Final = 3
 TWO_NETWORKS: Final = (
     "the thesis's row of ActionFormer seems to mix two networks: 29.3 M parameters are those of the published THUMOS14 "
@@ -86,12 +86,14 @@ class TrainingCostStudy(TrainedStudy[FiniteData]):
         network = first_network(material, method, cell.repeat)
         was_reset = reset_peak()
         settings = self._scale.settings(cell.repeat, CLOSED.name, method)
-        taught = teach(network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._context, method)
+        taught = train_network(
+            network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._context, method
+        )
         peak_mb = peak_rss_mb() if was_reset else None
         self._remark_on_memory(peak_mb)
         with self._context.computing():
-            found = pool.exam.sit(predictor_of(taught.network, pool.exam, method))
-            accuracy = pool.exam.accuracy(found, lacks_classes=method.leaves_classes)
+            found = pool.evaluation_set.detect(predictor_of(taught.network, pool.evaluation_set, method))
+            accuracy = pool.evaluation_set.accuracy(found, lacks_classes=method.leaves_classes)
         values: dict[str, float | None] = {
             "parameters": sum(parameter.numel() for parameter in taught.network.parameters()),
             "trained_parameters": taught.trained_parameters,

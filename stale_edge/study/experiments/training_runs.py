@@ -16,7 +16,7 @@ from stale_edge.networks.base import FirstSizes
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.study.context import ANYWHERE, RunContext
 from stale_edge.training.launch import accelerator, launch
-from stale_edge.training.run import Lesson, RunOptions
+from stale_edge.training.run import RunOptions, TrainingRun
 from stale_edge.training.settings import TrainingSettings
 from stale_edge_runtime.contract import ACTION, ACTIONFORMER, STALE_NETWORK
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stale_edge.data.dataset import TrainingVideo, VideoSource
     from stale_edge.data.reference_points import Predictor
     from stale_edge.networks.base import NetworkSpec
-    from stale_edge.study.experiments.evaluation_sets import Exam
+    from stale_edge.study.experiments.evaluation_sets import EvaluationSet
     from stale_edge.training.run import ValidationReport
 
 NETWORK = STALE_NETWORK
@@ -74,7 +74,7 @@ ACTIONFORMER_METHOD = Method(network=ACTIONFORMER, preset="activitynet-clip")
 
 
 @dataclass(frozen=True)
-class Scale:
+class StudyScale:
     """Amounts of training and evaluation, which decide both duration and results of a study."""
 
     videos: int
@@ -129,12 +129,12 @@ class Material:
     """Text embeddings [C, D] of the taught classes."""
     common: NDArray[np.float32]
     """Mean of the features of training videos [D]; no label is looked at."""
-    exams: Mapping[str, Exam]
+    evaluation_sets: Mapping[str, EvaluationSet]
     """Videos to judge by, by subset: `seen`, `unseen`."""
 
 
 @dataclass(frozen=True)
-class Taught:
+class TrainedNetwork:
     """Result of a training."""
 
     network: Any
@@ -186,14 +186,14 @@ def first_network(material: Material, method: Method, seed: int) -> Any:
     return network
 
 
-def teach(
+def train_network(
     network: Any,
     material: Material,
     settings: TrainingSettings,
     note: Callable[[str], None] = lambda _: None,
     context: RunContext = ANYWHERE,
     method: Method = PUBLISHED,
-) -> Taught:
+) -> TrainedNetwork:
     """Train a network, on the CPU or on a GPU where there is one, in full precision.
 
     Args:
@@ -217,25 +217,25 @@ def teach(
     source, held_out = material.source, material.held_out
     if method.leaves_classes:
         source, held_out = OneClass(source), OneClass(held_out)
-    lesson = Lesson(network, torch.from_numpy(material.text), source, held_out, network_name=method.network)
+    training = TrainingRun(network, torch.from_numpy(material.text), source, held_out, network_name=method.network)
     # No state between epochs: a cell that is killed starts anew.
     options = RunOptions(save_every_s=np.inf, on_validation=tell, computing=context.computing)
     with context.training() as folder:
-        trainer = Trainer(fabric, lesson, settings, folder, options)
+        trainer = Trainer(fabric, training, settings, folder, options)
         start = time.perf_counter()
         result = trainer.fit()
         seconds = time.perf_counter() - start
         best = load_checkpoint(result.checkpoint).network.to(fabric.device)
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    return Taught(best, seconds, result.steps, trained)
+    return TrainedNetwork(best, seconds, result.steps, trained)
 
 
-def predictor_of(network: Any, exam: Exam, method: Method = PUBLISHED) -> Predictor:
+def predictor_of(network: Any, evaluation_set: EvaluationSet, method: Method = PUBLISHED) -> Predictor:
     """Predict the classes of an evaluation set with a network; one without classes leaves them to the evaluation."""
-    classes = (ACTION,) if method.leaves_classes else exam.classes
-    return network_predictor(method.network, network, exam.text, classes)
+    classes = (ACTION,) if method.leaves_classes else evaluation_set.classes
+    return network_predictor(method.network, network, evaluation_set.text, classes)
 
 
-def reference_point(name: str, exam: Exam, material: Material) -> Predictor:
+def reference_point(name: str, evaluation_set: EvaluationSet, material: Material) -> Predictor:
     """Predict the classes of an evaluation set as one of the network's reference points does."""
-    return reference_predictor(NETWORK, name, exam.classes, exam.text, material.common)
+    return reference_predictor(NETWORK, name, evaluation_set.classes, evaluation_set.text, material.common)

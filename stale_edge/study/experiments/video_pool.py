@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from stale_edge.data.dataset import TrainingVideo, VideoSource
     from stale_edge.data.selection import LabelledVideo
-    from stale_edge.study.experiments.evaluation_sets import Exam
-    from stale_edge.study.experiments.training_runs import Scale
+    from stale_edge.study.experiments.evaluation_sets import EvaluationSet
+    from stale_edge.study.experiments.training_runs import StudyScale
 
 HELD_OUT: Final = 0.1
 """Share of a pool that the best checkpoint is chosen by: set aside first, so that every fraction has the same."""
@@ -64,7 +64,7 @@ class FiniteData(StudyData, Protocol):
             StaleEdgeError: It has none.
         """
 
-    def finite(self, split: Split, scale: Scale, snippets: int | None = SNIPPETS) -> Pool:
+    def finite(self, split: Split, scale: StudyScale, snippets: int | None = SNIPPETS) -> Pool:
         """Videos of taught classes to teach, and of judged classes to judge by.
 
         Args:
@@ -87,7 +87,7 @@ class Pool:
     """Annotations of each video that are taught."""
     text: NDArray[np.float32]
     """Text embeddings [C, D] of the taught classes."""
-    exam: Exam
+    evaluation_set: EvaluationSet
     """Videos to judge by: of unseen classes in an open set."""
     external: ExternalScores
     """Labels that an external classifier gives the videos of the evaluation set."""
@@ -138,20 +138,22 @@ class PartOf:
         return self._source.video(self._indices[index], epoch)
 
 
-def simulated_external(exam: Exam, classes: Sequence[str], seed: int = 0) -> ExternalScores:
+def simulated_external(evaluation_set: EvaluationSet, classes: Sequence[str], seed: int = 0) -> ExternalScores:
     """Simulate a classifier that is right as often as the published one, and as sure as it is right.
 
     A label is right if it is that of the video's first instance, and wrong ones are drawn from all other classes.
 
     Args:
-        exam: The videos.
+        evaluation_set: The videos.
         classes: All classes that the classifier knows.
         seed: Seed of the wrong labels.
     """
     rng = np.random.default_rng(seed)
-    wrong = set(rng.permutation(len(exam.videos))[round(TOP1_ACCURACY * len(exam.videos)) :].tolist())
+    wrong = set(
+        rng.permutation(len(evaluation_set.videos))[round(TOP1_ACCURACY * len(evaluation_set.videos)) :].tolist()
+    )
     rankings = {}
-    for index, video in enumerate(exam.videos):
+    for index, video in enumerate(evaluation_set.videos):
         true = {instance.label for instance in video.instances}
         others = [name for name in classes if name not in true]
         is_wrong = index in wrong and others

@@ -8,7 +8,7 @@ from stale_edge.study.design import StudyName
 from stale_edge.study.report import thesis
 from stale_edge.study.report.labels import is_reference, method, one_line, percent
 from stale_edge.study.report.samples import samples
-from stale_edge.study.report.table import Table, with_deviation
+from stale_edge.study.report.table import ReportTable, with_deviation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ TRAINING_MEMORY: Final = "Memory is the most that the process held while it trai
 _SEEN: Final = {"seen": 0, "unseen": 1}
 
 
-def set_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
+def set_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
     """Table 1 of the thesis, or the numbers behind its Figure 3.
 
     Args:
@@ -79,7 +79,7 @@ def set_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
     )
 
 
-def training_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
+def training_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
     """Table 2 of the thesis, and what more we know."""
     scales = {"parameters": 1e-6, "trained_parameters": 1e-6, "seconds": 1, "steps": 1, "peak_rss_mb": 1}
     rows, marked = [], set()
@@ -114,7 +114,7 @@ def training_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
     return (_table("training", "Training, as Table 2 of the thesis", caption, headings, rows, note, marked, heads),)
 
 
-def ablation_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
+def ablation_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
     """Methods by the classes they are evaluated on."""
     subsets = sorted(
         {one_line(measurement.factors["subset"]) for item in runs for measurement in item.run.measurements},
@@ -178,5 +178,5 @@ def _table(
     note: str,
     marked: set[int],
     heads: int,
-) -> Table:
-    return Table(key, title, caption, tuple(headings), tuple(rows), note, frozenset(marked), heads)
+) -> ReportTable:
+    return ReportTable(key, title, caption, tuple(headings), tuple(rows), note, frozenset(marked), heads)

@@ -33,7 +33,7 @@ class Headline:
     detail: str
     """Metric and conditions."""
     thesis: str
-    """The thesis's, or that it has none."""
+    """Thesis value, or a note that there is none."""
 
 
 def headlines(runs: Sequence[Labelled]) -> tuple[Headline, ...]:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from stale_edge.study.report.labels import one_line
-from stale_edge.study.report.table import Table
+from stale_edge.study.report.table import ReportTable
 from stale_edge.study.report.thesis import NONE
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _USUAL: Final = ("quick", "threads", "seeds", "repeats")
 """Options that every line of the runs names where its study has them."""
 
 
-def machines_table(runs: Sequence[Labelled]) -> Table:
+def machines_table(runs: Sequence[Labelled]) -> ReportTable:
     """List every machine as a column; a star marks what is not the same on all.
 
     Args:
@@ -50,7 +50,7 @@ def machines_table(runs: Sequence[Labelled]) -> Table:
             for machine in machines
         ]
         rows.append((f"{name} *" if len(set(values)) > 1 else name, *values))
-    return Table(
+    return ReportTable(
         "machines",
         "Machines",
         "What the runs ran on, as the system told it. A slash stands between what sessions or runs on one machine tell "
@@ -71,7 +71,7 @@ def differences(run: StudyRun) -> tuple[str, ...]:
     return (*commit, *properties)
 
 
-def runs_table(runs: Sequence[Labelled]) -> Table:
+def runs_table(runs: Sequence[Labelled]) -> ReportTable:
     """List every run as a line: when, from which commits, how far it came, and who else used the machine."""
     rows = []
     for item in runs:
@@ -82,7 +82,7 @@ def runs_table(runs: Sequence[Labelled]) -> Table:
         load = [_joined(sessions, key) for key in ("load_1min", "busy_percent", "steal_percent")]
         same_study = [other.run.options for other in runs if other.run.study is run.study]
         rows.append((str(run.study), item.machine, started, commits, state, _settings(run.options, same_study), *load))
-    return Table(
+    return ReportTable(
         "runs",
         "Runs",
         "Load is the average number of running processes at the start and at the end; steal is time that other guests "

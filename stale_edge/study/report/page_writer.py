@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stale_edge.study.report.charts import Chart
     from stale_edge.study.report.headlines import Headline
     from stale_edge.study.report.labels import Labelled
-    from stale_edge.study.report.table import Table
+    from stale_edge.study.report.table import ReportTable
 
 LEADS: Final[Mapping[str, str]] = {
     "open-set": "Training on some classes, detecting others: two ways to split the classes, all of the training data "
@@ -52,14 +52,14 @@ class Section:
     """All of it."""
     charts: tuple[Chart, ...]
     """Figures of the study."""
-    tables: tuple[Table, ...]
+    tables: tuple[ReportTable, ...]
     """Tables of the study."""
 
 
 def page(
     title: str,
     headlines: Sequence[Headline],
-    overview: Sequence[Table],
+    overview: Sequence[ReportTable],
     sections: Sequence[Section],
     stills: Mapping[str, bytes],
 ) -> str:
@@ -177,7 +177,7 @@ def _cards(headlines: Sequence[Headline]) -> str:
     return f'<section aria-labelledby="glance">{title}\n<div class="cards">{cards}</div></section>'
 
 
-def _overview(tables: Sequence[Table]) -> str:
+def _overview(tables: Sequence[ReportTable]) -> str:
     blocks = "\n".join(_table(table, "prose long" if table.key == "machines" else "prose") for table in tables)
     return f'<section id="runs" aria-labelledby="runs-title"><h2 id="runs-title">What was run</h2>\n{blocks}</section>'
 
@@ -225,7 +225,7 @@ def _figure(chart: Chart, still: bytes) -> str:
 </figure>"""
 
 
-def _table(table: Table, look: str = "") -> str:
+def _table(table: ReportTable, look: str = "") -> str:
     key = escape(table.key)
     head = "".join(_cell(text, place, table.heads, scope="col") for place, text in enumerate(table.columns))
     rows = []

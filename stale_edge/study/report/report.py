@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from stale_edge.study.report.table import Table
+    from stale_edge.study.report.table import ReportTable
     from stale_edge.study.store import StudyRun
 
 PAGE = "report.html"
@@ -76,7 +76,7 @@ def write_report(runs: Sequence[StudyRun], folder: Path) -> Path:
     return target
 
 
-def _texts(tables: Sequence[Table], sections: Sequence[Section]) -> dict[str, str]:
+def _texts(tables: Sequence[ReportTable], sections: Sequence[Section]) -> dict[str, str]:
     """Tables and measurements by their files' names."""
     texts = {f"{TABLES}/{table.key}.csv": table.to_csv() for table in tables}
     for section in sections:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from stale_edge.study.report.labels import Labelled
-    from stale_edge.study.report.table import Table
+    from stale_edge.study.report.table import ReportTable
 
-_MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[Table, ...]]]] = {
+_MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[ReportTable, ...]]]] = {
     StudyName.OPEN_SET: set_tables,
     StudyName.CLOSED_SET: set_tables,
     StudyName.TRAINING: training_tables,
@@ -24,7 +24,7 @@ _MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[Table, ..
 }
 
 
-def tables_of(runs: Sequence[Labelled]) -> tuple[Table, ...]:
+def tables_of(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
     """Make all tables of one study.
 
     Args:

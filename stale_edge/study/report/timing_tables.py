@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from stale_edge.study.report import thesis
 from stale_edge.study.report.labels import PYTORCH, configuration_of, configurations, is_cpu
 from stale_edge.study.report.samples import ratio, samples
-from stale_edge.study.report.table import Table, times, with_quartiles
+from stale_edge.study.report.table import ReportTable, times, with_quartiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ RATE: Final = Quantity(
 MEDIANS: Final = "Median (lower–upper quartile) by number of snippets, T."
 
 
-def inference_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
+def inference_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
     """Figures 4a and 4b of the thesis in numbers."""
     tables = []
     for quantity, known in ((TIME, thesis.TIME_MS), (UTILISATION, thesis.UTILISATION)):
@@ -83,7 +83,7 @@ def inference_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
     return tuple(table for table in tables if table.rows)
 
 
-def quantization_tables(runs: Sequence[Labelled]) -> tuple[Table, ...]:
+def quantization_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
     """Figure 4c of the thesis in numbers: time, memory, and factors against PyTorch."""
     tables = [
         _by_length("quantization", runs, TIME, {}),
@@ -110,7 +110,7 @@ def timed(run: StudyRun, metric: str) -> Timed:
     return samples(run, metric, key)
 
 
-def _by_length(study: str, runs: Sequence[Labelled], quantity: Quantity, known: Mapping[int, float]) -> Table:
+def _by_length(study: str, runs: Sequence[Labelled], quantity: Quantity, known: Mapping[int, float]) -> ReportTable:
     found = [(item, timed(item.run, quantity.metric)) for item in runs]
     lengths = sorted({length for _, samples_of in found for _, length in samples_of})
     rows = []
@@ -128,7 +128,7 @@ def _by_length(study: str, runs: Sequence[Labelled], quantity: Quantity, known: 
         rows.append((*(["thesis's GPU"] if len(runs) > 1 else []), "thesis (GPU)", *cells))
     note = "The thesis gives the two ends of its line." if known else "The thesis gives no numbers for these cells."
     note += " Its utilisation is of its GPU's theoretical peak." if quantity is UTILISATION else ""
-    return Table(
+    return ReportTable(
         f"{study}-{quantity.metric.replace('_', '-')}",
         f"{quantity.title}, {quantity.unit}",
         f"{MEDIANS} {quantity.meaning}",
@@ -140,7 +140,7 @@ def _by_length(study: str, runs: Sequence[Labelled], quantity: Quantity, known: 
     )
 
 
-def _factors(runs: Sequence[Labelled], quantity: Quantity, precision: str) -> Table:
+def _factors(runs: Sequence[Labelled], quantity: Quantity, precision: str) -> ReportTable:
     """Compute how many times less than PyTorch in a precision, by length; of memory on the CPU alone."""
     found = [(item, baseline(item.run, precision), timed(item.run, quantity.metric)) for item in runs]
     lengths = sorted({length for _, _, by_length in found for _, length in by_length})
@@ -166,7 +166,7 @@ def _factors(runs: Sequence[Labelled], quantity: Quantity, precision: str) -> Ta
     )
     note = "The thesis gives one factor, not one for each length."
     note += " Without an interval: rounds were not the same on both sides, or there was one only." if plain else ""
-    return Table(
+    return ReportTable(
         f"quantization-{'speed-up' if is_time else 'memory'}-{precision}",
         f"Times {word} than PyTorch {precision}",
         caption,
@@ -177,14 +177,14 @@ def _factors(runs: Sequence[Labelled], quantity: Quantity, precision: str) -> Ta
     )
 
 
-def _sizes(runs: Sequence[Labelled]) -> Table:
+def _sizes(runs: Sequence[Labelled]) -> ReportTable:
     """Size of each file, which does not depend on the length."""
     rows = []
     for item in runs:
         found = samples(item.run, "file_mb", configuration_of)
         names = configurations(item.run)
         rows += [(*_machine(runs, item), names[key], with_quartiles(each.median())) for key, each in found.items()]
-    return Table(
+    return ReportTable(
         "quantization-file-mb",
         "Size of the file, MB",
         "What is read to run the network.",
