@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 FORMAT_FAMILY = "stale-edge-checkpoint-"
 FORMAT = f"{FORMAT_FAMILY}1"
 MAX_BYTES = 8 << 30
+MAX_FEATURE_NORM = 1e6
+CLIP_FEATURE_NORM = 11.0
+"""Median length of image embeddings of CLIP ViT-B/16, projected and not normalised, as the published STALE takes."""
 METADATA_KEY = "stale_edge"
 TEXT_KEY = "class_text_embeddings"
-_METADATA_FIELDS = {"format", "network", "config", "classes", "origin"}
+_METADATA_FIELDS = {"format", "network", "config", "classes", "origin", "feature_norm"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Checkpoint:
     """float32 [C, D], of the classes: for a network without a text tower."""
     network_name: str = STALE_NETWORK
     """Kind of network, a key of `NETWORKS`."""
+    feature_norm: float | None = None
+    """Median length of the rows of features that were learned, where known."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further metadata that a later version wrote, as it stands in the file."""
 
@@ -93,6 +98,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "classes": list(checkpoint.classes),
         "origin": dict(checkpoint.origin),
     }
+    if checkpoint.feature_norm is not None:
+        metadata["feature_norm"] = round(checkpoint.feature_norm, 4)
     tensors = dict(checkpoint.network.state_dict())
     if checkpoint.text_embeddings is not None:
         tensors[TEXT_KEY] = checkpoint.text_embeddings
@@ -160,7 +167,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     text = state.pop(TEXT_KEY, None)
     network.load_state_dict(state, assign=True)
     network = network.requires_grad_(requires_grad=False).eval()
-    return Checkpoint(network, classes, stored.origin, text, stored.network_name, stored.extra)
+    return Checkpoint(
+        network, classes, stored.origin, text, stored.network_name, feature_norm=stored.feature_norm, extra=stored.extra
+    )
 
 
 def read_network_name(path: Path) -> str:
@@ -225,7 +234,8 @@ def read_published(path: Path, classes: tuple[str, ...] = (), config: Any | None
     epoch = content.get("epoch")
     skipped = Counter(".".join(key.split(".")[:2]) for key in unused)
     network = network.requires_grad_(requires_grad=False).eval()
-    checkpoint = Checkpoint(network, classes, origin, network_name=name)
+    norm = CLIP_FEATURE_NORM if name == STALE_NETWORK and origin["source"] == "published" else None
+    checkpoint = Checkpoint(network, classes, origin, network_name=name, feature_norm=norm)
     return Conversion(checkpoint, epoch if isinstance(epoch, int) else None, len(used), skipped)
 
 
@@ -341,6 +351,7 @@ class _Stored:
     config: Any
     classes: tuple[str, ...]
     origin: dict[str, Any]
+    feature_norm: float | None
     extra: dict[str, Any]
 
 
@@ -370,7 +381,10 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> _Stored:
     extra = {key: value for key, value in values.items() if key not in _METADATA_FIELDS}
     if unknown := {key: value for key, value in values.get("config", {}).items() if key not in config.to_dict()}:
         extra["unknown_config"] = unknown
-    return _Stored(name, config, tuple(classes), origin, extra)
+    norm = values.get("feature_norm")
+    if norm is not None and (type(norm) not in {int, float} or not 0 < norm < MAX_FEATURE_NORM):
+        raise BadDataError(path, f"metadata 'feature_norm' is {str(norm)[:40]!r}, not a positive number", _RECONVERT)
+    return _Stored(name, config, tuple(classes), origin, None if norm is None else float(norm), extra)
 
 
 def _check_names(path: Path, expected: Any, found: Any) -> None:

@@ -316,7 +316,9 @@ class Trainer:
             "settings": self._settings.to_dict(),
         }
         classes = lesson.classes or lesson.source.classes
-        checkpoint = Checkpoint(self._judged, classes, origin, lesson.stored_text, lesson.network_name)
+        checkpoint = Checkpoint(
+            self._judged, classes, origin, lesson.stored_text, lesson.network_name, feature_norm=lesson.feature_norm
+        )
         save_checkpoint(self._folder / name, checkpoint)
 
     def _save_state(self) -> None:
