@@ -21,6 +21,7 @@ from torch import Tensor
 from stale_edge.networks.registry import NETWORKS
 from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
+from stale_edge_runtime.formats.class_list import is_class_name
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.files import atomic_path
 
@@ -355,27 +356,42 @@ class _Stored:
     extra: dict[str, Any]
 
 
-def _read_metadata(path: Path, metadata: dict[str, str]) -> _Stored:
+def _metadata_values(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON object of a checkpoint of this format, of values that can be written again."""
     try:
         values = json.loads(metadata.get(METADATA_KEY, "null"))
+        json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
-        raise BadDataError(path, f"metadata cannot be read ({error})", _RECONVERT) from error
+        problem = f"metadata cannot be read, or holds NaN or text that is not Unicode ({error})"
+        raise BadDataError(path, problem, _RECONVERT) from error
     if not isinstance(values, dict) or not str(values.get("format")).startswith(FORMAT_FAMILY):
         raise BadDataError(path, f"does not say format {FORMAT!r}: not a checkpoint of stale-edge", _RECONVERT)
     if values["format"] != FORMAT:
         raise BadDataError(path, f"has format {str(values['format'])[:40]!r}, this version reads {FORMAT!r}", _NEWER)
+    return values
+
+
+def _stored_classes(path: Path, values: Mapping[str, Any]) -> tuple[str, ...]:
+    classes = values.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(item, str) for item in classes):
+        raise BadDataError(path, "metadata 'classes' is not a list of names", _RECONVERT)
+    if odd := [item for item in classes if not is_class_name(item)]:
+        raise BadDataError(path, f"metadata 'classes' holds {odd[0][:40]!r}, which is no printable name", _RECONVERT)
+    return tuple(classes)
+
+
+def _read_metadata(path: Path, metadata: dict[str, str]) -> _Stored:
+    values = _metadata_values(path, metadata)
     name = values.get("network", STALE_NETWORK)
     if not isinstance(name, str) or name not in NETWORKS:
         raise BadDataError(
             path, f"holds the network {str(name)[:40]!r}; this version knows {', '.join(NETWORKS)}", _NEWER
         )
-    classes, origin = values.get("classes"), values.get("origin", {})
+    classes, origin = _stored_classes(path, values), values.get("origin", {})
     try:
         config = NETWORKS[name].config.from_dict(values.get("config", {}))
     except (ValueError, TypeError, AttributeError) as error:
         raise BadDataError(path, f"metadata 'config' cannot be read ({error})", _RECONVERT) from error
-    if not isinstance(classes, list) or not all(isinstance(item, str) for item in classes):
-        raise BadDataError(path, "metadata 'classes' is not a list of names", _RECONVERT)
     if not isinstance(origin, dict):
         raise BadDataError(path, "metadata 'origin' is not a JSON object", _RECONVERT)
     extra = {key: value for key, value in values.items() if key not in _METADATA_FIELDS}
@@ -384,7 +400,7 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> _Stored:
     norm = values.get("feature_norm")
     if norm is not None and (type(norm) not in {int, float} or not 0 < norm < MAX_FEATURE_NORM):
         raise BadDataError(path, f"metadata 'feature_norm' is {str(norm)[:40]!r}, not a positive number", _RECONVERT)
-    return _Stored(name, config, tuple(classes), origin, None if norm is None else float(norm), extra)
+    return _Stored(name, config, classes, origin, None if norm is None else float(norm), extra)
 
 
 def _check_names(path: Path, expected: Any, found: Any) -> None:

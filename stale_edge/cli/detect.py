@@ -29,7 +29,7 @@ from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotation
     Window,
 )
 from stale_edge_runtime.contract import MAX_MEMORY_MB
-from stale_edge_runtime.errors import BadDataError, UsageError
+from stale_edge_runtime.errors import BadDataError, UsageError, printable_json
 
 if TYPE_CHECKING:
     from stale_edge_runtime.corpus import DetectionRun, Outcome
@@ -250,7 +250,7 @@ def _follow(run: DetectionRun, plan: WindowPlan, dtype: Float, reporter: Reporte
 def _say(settled: list[Detection]) -> None:
     for found in settled:
         row = {"label": found.label, "score": found.score, "segment": [found.start_s, found.end_s]}
-        sys.stdout.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stdout.write(printable_json(json.dumps(row, ensure_ascii=False, allow_nan=False)) + "\n")
     if settled:
         sys.stdout.flush()
 
@@ -301,7 +301,8 @@ def _write(output: Path | None, kind: Format, outcome: Outcome, record: dict[str
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "results"
         _write_file(target, kind, outcome, record)
-        sys.stdout.write(target.read_text(encoding="utf-8"))
+        text = target.read_text(encoding="utf-8")
+        sys.stdout.write(printable_json(text) if kind is Format.JSON else text)
 
 
 def _write_file(target: Path, kind: Format, outcome: Outcome, record: dict[str, Any]) -> None:
