@@ -21,6 +21,7 @@ from torch import Tensor
 from stale_edge.networks.registry import NETWORKS
 from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
+from stale_edge_runtime.formats.class_list import is_class_name
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.files import atomic_path
 
@@ -32,9 +33,12 @@ if TYPE_CHECKING:
 FORMAT_FAMILY = "stale-edge-checkpoint-"
 FORMAT = f"{FORMAT_FAMILY}1"
 MAX_BYTES = 8 << 30
+MAX_FEATURE_NORM = 1e6
+CLIP_FEATURE_NORM = 11.0
+"""Median length of image embeddings of CLIP ViT-B/16, projected and not normalised, as the published STALE takes."""
 METADATA_KEY = "stale_edge"
 TEXT_KEY = "class_text_embeddings"
-_METADATA_FIELDS = {"format", "network", "config", "classes", "origin"}
+_METADATA_FIELDS = {"format", "network", "config", "classes", "origin", "feature_norm"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Checkpoint:
     """float32 [C, D], of the classes: for a network without a text tower."""
     network_name: str = STALE_NETWORK
     """Kind of network, a key of `NETWORKS`."""
+    feature_norm: float | None = None
+    """Median length of the rows of features that were learned, where known."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further metadata that a later version wrote, as it stands in the file."""
 
@@ -93,6 +99,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "classes": list(checkpoint.classes),
         "origin": dict(checkpoint.origin),
     }
+    if checkpoint.feature_norm is not None:
+        metadata["feature_norm"] = round(checkpoint.feature_norm, 4)
     tensors = dict(checkpoint.network.state_dict())
     if checkpoint.text_embeddings is not None:
         tensors[TEXT_KEY] = checkpoint.text_embeddings
@@ -160,7 +168,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     text = state.pop(TEXT_KEY, None)
     network.load_state_dict(state, assign=True)
     network = network.requires_grad_(requires_grad=False).eval()
-    return Checkpoint(network, classes, stored.origin, text, stored.network_name, stored.extra)
+    return Checkpoint(
+        network, classes, stored.origin, text, stored.network_name, feature_norm=stored.feature_norm, extra=stored.extra
+    )
 
 
 def read_network_name(path: Path) -> str:
@@ -225,7 +235,8 @@ def read_published(path: Path, classes: tuple[str, ...] = (), config: Any | None
     epoch = content.get("epoch")
     skipped = Counter(".".join(key.split(".")[:2]) for key in unused)
     network = network.requires_grad_(requires_grad=False).eval()
-    checkpoint = Checkpoint(network, classes, origin, network_name=name)
+    norm = CLIP_FEATURE_NORM if name == STALE_NETWORK and origin["source"] == "published" else None
+    checkpoint = Checkpoint(network, classes, origin, network_name=name, feature_norm=norm)
     return Conversion(checkpoint, epoch if isinstance(epoch, int) else None, len(used), skipped)
 
 
@@ -341,36 +352,55 @@ class _Stored:
     config: Any
     classes: tuple[str, ...]
     origin: dict[str, Any]
+    feature_norm: float | None
     extra: dict[str, Any]
 
 
-def _read_metadata(path: Path, metadata: dict[str, str]) -> _Stored:
+def _metadata_values(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON object of a checkpoint of this format, of values that can be written again."""
     try:
         values = json.loads(metadata.get(METADATA_KEY, "null"))
+        json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
-        raise BadDataError(path, f"metadata cannot be read ({error})", _RECONVERT) from error
+        problem = f"metadata cannot be read, or holds NaN or text that is not Unicode ({error})"
+        raise BadDataError(path, problem, _RECONVERT) from error
     if not isinstance(values, dict) or not str(values.get("format")).startswith(FORMAT_FAMILY):
         raise BadDataError(path, f"does not say format {FORMAT!r}: not a checkpoint of stale-edge", _RECONVERT)
     if values["format"] != FORMAT:
         raise BadDataError(path, f"has format {str(values['format'])[:40]!r}, this version reads {FORMAT!r}", _NEWER)
+    return values
+
+
+def _stored_classes(path: Path, values: Mapping[str, Any]) -> tuple[str, ...]:
+    classes = values.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(item, str) for item in classes):
+        raise BadDataError(path, "metadata 'classes' is not a list of names", _RECONVERT)
+    if odd := [item for item in classes if not is_class_name(item)]:
+        raise BadDataError(path, f"metadata 'classes' holds {odd[0][:40]!r}, which is no printable name", _RECONVERT)
+    return tuple(classes)
+
+
+def _read_metadata(path: Path, metadata: dict[str, str]) -> _Stored:
+    values = _metadata_values(path, metadata)
     name = values.get("network", STALE_NETWORK)
     if not isinstance(name, str) or name not in NETWORKS:
         raise BadDataError(
             path, f"holds the network {str(name)[:40]!r}; this version knows {', '.join(NETWORKS)}", _NEWER
         )
-    classes, origin = values.get("classes"), values.get("origin", {})
+    classes, origin = _stored_classes(path, values), values.get("origin", {})
     try:
         config = NETWORKS[name].config.from_dict(values.get("config", {}))
     except (ValueError, TypeError, AttributeError) as error:
         raise BadDataError(path, f"metadata 'config' cannot be read ({error})", _RECONVERT) from error
-    if not isinstance(classes, list) or not all(isinstance(item, str) for item in classes):
-        raise BadDataError(path, "metadata 'classes' is not a list of names", _RECONVERT)
     if not isinstance(origin, dict):
         raise BadDataError(path, "metadata 'origin' is not a JSON object", _RECONVERT)
     extra = {key: value for key, value in values.items() if key not in _METADATA_FIELDS}
     if unknown := {key: value for key, value in values.get("config", {}).items() if key not in config.to_dict()}:
         extra["unknown_config"] = unknown
-    return _Stored(name, config, tuple(classes), origin, extra)
+    norm = values.get("feature_norm")
+    if norm is not None and (type(norm) not in {int, float} or not 0 < norm < MAX_FEATURE_NORM):
+        raise BadDataError(path, f"metadata 'feature_norm' is {str(norm)[:40]!r}, not a positive number", _RECONVERT)
+    return _Stored(name, config, classes, origin, None if norm is None else float(norm), extra)
 
 
 def _check_names(path: Path, expected: Any, found: Any) -> None:

@@ -116,6 +116,7 @@ def export_checkpoint(
         classes=names if kind is Kind.BAKED else (),
         feature_extractor="CLIP ViT-B/16" if checkpoint.origin.get("source") == "published" else "",
         snippet_seconds=snippet_seconds,
+        feature_norm=checkpoint.feature_norm,
         untrained=checkpoint.untrained,
         weights=checkpoint.origin,
         rewrites=applied,

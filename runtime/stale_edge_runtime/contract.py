@@ -199,6 +199,8 @@ class ModelInfo:
     """Network that made the features, where known."""
     snippet_seconds: float | None = None
     """Seconds of video behind one snippet, where known."""
+    feature_norm: float | None = None
+    """Median length of the rows of features that were learned, where known."""
     untrained: bool = False
     """Weights are seeded noise: right for timing, useless for detection."""
     weights: Mapping[str, Any] = field(default_factory=dict)
@@ -251,6 +253,8 @@ class ModelInfo:
             values["classes"] = list(self.classes)
         if self.snippet_seconds is not None:
             values["snippet_seconds"] = self.snippet_seconds
+        if self.feature_norm is not None:
+            values["feature_norm"] = self.feature_norm
         if self.recipe:
             values["recipe"] = dict(self.recipe)
         values["format"] = FORMAT  # last in the file and required: a file cut off anywhere lacks it
@@ -293,6 +297,7 @@ class ModelInfo:
             max_snippets=reader.integer("max_snippets", 1, MAX_SNIPPETS, default=MAX_SNIPPETS),
             feature_extractor=reader.text("feature_extractor", ""),
             snippet_seconds=reader.positive_number("snippet_seconds"),
+            feature_norm=reader.positive_number("feature_norm"),
             untrained=reader.flag("untrained"),
             weights=reader.mapping("weights"),
             rewrites=reader.strings("rewrites"),

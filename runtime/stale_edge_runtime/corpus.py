@@ -19,7 +19,8 @@ from stale_edge_runtime.errors import (
     UnavailableError,
     UsageError,
 )
-from stale_edge_runtime.formats.features import read_features
+from stale_edge_runtime.feature_scale import rescaled
+from stale_edge_runtime.formats.features import median_row_length, read_features
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.hdf5_features import FEATURES_NAME, dataset_names, read_dataset, read_video_file
 from stale_edge_runtime.formats.video_ids import ID_RULE, IdIndex, bare_id, is_video_id, match_ids
@@ -265,10 +266,13 @@ class DetectionRun:
     """Most detections of a video; all without it."""
     min_score: float = 0.0
     """Detections that score less are left out."""
+    rescale_to: float | None = None
+    """Median row length that the features of every video are multiplied to; None takes them as they are."""
 
     def read(self, video: VideoFile) -> FloatArray:
-        """Read the features `[snippets, width]` of a video, checked."""
-        return video.read(self.detector.info.feature_dim)
+        """Read the features `[snippets, width]` of a video, checked, and rescaled where that was asked for."""
+        features = video.read(self.detector.info.feature_dim)
+        return features if self.rescale_to is None else rescaled(features, self.rescale_to)
 
     def detect(
         self, video: VideoFile, features: FloatArray, after_window: Callable[[int, int], None] | None = None
@@ -319,6 +323,8 @@ class Outcome:
     """Detections of every video that could be used."""
     lengths: dict[str, float] = field(default_factory=dict)
     """Length of each of them, in the clock's unit."""
+    row_lengths: dict[str, float] = field(default_factory=dict)
+    """Median length of the rows of features of each of them."""
     failures: list[tuple[VideoFile, StaleEdgeError]] = field(default_factory=list)
     """The others, and why."""
 
@@ -327,7 +333,7 @@ class Outcome:
         results = {video: found for video, found in self.results.items() if video in other.results}
         known = {str(error) for _, error in self.failures}
         new = [(video, error) for video, error in other.failures if str(error) not in known]
-        return Outcome(results, self.lengths, self.failures + new)
+        return Outcome(results, self.lengths, self.row_lengths, self.failures + new)
 
 
 def run_all(
@@ -352,6 +358,7 @@ def run_all(
             features = (read or run.read)(video)
             found = run.detect(video, features, after_window)
             outcome.lengths[video.video_id] = run.clock.duration(video, len(features))
+            outcome.row_lengths[video.video_id] = median_row_length(features)
             outcome.results[video.video_id] = found
         except (BadDataError, InputMissingError, StorageError, UnavailableError) as error:
             outcome.failures.append((video, _naming(video, error)))

@@ -7,6 +7,7 @@ command line prints `str(error)` on one line and exits with `exit_code`; nothing
 from __future__ import annotations
 
 import errno
+import json
 import unicodedata
 from typing import TYPE_CHECKING, ClassVar
 
@@ -111,6 +112,22 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else _escape(one) for one in text)
+
+
+def printable_json(text: str) -> str:
+    """JSON text in which all that a terminal could act on is escaped as JSON does.
+
+    Args:
+        text: Valid JSON; only its strings can hold such characters, apart from line breaks of the layout.
+    """
+    lines = text.split("\n")
+    if all(line.isprintable() for line in lines):
+        return text
+    return "\n".join("".join(one if one.isprintable() else _json_escape(one) for one in line) for line in lines)
+
+
+def _json_escape(one: str) -> str:
+    return one if unicodedata.category(one) == "Zs" else json.dumps(one)[1:-1]
 
 
 def _escape(one: str) -> str:

@@ -25,6 +25,7 @@ from stale_edge_runtime.contract import (
     Role,
 )
 from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.formats.class_list import is_class_name
 from stale_edge_runtime.formats.file_kinds import HEAD_BYTES, Wanted, misplaced
 from stale_edge_runtime.formats.files import read_bytes
 from stale_edge_runtime.formats.onnx_schema import (
@@ -221,6 +222,7 @@ def _check_node(node: Message, weights: Counter[str], operators: Counter[str], *
     if operator not in OPERATORS and operator != BLOCKWISE:
         raise _RefusedError(f"uses the operator {_quoted(operator)}, which no file of stale-edge does")
     _refuse(node, _REFUSED_IN_NODE)
+    _check_names(node.text("name"), *node.texts("input"), *node.texts("output"))
     bodies: list[Message] = []
     for attribute in node.messages("attribute", ATTRIBUTE_SCHEMA):
         _refuse(attribute, _REFUSED_IN_ATTRIBUTE)
@@ -239,9 +241,16 @@ def _check_node(node: Message, weights: Counter[str], operators: Counter[str], *
     operators[operator] += 1
 
 
+def _check_names(*names: str) -> None:
+    """Refuse names that a terminal could act on: profiles and messages of onnxruntime show them."""
+    if odd := [name for name in names if not name.isprintable()]:
+        raise _RefusedError(f"has the name {_quoted(odd[0])}, which is not printable")
+
+
 def _check_tensor(tensor: Message, weights: Counter[str]) -> str:
     """Check that a tensor carries its own data, count its bytes, and return its name."""
     name = tensor.text("name")
+    _check_names(name)
     if tensor.has("external_data") or tensor.integer("data_location"):
         raise _RefusedError(f"keeps the weight {_quoted(name)} in another file (external data)")
     element = ELEMENT_TYPES.get(tensor.integer("data_type"))
@@ -275,6 +284,7 @@ def tensor_info(value: Message) -> TensorInfo:
         ValueError: It is no tensor of known shape and type.
     """
     name = value.text("name")
+    _check_names(name)
     kind = value.message("type", TYPE_SCHEMA)
     tensor = kind.message("tensor_type", TENSOR_TYPE_SCHEMA) if kind else None
     shape = tensor.message("shape", SHAPE_SCHEMA) if tensor else None
@@ -354,6 +364,8 @@ def _check_texts(info: ModelInfo) -> None:
         return
     if len(set(info.classes)) != len(info.classes) or not all(info.classes):
         raise _RefusedError("lists a class twice or without a name")
+    if odd := [name for name in info.classes if not is_class_name(name)]:
+        raise _RefusedError(f"lists the class {_quoted(odd[0])}, which is no printable name")
 
 
 def _quoted(text: str) -> str:

@@ -79,15 +79,18 @@ class DetectionStream:
         return self._merger.add(self._first, self._seen, found)
 
 
-def read_rows(stream: BinaryIO, width: int, *, name: str = "stdin") -> Iterator[NDArray[np.float32]]:
+def read_rows(
+    stream: BinaryIO, width: int, *, name: str = "stdin", dtype: str = "float32"
+) -> Iterator[NDArray[np.float32]]:
     """Features from a byte stream, as soon as whole snippets have come.
 
-    The format is the plainest there is: little-endian float32, `width` numbers per snippet, nothing else.
+    The format is the plainest there is: little-endian floats, `width` numbers per snippet, nothing else.
 
     Args:
         stream: Unbuffered or buffered; `read1` is used where there is one, so that nothing waits for more.
         width: Numbers per snippet.
         name: The stream's name, for messages.
+        dtype: Type of the numbers: float16, float32 or float64. Bytes do not tell it.
 
     Yields:
         `[n, width]`, n from 1 up.
@@ -97,19 +100,21 @@ def read_rows(stream: BinaryIO, width: int, *, name: str = "stdin") -> Iterator[
             whole snippets before that have been yielded.
     """
     read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
-    row_bytes = 4 * width
+    number = np.dtype(dtype).newbyteorder("<")
+    row_bytes = number.itemsize * width
     pending = b""
     snippets = 0
     while block := read(READ_BYTES):
         pending += block
         if snippets == 0 and len(pending) >= len(NPY_MAGIC) and pending.startswith(NPY_MAGIC):
             raise BadDataError(
-                name, "is an .npy file, not a stream of float32 rows", "name the file instead of --follow"
+                name, f"is an .npy file, not a stream of {dtype} rows", "name the file instead of --follow"
             )
         whole = len(pending) // row_bytes * row_bytes
         if not whole:
             continue
-        rows = np.frombuffer(pending[:whole], dtype="<f4").reshape(-1, width).astype(np.float32)
+        with np.errstate(over="ignore"):  # what is beyond float32 is infinite then
+            rows = np.frombuffer(pending[:whole], dtype=number).reshape(-1, width).astype(np.float32)
         pending = pending[whole:]
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
@@ -123,5 +128,5 @@ def read_rows(stream: BinaryIO, width: int, *, name: str = "stdin") -> Iterator[
         raise BadDataError(
             name,
             f"ends inside snippet {snippets}: {len(pending)} of {row_bytes} bytes",
-            f"send whole rows of {width} float32 numbers",
+            f"send whole rows of {width} {dtype} numbers",
         )

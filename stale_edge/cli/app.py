@@ -27,7 +27,7 @@ from stale_edge.cli.simulate import simulate
 from stale_edge.cli.streams import drop_stream, prepare_streams
 from stale_edge.cli.study import study
 from stale_edge.cli.train import train
-from stale_edge_runtime.errors import EXIT_INTERRUPTED, EXIT_USAGE, StaleEdgeError
+from stale_edge_runtime.errors import EXIT_INTERRUPTED, EXIT_USAGE, StaleEdgeError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _say(line: str) -> None:
     with contextlib.suppress(OSError):  # whoever closed or filled stderr still gets the exit code
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 (the border of the command line)
+        print(printable(line), file=sys.stderr, flush=True)  # noqa: T201 (the border of the command line)
 
 
 def run_process(arguments: Sequence[str]) -> int:

@@ -10,13 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.segment import Segment
+
+from stale_edge_runtime.errors import printable, printable_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType
 
 PLAIN_PROGRESS_SECONDS = 10.0
+
+
+class PrintableConsole(Console):
+    """A console on which no text of a stranger's file acts: controls in it are shown as escapes."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Render as rich does, then escape the text of all that is shown."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                text = "\n".join(map(printable, segment.text.split("\n")))
+                yield Segment(text, segment.style)
 
 
 class Reporter:
@@ -28,8 +44,8 @@ class Reporter:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self._out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._out = PrintableConsole(highlight=False, soft_wrap=not sys.stdout.isatty())
+        self._err = PrintableConsole(stderr=True, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Say what is going on."""
@@ -46,13 +62,14 @@ class Reporter:
             self._out.print(item, markup=False)
             return
         # A table piped to a file must not be cut at 80 columns.
-        console = self._out if sys.stdout.isatty() else Console(highlight=False, width=200)
+        console = self._out if sys.stdout.isatty() else PrintableConsole(highlight=False, width=200)
         console.print(item)
 
     def result_json(self, value: Any) -> None:
         """Print a result as JSON, in escapes where the locale lacks its characters."""
         ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
-        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=ascii_only, allow_nan=False) + "\n")
+        text = json.dumps(value, indent=1, ensure_ascii=ascii_only, allow_nan=False)
+        sys.stdout.write(printable_json(text) + "\n")
 
     @contextlib.contextmanager
     def progress(

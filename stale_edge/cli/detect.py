@@ -29,7 +29,7 @@ from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotation
     Window,
 )
 from stale_edge_runtime.contract import MAX_MEMORY_MB
-from stale_edge_runtime.errors import BadDataError, UsageError
+from stale_edge_runtime.errors import BadDataError, UsageError, printable_json
 
 if TYPE_CHECKING:
     from stale_edge_runtime.corpus import DetectionRun, Outcome
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 FOLLOW_WINDOW = 200
 TABLE_ROWS = 10
+SCALE_ROWS = 16
+"""Rows of a stream that tell its scale."""
 
 
 class Format(StrEnum):
@@ -46,6 +48,14 @@ class Format(StrEnum):
 
     JSON = "json"
     CSV = "csv"
+
+
+class Float(StrEnum):
+    """Types of numbers in a stream."""
+
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
 
 
 class Compat(StrEnum):
@@ -79,9 +89,18 @@ def detect(
         bool,
         typer.Option(
             "--follow",
-            help="Read snippets from stdin as they arrive (float32, little-endian, one row after the other) and "
+            help="Read snippets from stdin as they arrive (--dtype, little-endian, one row after the other) and "
             f"print detections as they settle, one JSON object a line. Windows of {FOLLOW_WINDOW} unless --window is "
             "given.",
+        ),
+    ] = False,
+    dtype: Annotated[
+        Float | None, typer.Option(help="Type of the numbers of --follow.", show_default="float32")
+    ] = None,
+    rescale: Annotated[
+        bool,
+        typer.Option(
+            "--rescale", help="Multiply the features of a video to the scale that the model learned: normalised ones."
         ),
     ] = False,
     external: Annotated[
@@ -113,6 +132,7 @@ def detect(
     """
     from stale_edge.cli.detection_run import open_detector, report_failures, run_all
     from stale_edge_runtime.corpus import Clock, DetectionRun, find_videos
+    from stale_edge_runtime.feature_scale import learned_length
     from stale_edge_runtime.formats.external_scores import read_external
     from stale_edge_runtime.windows import WindowPlan
 
@@ -126,6 +146,8 @@ def detect(
         "--top": top,
     }
     _check_options(follow, compat, window, hop, whole_results)
+    if dtype is not None and not follow:
+        raise UsageError("--dtype", "is of a stream; files tell theirs", "leave it out, or use --follow")
     truth = None if annotations is None else read_ground_truth(annotations, reporter)
     videos = [] if follow else find_videos(features or [], truth, reporter.note)
     _check_outputs(output, picture, [model, *(video.path for video in videos)])
@@ -138,10 +160,11 @@ def detect(
     clock = Clock.of(detector.info, truth, fps, stride)
     plan = None if window is None else WindowPlan.of(window, hop)
     scores = None if external is None else read_external(external)
-    run = DetectionRun(detector, clock, plan, compat, scores, top, min_score)
+    learned = learned_length(detector.info, model) if rescale else None
+    run = DetectionRun(detector, clock, plan, compat, scores, top, min_score, learned)
     reporter.note(f"times are in {clock.source}")
     if follow:
-        _follow(run, plan or WindowPlan.of(FOLLOW_WINDOW, hop))
+        _follow(run, plan or WindowPlan.of(FOLLOW_WINDOW, hop), dtype or Float.FLOAT32, reporter)
         return
     with prompt_interrupt():
         outcome = run_all(run, videos, reporter)
@@ -197,14 +220,26 @@ def _check_outputs(output: Path | None, picture: Path | None, inputs: list[Path]
             check_target(target, inputs)
 
 
-def _follow(run: DetectionRun, plan: WindowPlan) -> None:
+def _follow(run: DetectionRun, plan: WindowPlan, dtype: Float, reporter: Reporter) -> None:
     """Print detections of a stream as they settle, one JSON object a line."""
+    from stale_edge_runtime.feature_scale import scale_warning, watched
     from stale_edge_runtime.stream import DetectionStream, read_rows
 
+    info = run.detector.info
+
+    def see(row_length: float) -> float:
+        if run.rescale_to is not None:
+            return run.rescale_to / row_length if row_length > 0 else 1.0
+        if warning := scale_warning([row_length], info, run.detector.path):
+            reporter.warn(f"{warning}; is the stream {dtype}? --dtype tells")
+        return 1.0
+
+    # A window of rows tells the scale well, and nothing can be said before it is full; the warning needs fewer.
+    enough = plan.window if run.rescale_to is not None else min(plan.window, SCALE_ROWS)
     stream = DetectionStream(run.detect_piece, plan, run.clock.snippet_s or 1.0)
     with prompt_interrupt():
         try:
-            for rows in read_rows(sys.stdin.buffer, run.detector.info.feature_dim):
+            for rows in watched(read_rows(sys.stdin.buffer, info.feature_dim, dtype=dtype), enough, see):
                 _say(run.select(stream.push(rows)))
         except BadDataError:  # what came before is whole, and so are its detections
             _say(run.select(stream.finish()))
@@ -215,7 +250,7 @@ def _follow(run: DetectionRun, plan: WindowPlan) -> None:
 def _say(settled: list[Detection]) -> None:
     for found in settled:
         row = {"label": found.label, "score": found.score, "segment": [found.start_s, found.end_s]}
-        sys.stdout.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stdout.write(printable_json(json.dumps(row, ensure_ascii=False, allow_nan=False)) + "\n")
     if settled:
         sys.stdout.flush()
 
@@ -266,7 +301,8 @@ def _write(output: Path | None, kind: Format, outcome: Outcome, record: dict[str
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "results"
         _write_file(target, kind, outcome, record)
-        sys.stdout.write(target.read_text(encoding="utf-8"))
+        text = target.read_text(encoding="utf-8")
+        sys.stdout.write(printable_json(text) if kind is Format.JSON else text)
 
 
 def _write_file(target: Path, kind: Format, outcome: Outcome, record: dict[str, Any]) -> None:

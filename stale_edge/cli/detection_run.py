@@ -12,6 +12,7 @@ from stale_edge_runtime.errors import (
     StaleEdgeError,
     UsageError,
 )
+from stale_edge_runtime.feature_scale import scale_warning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +68,8 @@ def run_all(run: DetectionRun, videos: Sequence[VideoFile], reporter: Reporter, 
             outcome = corpus.run_all(run, videos, step)
     if not outcome.results:
         _raise_for_all(outcome, reporter)
+    if warning := scale_warning(outcome.row_lengths.values(), run.detector.info, run.detector.path):
+        reporter.warn(warning)
     return outcome
 
 

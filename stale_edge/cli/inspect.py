@@ -76,6 +76,7 @@ def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
         "max_snippets": info.max_snippets,
         "feature_extractor": info.feature_extractor,
         "snippet_seconds": info.snippet_seconds,
+        "feature_norm": info.feature_norm,
         "inputs": [_tensor(tensor) for tensor in file.inputs],
         "outputs": [_tensor(tensor) for tensor in file.outputs],
         "ir_version": file.ir_version,
@@ -171,6 +172,7 @@ def _lines(file: ModelFile, count: MacCount | None) -> Iterable[tuple[str, str]]
     info = file.info
     lengths = f"{info.min_snippets:,} to {info.max_snippets:,} snippets of width {info.feature_dim}"
     each = f", {info.snippet_seconds:g} s each" if info.snippet_seconds else ""
+    each += f", rows of length {info.feature_norm:.3g}" if info.feature_norm else ""
     yield "file", str(file.path)
     yield "network", f"{info.network}, {info.role}" + (f", {info.text} text" if info.text else "")
     yield "kind", f"{info.kind}, {info.precision}" + (", untrained" if info.untrained else "")

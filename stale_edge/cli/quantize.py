@@ -133,8 +133,9 @@ def _trial(
     """Read the videos that the options name, with all that they give."""
     from stale_edge_export.quantization.acceptance import Trial, TrialVideo
     from stale_edge_runtime.corpus import Clock, find_videos
+    from stale_edge_runtime.feature_scale import scale_warning
     from stale_edge_runtime.formats.class_list import read_class_list
-    from stale_edge_runtime.formats.features import read_features
+    from stale_edge_runtime.formats.features import median_row_length, read_features
     from stale_edge_runtime.model_file import read_model
 
     info = read_model(model).info
@@ -144,6 +145,9 @@ def _trial(
     for video in find_videos(features, truth, reporter.note):
         read = video.read(info.feature_dim)
         videos.append(TrialVideo(video.video_id, read, clock.duration(video, len(read))))
+    lengths = [median_row_length(video.features) for video in videos]
+    if warning := scale_warning(lengths, info, model):
+        reporter.warn(warning)
     return Trial(
         tuple(videos),
         truth,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from stale_edge_runtime.contract import ACTION
 from stale_edge_runtime.errors import BadDataError, InputMissingError
 from stale_edge_runtime.formats.annotations import read_annotations
 from stale_edge_runtime.formats.class_list import read_class_list
+from stale_edge_runtime.formats.features import median_row_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from stale_edge.networks.base import BatchTargets, NetworkSpec
     from stale_edge_runtime.errors import StaleEdgeError
     from stale_edge_runtime.formats.annotations import Instance
+
+MEASURED_VIDEOS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -294,6 +297,19 @@ class AnnotatedFeatures:
             bad_files=self.bad_files,
             feature_norm=self.feature_norm,
         )
+
+
+def feature_norm_of(source: VideoSource) -> float:
+    """Median length of the rows of features of videos.
+
+    Args:
+        source: Videos; of those that know it, all count, and of others the first `MEASURED_VIDEOS`.
+    """
+    known: float | None = getattr(source, "feature_norm", None)
+    if known is not None:
+        return known
+    first = range(min(len(source), MEASURED_VIDEOS))
+    return float(np.median([median_row_length(source.video(index, 0).features) for index in first]))
 
 
 def _open_all(store: FeatureStore) -> tuple[list[float], dict[int, StaleEdgeError]]:

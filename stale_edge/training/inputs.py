@@ -110,7 +110,7 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
     """
     import torch
 
-    from stale_edge.data.dataset import OneClass
+    from stale_edge.data.dataset import OneClass, feature_norm_of
     from stale_edge.data.reference_points import common_feature
     from stale_edge.simulation import SimulatedWorld
     from stale_edge.training.run import TrainingRun
@@ -124,6 +124,7 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
         _real_videos(options, settings, config, spec) if world is None else _drawn_videos(options, world)
     )
     source, held_out = pair
+    feature_norm = feature_norm_of(source)
     torch.manual_seed(settings.seed)  # the first weights
     network = first.network(len(source.classes))
     if not spec.uses_text:
@@ -134,7 +135,7 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
         if len(names) == 1 and len(source.classes) > 1:
             source, held_out = OneClass(source), OneClass(held_out)
         data = _in_short(options, source, held_out, world)
-        return TrainingRun(network, torch.zeros(0, 1), source, held_out, data, names, None, first.name)
+        return TrainingRun(network, torch.zeros(0, 1), source, held_out, data, names, None, first.name, feature_norm)
     given = _given_text(options, world, config.feature_dim)
     if given and network.text_tower is not None:
         network = _without_tower(spec, network)
@@ -155,7 +156,7 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
             lambda: (torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0)),
         )
     data = _in_short(options, source, held_out, world)
-    return TrainingRun(network, text, source, held_out, data, names, embeddings, first.name)
+    return TrainingRun(network, text, source, held_out, data, names, embeddings, first.name, feature_norm)
 
 
 def _in_short(

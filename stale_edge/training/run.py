@@ -47,6 +47,8 @@ class TrainingRun:
     """Text embeddings of these names, to store where the network has no text tower."""
     network_name: str = STALE_NETWORK
     """Kind of network, a key of `NETWORKS`."""
+    feature_norm: float | None = None
+    """Median length of the rows of features of the source, where it was measured."""
 
 
 @dataclass(frozen=True)

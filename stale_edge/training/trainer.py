@@ -316,7 +316,14 @@ class Trainer:
             "settings": self._settings.to_dict(),
         }
         classes = training.classes or training.source.classes
-        checkpoint = Checkpoint(self._judged, classes, origin, training.stored_text, training.network_name)
+        checkpoint = Checkpoint(
+            self._judged,
+            classes,
+            origin,
+            training.stored_text,
+            training.network_name,
+            feature_norm=training.feature_norm,
+        )
         save_checkpoint(self._folder / name, checkpoint)
 
     def _save_state(self) -> None:

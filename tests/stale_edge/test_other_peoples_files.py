@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
 
 if TYPE_CHECKING:
@@ -79,3 +82,97 @@ def test_ids_of_two_sources_match_and_the_annotations_spelling_is_written(
     code, out, _ = command("dataset", truth, "--features", folder, "--json")
     assert code == 0
     assert json.loads(out)["subsets"]["validation"] == {"videos": 2, "instances": 2, "left_out": {}}
+
+
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, with the row length that it learned."""
+    model = onnx.load(MODEL)
+    norm = model.metadata_props.add()
+    norm.key, norm.value = "stale_edge.feature_norm", "8.5"
+    path = tmp_path_factory.mktemp("scaled") / "tiny.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def normalised(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_features_of_another_scale_are_warned_of_once_and_rescaled(
+    tmp_path: Path, command: Command, scaled: Path
+) -> None:
+    folder = tmp_path / "features"
+    folder.mkdir()
+    for seed in range(3):
+        np.save(folder / f"v{seed}.npy", normalised(features(seed)))
+    np.save(folder / "raw.npy", features(9))
+    code, out, err = command("detect", scaled, folder, "--json", "--quiet")
+    assert code == 0
+    assert err.count("FEATURES OF ANOTHER SCALE in 3 of 4 videos") == 1
+    assert "learned rows of 8.5" in err
+    code, rescaled, err = command("detect", scaled, folder, "--json", "--quiet", "--rescale")
+    assert code == 0
+    assert "SCALE" not in err
+    assert json.loads(rescaled)["results"]["v0"] != json.loads(out)["results"]["v0"]
+    np.save(folder / "v0.npy", 8.5 * normalised(features(0)))
+    for name in ("v1", "v2", "raw"):
+        (folder / f"{name}.npy").unlink()
+    code, expected, err = command("detect", scaled, folder, "--json", "--quiet")
+    assert "SCALE" not in err
+    found, wanted = json.loads(rescaled)["results"]["v0"], json.loads(expected)["results"]["v0"]
+    assert [row["label"] for row in found] == [row["label"] for row in wanted]
+    assert [row["score"] for row in found] == pytest.approx([row["score"] for row in wanted], abs=1e-4)
+    code, _, err = command("compare", scaled, scaled, "-f", folder, "--quiet")
+    assert "SCALE" not in err
+    np.save(folder / "v0.npy", normalised(features(0)))
+    code, _, err = command("compare", scaled, scaled, "-f", folder, "--quiet")
+    assert "FEATURES OF ANOTHER SCALE" in err
+
+
+def test_rescale_needs_a_model_that_knows_its_scale(tmp_path: Path, command: Command) -> None:
+    np.save(tmp_path / "a.npy", features())
+    code, _, err = command("detect", MODEL, tmp_path / "a.npy", "--rescale")
+    assert code == 2
+    assert "does not say which length of rows it learned" in err
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("more", [(), ("--rescale",)])
+def test_a_stream_is_read_in_the_type_that_is_named(scaled: Path, dtype: str, more: tuple[str, ...]) -> None:
+    rows = features(0, 60).astype(np.float16)
+    words = ("detect", str(scaled), "--follow", "--window", "20", *more)
+    expected = follow(words, rows.astype(np.float32).tobytes())
+    found = follow((*words, "--dtype", dtype), rows.astype(dtype).tobytes())
+    assert found.returncode == expected.returncode == 0
+    assert found.stdout == expected.stdout != b""
+    assert b"SCALE" not in found.stderr
+
+
+def test_a_stream_read_in_another_type_is_warned_of(scaled: Path) -> None:
+    rows = (features(0, 60) / 500).astype(np.float32)
+    done = follow(("detect", str(scaled), "--follow", "--quiet"), rows.tobytes())
+    assert done.stderr.count(b"FEATURES OF ANOTHER SCALE") == 1
+    assert b"--dtype" in done.stderr
+
+
+def test_rows_before_a_broken_one_are_not_lost(scaled: Path) -> None:
+    rows = features(0, 10)
+    rows[7] = np.nan
+    done = follow(("detect", str(scaled), "--follow", "--window", "20"), rows.tobytes())
+    assert done.returncode == 65
+    assert b"snippet 7 holds NaN" in done.stderr
+    assert (
+        done.stdout == follow(("detect", str(scaled), "--follow", "--window", "20"), rows[:7].tobytes()).stdout != b""
+    )
+
+
+def follow(words: tuple[str, ...], stream: bytes) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "stale_edge", *words], input=stream, capture_output=True, check=False)
+
+
+def test_the_dtype_of_a_file_cannot_be_named(tmp_path: Path, command: Command) -> None:
+    np.save(tmp_path / "a.npy", features())
+    code, _, err = command("detect", MODEL, tmp_path / "a.npy", "--dtype", "float16")
+    assert code == 2
+    assert "--dtype: is of a stream" in err

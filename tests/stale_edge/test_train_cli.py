@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from stale_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from stale_edge_runtime.model_file import read_model
 from tests.stale_edge.training_driver import CLASSES, TEXT, WIDTH, training_run, video
 
 PROGRAM = (sys.executable, "-c", "from stale_edge.__main__ import main; main()")
@@ -75,12 +76,18 @@ class TestPipe:
         folder, _, _ = trained
         (folder / "classes.txt").write_text("\n".join(CLASSES))
         onnx = folder / "baked.onnx"
+        rows = np.concatenate([np.load(path) for path in sorted((data / "features").iterdir())])
+        assert load_checkpoint(folder / "model.safetensors").feature_norm == pytest.approx(
+            np.median(np.linalg.norm(rows, axis=1)), rel=0.2
+        )
         code, _, said = command("export", folder / "model.safetensors", "-o", onnx, "--classes", folder / "classes.txt")
         assert code == 0, said
         code, _, said = command(
             "detect", onnx, data / "features", "--annotations", data / "annotations.json", "-o", folder / "found.json"
         )
         assert code == 0, said
+        assert read_model(onnx).info.feature_norm == load_checkpoint(folder / "model.safetensors").feature_norm
+        assert "SCALE" not in said
         arguments = ("--ground-truth", data / "annotations.json", "--subset", "training")
         code, _, said = command("evaluate", folder / "found.json", *arguments, "--json", folder / "map.json")
         assert code == 0, said

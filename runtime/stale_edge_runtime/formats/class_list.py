@@ -15,6 +15,15 @@ MAX_NAME_LENGTH = 500
 _LIMIT_BYTES = 32 << 20
 
 
+def is_class_name(text: str) -> bool:
+    """Tell whether a text can be the name of a class: printable, and no longer than a line.
+
+    Args:
+        text: From a file of anyone.
+    """
+    return 0 < len(text) <= MAX_NAME_LENGTH and text.isprintable()
+
+
 def read_class_list(path: Path) -> tuple[str, ...]:
     """Read class names, one a line; blank lines do not count.
 
@@ -39,7 +48,7 @@ def read_class_list(path: Path) -> tuple[str, ...]:
         raise BadDataError(path, f"holds {len(names):,} names, more than {MAX_CLASSES:,}", "shorten it")
     seen: set[str] = set()
     for name in names:
-        if len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        if not is_class_name(name):
             raise BadDataError(path, f"{name[:40]!r} is no class name", "write one printable name a line")
         if name in seen:
             raise BadDataError(path, f"names {name!r} twice", "each class once")
