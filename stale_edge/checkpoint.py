@@ -357,7 +357,7 @@ class _Stored:
 
 
 def _metadata_values(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The JSON object of a checkpoint of this format, of values that can be written again."""
+    """Read the JSON object of a checkpoint of this format, of values that can be written again."""
     try:
         values = json.loads(metadata.get(METADATA_KEY, "null"))
         json.dumps(values, ensure_ascii=False, allow_nan=False).encode()

@@ -38,8 +38,8 @@ def scale_warning(row_lengths: Collection[float], info: ModelInfo, model: object
 
     Args:
         row_lengths: Median row length of each video.
-        info: What the model says about itself.
-        model: Its file, for the message.
+        info: Metadata of the model.
+        model: File of the model, for the message.
     """
     if info.feature_norm is None:
         return ""
@@ -70,8 +70,8 @@ def learned_length(info: ModelInfo, model: object) -> float:
     """Median row length that a model learned.
 
     Args:
-        info: What the model says about itself.
-        model: Its file, for the message.
+        info: Metadata of the model.
+        model: File of the model, for the message.
 
     Raises:
         UsageError: The file does not tell.

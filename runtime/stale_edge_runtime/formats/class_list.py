@@ -19,7 +19,7 @@ def is_class_name(text: str) -> bool:
     """Tell whether a text can be the name of a class: printable, and no longer than a line.
 
     Args:
-        text: From a file of anyone.
+        text: Text from a file of anyone.
     """
     return 0 < len(text) <= MAX_NAME_LENGTH and text.isprintable()
 
