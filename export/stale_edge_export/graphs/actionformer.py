@@ -23,7 +23,7 @@ LOWEST = 6e4
 
 
 class ActionFormerGraph(nn.Module):
-    """From features to the two outputs of the contract, in stages.
+    """Graph from features to the two outputs of the contract, in stages.
 
     Args:
         network: The network whose parts to use.
@@ -60,7 +60,7 @@ class ActionFormerGraph(nn.Module):
 
 
 class Edge(NamedTuple):
-    """What is beyond the ends of a level."""
+    """Rows beyond the ends of a level."""
 
     nothing: Tensor
     """Zero for each video, [B, 1, 1]."""
@@ -68,7 +68,7 @@ class Edge(NamedTuple):
     """1 where the padded level is longer than the video's, else 0; a scalar."""
 
     def around(self, rows: Tensor, tail: Tensor, stride: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        """What a convolution of three sees, [B, ceil(v / stride), E] each, of rows [B, v, E] before a tail [E]."""
+        """Gather three neighbours, [B, ceil(v / stride), E] each, of rows [B, v, E] before a tail [E]."""
         before = self.nothing + torch.zeros_like(tail)
         found: tuple[Tensor, Tensor, Tensor] = neighbours(rows, before, self.nothing + tail * self.has_tail, stride)
         return found
@@ -193,7 +193,7 @@ class AttentionRows(nn.Module):
     Args:
         attention: The network's.
         stride: 1 or 2.
-        scale: Of the branch, [E].
+        scale: Scale of the branch, [E].
     """
 
     taps: Tensor
@@ -258,7 +258,7 @@ class PyramidHeads(nn.Module):
         Args:
             levels: The finest first.
             features: The input [B, n, D], for its length.
-            has_tail: Of every level, [L].
+            has_tail: Whether each level has a tail, [L].
         """
         edges = level_edges(features, self.levels)
         rows = torch.cat([norm(level) for norm, level in zip(self.norms, levels, strict=True)], dim=1)  # [B, P, E]
@@ -340,7 +340,7 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 def _after_norm(norm: Any, projection: Any, factor: float) -> nn.Linear:
-    """A projection with the weights of the norm before it inside, times a factor."""
+    """Make a projection with the weights of the norm before it inside, times a factor."""
     weight, bias = projection.weight[:, :, 0].double(), projection.bias.double()
     scale, shift = norm.weight.flatten().double(), norm.bias.flatten().double()
     return _linear((weight * scale * factor).float(), ((weight @ shift + bias) * factor).float())

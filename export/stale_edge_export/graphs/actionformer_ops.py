@@ -297,7 +297,7 @@ def translate_attend(query: Any, key: Any, value: Any, heads: int, reach: int) -
 
 
 def _hidden(at: Any, count: Any, block: int, reach: int) -> Any:
-    """What is added to scores, [N, 1, b, K]: nothing where a query sees a key of the video, else very little."""
+    """Make the addition to scores, [N, 1, b, K]: nothing where a query sees a key of the video, else very little."""
     import onnx
 
     op, seen = _op(), block + 2 * reach
@@ -317,4 +317,4 @@ TRANSLATIONS: dict[Any, Callable[..., Any]] = {
     torch.ops.stale_edge.level_edges.default: translate_level_edges,
     torch.ops.stale_edge.attend.default: translate_attend,
 }
-"""For `torch.onnx.export(custom_translation_table=…)`."""
+"""Table for `torch.onnx.export(custom_translation_table=…)`."""

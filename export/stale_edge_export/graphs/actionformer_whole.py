@@ -19,7 +19,7 @@ class PublishedForward(nn.Module):
     """The network with the padding of the published evaluation.
 
     Args:
-        network: In evaluation mode.
+        network: Network in evaluation mode.
     """
 
     def __init__(self, network: ActionFormer) -> None:
@@ -54,7 +54,7 @@ class LinearProduct(nn.Module):
     """A convolution of one as a linear layer.
 
     Args:
-        conv: With bias.
+        conv: Layer with bias.
     """
 
     def __init__(self, conv: nn.Conv1d) -> None:

@@ -41,7 +41,7 @@ def positions(snippets: int, strides: tuple[int, ...]) -> tuple[Floats, Floats, 
 
     Args:
         snippets: n.
-        strides: Of the levels, the finest first.
+        strides: Strides of the levels, the finest first.
     """
     counts = tuple(-(-snippets // stride) for stride in strides)
     times = np.concatenate([np.arange(count) * stride for count, stride in zip(counts, strides, strict=True)])
@@ -57,7 +57,7 @@ def decode_grid(
         class_logits: [P, C].
         offsets: [P, 2], in strides of the level.
         snippets: n.
-        strides: Of the levels, the finest first.
+        strides: Strides of the levels, the finest first.
         settings: Numbers of the decoding.
     """
     times, steps, counts = positions(snippets, strides)
@@ -110,7 +110,7 @@ def decode(
         offsets: [P, 2], in strides.
         duration_s: Seconds of the video.
         snippets: n, of the video as the network saw it.
-        strides: Of the levels.
+        strides: Strides of the levels.
         settings: Numbers of the decoding; those of ActivityNet by default.
         classes: Names of the classes; without them a label is the class index as text.
         offset: Centre of the first snippet, in snippets.
@@ -152,7 +152,7 @@ def _checked(class_logits: Any, offsets: Any, snippets: int, strides: tuple[int,
 
 
 def _snippets(info: ModelInfo, points: int) -> int:
-    """The snippets that so many positions come from."""
+    """Count the snippets that so many positions come from."""
     low, high = 1, points
     while low < high:
         middle = (low + high) // 2

@@ -194,7 +194,7 @@ def vote(kept: Floats, candidates: Floats, scores: Floats, threshold: float) -> 
     Args:
         kept: [K, 2].
         candidates: [N, 2].
-        scores: Of the candidates, before suppression, [N].
+        scores: Scores of the candidates, before suppression, [N].
         threshold: IoU from which a candidate counts.
 
     Returns:

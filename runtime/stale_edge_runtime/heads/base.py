@@ -33,7 +33,7 @@ AxisRule: TypeAlias = int | str | AnyName
 
 
 class Decode(Protocol):
-    """From a network's outputs for one video to detections, best first."""
+    """Function from a network's outputs for one video to detections, best first."""
 
     def __call__(
         self,
@@ -49,7 +49,7 @@ class Decode(Protocol):
         """Decode one video.
 
         Args:
-            outputs: By name, finite, of the shapes of `Head.shapes`.
+            outputs: Outputs by name, finite, of the shapes of `Head.shapes`.
             duration_s: Seconds that the snippets cover.
             classes: Names of the classes.
             info: Metadata of the file.

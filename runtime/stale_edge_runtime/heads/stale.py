@@ -115,7 +115,7 @@ def _decode_published(
 
 
 def _checked(class_logits: Any, masks: Any, video_logits: Any) -> tuple[Float32Array, Float32Array, Float32Array]:
-    """The three outputs as float32, checked against each other."""
+    """Convert the three outputs to float32, checked against each other."""
     logits = _array("class_logits", class_logits, 2)
     rows = _array("masks", masks, 2)
     video = _array("video_logits", video_logits, 1)

@@ -124,7 +124,7 @@ def _probabilities(logits: Float32Array) -> Float32Array:
 def _candidate_classes(
     class_logits: Float32Array, video_logits: Float32Array, options: DecodeOptions
 ) -> tuple[IntArray, Float64Array, Float32Array]:
-    """The classes that take part.
+    """Choose the classes that take part.
 
     Returns:
         Their indices, `[K]`; what the video logits say of each, `[K]` in (0, 1]; the curves of their probabilities
@@ -150,7 +150,7 @@ def _cumulative(curves: Float32Array) -> Float64Array:
 
 
 def _seeds(curves: Float32Array, anchors: int, limit: int) -> IntArray:
-    """The strongest snippet of each anchor, of the strongest ones only: `[S]`."""
+    """Find the strongest snippet of each anchor, of the strongest ones only: `[S]`."""
     strength = curves.max(axis=0)  # [T]
     snippets = len(strength)
     weakest_first = strength.argsort(kind="stable")
@@ -220,7 +220,7 @@ def _windows(snippets: int) -> tuple[IntArray, IntArray]:
 
 
 def _fit(cumulative: Float64Array, masks: Float32Array, start: IntArray, end: IntArray) -> Float64Array:
-    """How well each segment fits each curve, and last the mask rows of its own anchors: `[K+1, N]` in [0, 1].
+    """Score how well each segment fits each curve, and last the mask rows of its own anchors: `[K+1, N]` in [0, 1].
 
     One snippet is easily high by chance, ten are not: for a curve, a segment is trusted as if some empty snippets
     were added.
@@ -251,7 +251,7 @@ def _fit(cumulative: Float64Array, masks: Float32Array, start: IntArray, end: In
 
 
 def _summed(masks: Float32Array) -> NDArray[np.int64]:
-    """A table, `[(T+1) · A + 1]`, whose differences are sums of the masks `[A, T]`, times `_fixed_point`.
+    """Make a table, `[(T+1) · A + 1]`, whose differences are sums of the masks `[A, T]`, times `_fixed_point`.
 
     Entry t · A + a less entry t · A + b is the sum of the rows from b to a before column t, and an amount that is the
     same for every t. Running sums from the end of one row or column into the next, over integers, which may overflow
@@ -272,7 +272,7 @@ def _summed(masks: Float32Array) -> NDArray[np.int64]:
 
 
 def _fixed_point(anchors: int) -> int:
-    """What stands for 1 in a mask: as much as lets a column's sum be a 32-bit integer."""
+    """Choose the integer that stands for 1 in a mask: as much as lets a column's sum be a 32-bit integer."""
     return 1 << (31 - anchors.bit_length())
 
 
@@ -302,7 +302,7 @@ def _contrast(sums: Float64Array, size: IntArray, outer_size: IntArray) -> Float
 
 
 def _best(start: IntArray, end: IntArray, labels: IntArray, scores: Float64Array, options: DecodeOptions) -> Proposals:
-    """The best pairs of segment, `[N]`, and class, `[K]`; `scores` is `[K, N]`."""
+    """Find the best pairs of segment, `[N]`, and class, `[K]`; `scores` is `[K, N]`."""
     flat = scores.T.ravel()
     floor, limit = options.min_score, options.max_candidates
     if flat.size > limit:

@@ -92,7 +92,7 @@ def _mask_proposals(rows: FloatArray, seed_scores: FloatArray, class_curve: Floa
 
 
 def _span_proposals(rows: FloatArray, first: IntArray, last: IntArray, scores: FloatArray) -> FloatArray:
-    """Every class span with every mask row: `[N, 4]`, first, last, clr, reg."""
+    """Combine every class span with every mask row: `[N, 4]`, first, last, clr, reg."""
     row, span = (index.ravel() for index in np.indices((len(rows), len(first))))
     clr = _max_within(rows[row], first[span], last[span])
     table = np.stack([first[span], last[span], clr, scores[span]], axis=1)

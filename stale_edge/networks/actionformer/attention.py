@@ -75,7 +75,7 @@ def local_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, hea
 
 
 def _with_neighbours(padded: Tensor, block: int, reach: int, heads: int) -> Tensor:
-    """Each block with `reach` positions before and after it, [B, H, N, b + 2 w, E/H]."""
+    """Cut blocks, each with `reach` positions before and after it, [B, H, N, b + 2 w, E/H]."""
     windows = padded.unfold(2, block + 2 * reach, block)  # [B, E, N, K]
     return windows.reshape(windows.shape[0], heads, -1, *windows.shape[2:]).permute(0, 1, 3, 4, 2)
 

@@ -123,7 +123,7 @@ class ActionFormerConfig:
         """Give the length T that the published evaluation pads a video to.
 
         Args:
-            snippets: Its true length n.
+            snippets: True length n.
         """
         return max(self.max_length, -(-snippets // self.multiple) * self.multiple)
 

@@ -63,7 +63,7 @@ class MaskedConv(nn.Module):
         inputs: Channels in.
         outputs: Channels out.
         stride: Positions from one output to the next.
-        groups: As of `nn.Conv1d`.
+        groups: Groups of channels, as of `nn.Conv1d`.
         bias: Whether there is one.
     """
 
@@ -188,7 +188,7 @@ class Backbone(nn.Module):
 
         Args:
             features: Zero where padded.
-            mask: Of the video.
+            mask: Mask of the video.
             table_length: T that the position table is made for.
         """
         for conv, norm in zip(self.embd, self.embd_norm, strict=True):
@@ -290,7 +290,7 @@ class OffsetHead(_Head):
 
 
 class ActionFormer(nn.Module):
-    """From features to class logits and offsets of every position of every level.
+    """Network from features to class logits and offsets of every position of every level.
 
     Args:
         config: Sizes.
@@ -359,7 +359,7 @@ def level_masks(lengths: Tensor, padded: int, strides: tuple[int, ...]) -> list[
     Args:
         lengths: int64 [B], true snippets.
         padded: T.
-        strides: Of the levels.
+        strides: Strides of the levels.
     """
     return [
         (torch.arange(padded // stride, device=lengths.device) * stride < lengths[:, None])[:, None].float()

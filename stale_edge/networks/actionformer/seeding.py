@@ -16,8 +16,8 @@ def seeded_values(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
     """Give the numbers of one parameter.
 
     Args:
-        name: Its published name, without `module.`.
-        shape: Its shape.
+        name: Published name of the parameter, without `module.`.
+        shape: Shape of the parameter.
         seed: Seed of the whole network.
     """
     values = np.random.default_rng([zlib.crc32(name.encode()), seed]).standard_normal(shape)

@@ -1,4 +1,4 @@
-"""What every moment of a video is taught: classes, and distances to the ends of the segment around it.
+"""Targets of every moment of a video: classes, and distances to the ends of the segment around it.
 
 Symbols: B batch, P positions of all levels, N segments, C classes. Times are on the grid: snippet j is at time j.
 """

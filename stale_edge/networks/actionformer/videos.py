@@ -59,7 +59,7 @@ class Crop(NamedTuple):
     segments: NDArray[np.float64]
     """[K, 2], relative to the start."""
     kept: NDArray[np.intp]
-    """Which segments these are, [K]."""
+    """Indices of these segments, [K]."""
 
 
 def distinct(segments: NDArray[np.float64], labels: Sequence[int]) -> list[int]:
@@ -117,7 +117,7 @@ def random_crop(
         segments: Grid [N, 2].
         offset: Half the snippets that one feature row looks at.
         shortest: Shortest piece as a share of a video that fits; None takes such a video whole.
-        chance: Where choices come from.
+        chance: Source of the choices.
     """
     everything = np.arange(len(segments))
     if length <= max_length:
@@ -148,7 +148,7 @@ def collate(
     Moments inside actions of hidden classes are taught neither as action nor as background.
 
     Args:
-        videos: At least one.
+        videos: One video or more.
         classes: Index of each class.
         config: Sizes.
         compat: Not used.
