@@ -99,7 +99,8 @@ def export_checkpoint(
         _check_without_text(target, checkpoint, kind, classes)
     has_text = network.text_tower is not None or (kind is Kind.BAKED and checkpoint.text_embeddings is not None)
     if uses_text and not has_text and kind is not Kind.OPEN:
-        raise BadDataError(target, f"a {kind} file needs the text tower, which the checkpoint lacks", "use --open")
+        cure = "use --open" if kind is Kind.BAKED else "name a checkpoint with one, as `convert` makes"
+        raise BadDataError(target, f"a {kind} file needs the text tower, which the checkpoint lacks", cure)
     if kind is Kind.BAKED and not names:
         raise BadDataError(target, "the checkpoint names no classes", "give them with --classes FILE")
     check_target(target)

@@ -150,7 +150,7 @@ def open_content(
         UnavailableError: This machine does not have that many threads, or that provider.
         BadDataError: Onnxruntime does not accept the model.
     """
-    _check_threads(threads)
+    check_threads(threads)
     check_provider(provider)
     options = _options(threads, optimize=optimize, reuse_memory=reuse_memory)
     if profile is not None:
@@ -214,7 +214,16 @@ def short_reason(error: BaseException) -> str:
     return words if len(words) <= 200 else words[:200] + "…"
 
 
-def _check_threads(threads: int) -> None:
+def check_threads(threads: int) -> None:
+    """Refuse a number of threads that cannot be had.
+
+    Args:
+        threads: Number of threads.
+
+    Raises:
+        UsageError: It is less than 1.
+        UnavailableError: This process may use fewer cores.
+    """
     if threads < 1:
         raise UsageError(f"{threads} threads", "is not a number of threads", "use 1 or more")
     if threads > cores():

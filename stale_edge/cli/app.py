@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,13 +22,21 @@ from stale_edge.cli.evaluate import evaluate
 from stale_edge.cli.export import export
 from stale_edge.cli.inspect import inspect
 from stale_edge.cli.interrupt import INTERRUPTED
+from stale_edge.cli.numbers import with_sane_numbers
 from stale_edge.cli.quantize import quantize
 from stale_edge.cli.report import report
 from stale_edge.cli.simulate import simulate
 from stale_edge.cli.streams import drop_stream, prepare_streams
 from stale_edge.cli.study import study
 from stale_edge.cli.train import train
-from stale_edge_runtime.errors import EXIT_INTERRUPTED, EXIT_USAGE, StaleEdgeError, printable
+from stale_edge_runtime.errors import (
+    EXIT_BAD_DATA,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    InputMissingError,
+    StaleEdgeError,
+    printable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +92,7 @@ for command in (
     study,
     report,
 ):
-    app.command(no_args_is_help=False)(command)
+    app.command(no_args_is_help=False)(with_sane_numbers(command))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -102,19 +111,41 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         drop_stream(sys.stdout.fileno())
         return 0
-    except StaleEdgeError as error:
-        if debug:
-            traceback.print_exc()
-        _say(f"error: {error}")
-        return error.exit_code
     except Exception as error:
-        if not isinstance(error, UsageMistake):
+        explained = _explain(error, words)
+        if explained is None:
             raise
-        _say(f"error: {error.format_message().rstrip('.')}; see --help")
-        return EXIT_USAGE
+        if debug and not isinstance(error, UsageMistake):
+            traceback.print_exc()
+        _say(f"error: {explained[0]}")
+        return explained[1]
     if outcome == EXIT_INTERRUPTED:  # some versions of typer turn Ctrl-C into its exit code themselves
         _say(INTERRUPTED)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _explain(error: Exception, words: Sequence[str]) -> tuple[str, int] | None:
+    """Message and exit code of an error; None for one that is a defect of the program."""
+    if isinstance(error, StaleEdgeError):
+        return str(error), error.exit_code
+    if isinstance(error, UsageMistake):
+        return _usage(error, words), EXIT_USAGE
+    if isinstance(error, MemoryError):
+        return "memory: there is not enough of it; give smaller numbers or inputs", EXIT_BAD_DATA
+    if isinstance(error, OSError) and error.filename is not None:  # a name too long, before any reader came to it
+        reason = error.strerror or str(error)
+        missing = InputMissingError(error.filename, f"cannot be used ({reason})", "check the path")
+        return str(missing), missing.exit_code
+    return None
+
+
+def _usage(error: Any, words: Sequence[str]) -> str:
+    """Message about words that cannot be understood; files whose names look like options are pointed out."""
+    for word in words:
+        with contextlib.suppress(OSError):
+            if word.startswith("-") and len(word) > 1 and Path(word).exists():
+                return f"{word} is a file whose name begins with '-': write ./{word}"
+    return f"{error.format_message().rstrip('.')}; see --help"
 
 
 def _say(line: str) -> None:

@@ -197,7 +197,7 @@ def _check_labels(path: Path, found: Results, annotations: Annotations) -> None:
             path,
             f"none of its {len(labels)} labels (as {min(labels)!r}) is in the ground truth "
             f"(as {annotations.classes[0]!r})",
-            "write the labels as the annotations do",
+            f"write the labels as the annotations do: {_listing(_with_nearest(labels, annotations.classes))}",
         )
 
 
@@ -215,7 +215,8 @@ def _warn(report: Reporter, result: EvaluationResult, found: Results) -> None:
     if result.ignored_labels:
         count = sum(result.ignored_labels.values())
         report.warn(
-            f"{count:,} detections ignored, their labels are not in the ground truth: {_listing(result.ignored_labels)}"
+            f"{count:,} detections ignored, their labels are not in the ground truth: "
+            f"{_listing(_with_nearest(result.ignored_labels, result.classes))}"
         )
     if result.unknown_videos:
         fate = "count as false positives" if result.compat else "ignored"
@@ -225,6 +226,19 @@ def _warn(report: Reporter, result: EvaluationResult, found: Results) -> None:
         )
     if result.silent_videos:
         report.note(f"{result.silent_videos:,} videos have no detection; their instances count as missed")
+
+
+def _with_nearest(labels: Iterable[str], classes: Iterable[str]) -> list[str]:
+    """Labels in quotes, each with the class that differs from it in case, spaces and signs alone."""
+    plain = {_letters(name): name for name in classes}
+    return [
+        f"{label!r} (is {plain[_letters(label)]!r} meant?)" if _letters(label) in plain else repr(label)
+        for label in sorted(labels)
+    ]
+
+
+def _letters(label: str) -> str:
+    return "".join(filter(str.isalnum, label)).casefold()
 
 
 def _source(record: Mapping[str, Any]) -> str:

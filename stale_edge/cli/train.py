@@ -210,8 +210,10 @@ def train(
     from stale_edge.training.launch import launch
     from stale_edge.training.run import RunOptions
     from stale_edge_runtime.formats.files import read_bytes, write_bytes
+    from stale_edge_runtime.session import check_threads
 
     if threads:
+        check_threads(threads)
         torch.set_num_threads(threads)
     changes: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "learning_rate": lr, "patience": patience}
     kind = _accelerator(accelerator)

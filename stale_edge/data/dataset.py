@@ -12,7 +12,7 @@ from stale_edge.data.feature_store import FeatureStore, find_feature_files
 from stale_edge.data.selection import class_names, select, training_subset
 from stale_edge.data.splits import hold_out
 from stale_edge_runtime.contract import ACTION
-from stale_edge_runtime.errors import BadDataError, InputMissingError
+from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
 from stale_edge_runtime.formats.annotations import read_annotations
 from stale_edge_runtime.formats.class_list import read_class_list
 from stale_edge_runtime.formats.features import median_row_length
@@ -282,8 +282,17 @@ class AnnotatedFeatures:
 
         Returns:
             Videos to train on, with every class that all of them have, and videos held out. Both share one cache.
+
+        Raises:
+            UsageError: The share is not in (0, 1), or no video can be spared.
         """
         kept = frozenset(hold_out([video for video, _ in self._videos], share, seed))
+        if len(kept) == len(self):
+            raise UsageError(
+                "--held-out",
+                f"leaves no video to hold out: {len(self):,} videos, and every class keeps one in training",
+                "annotate second videos of classes, or more; a larger share helps only where there are some",
+            )
         return self._part(kept), self._part(frozenset(range(len(self))) - kept)
 
     def _part(self, indices: frozenset[int]) -> AnnotatedFeatures:

@@ -154,9 +154,9 @@ def entry_with(annotation):
         (entry_with({"segment": [0, 10**400]}), "not two finite numbers"),
         (entry_with({"segment": [0]}), "annotation 1 that is not in the schema"),
         (entry_with({"segment": None}), "annotation 1 that is not in the schema"),
-        (entry_with({"label": 4}), "whose label is no name"),
-        (entry_with({"label": "a\u0007"}), "whose label is no name"),
-        (entry_with({"label": "\ud800"}), "whose label is no name"),
+        (entry_with({"label": 4}), "is no printable name"),
+        (entry_with({"label": "a\u0007"}), "is no printable name"),
+        (entry_with({"label": "\ud800"}), "is no printable name"),
         ({"database": {"abc": OFFICIAL | {"annotations": ["x"]}}}, "annotation 0 that is not in the schema"),
         (
             '{"database": {"abc": {"subset": "x", "annotations": [{"segment": [0, 1e999], "label": "x"}]}}}',
@@ -252,7 +252,7 @@ def test_real_files(shared, name, subset, videos, instances, dirt):
         ({"segment": [2, 1]}, "segments that end before they start"),
         ({"segment": [-0.04, 1]}, "segments that start before the video"),
         ({"segment": [0, float("nan")]}, "segments that are not two finite numbers"),
-        ({"label": 4}, "annotations whose label is no name"),
+        ({"label": 4}, "annotations whose label is no printable name"),
     ],
 )
 def test_an_unusable_annotation_leaves_the_others(tmp_path, bad, kind):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from stale_edge_runtime.errors import CannotWriteError
-from stale_edge_runtime.formats.files import atomic_path, check_target, write_bytes
+from stale_edge_runtime.formats.files import atomic_path, check_target, write_bytes, write_text
 
 
 def names(folder):
@@ -114,3 +117,40 @@ def test_a_disk_that_cannot_unlink_does_not_undo_a_write(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "unlink", fail)
     write_bytes(tmp_path / "results.json", b"result")
     assert (tmp_path / "results.json").read_bytes() == b"result"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from stale_edge_runtime.formats.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_bytes(bytes(1000))
+    print("writing", flush=True)
+    if sys.argv[2] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.read()
+"""
+
+
+def test_the_next_run_removes_what_a_killed_one_left_and_nothing_else(tmp_path):
+    target = tmp_path / "out.json"
+    target.write_text("old")
+    others = [tmp_path / name for name in (".out.json.abcdefgh.tmp", ".hidden", "a.stale-edge.tmp")]
+    for other in others:
+        other.write_text("not ours")
+    killed = subprocess.run([sys.executable, "-c", KILLED, target, "die"], check=False, stdout=subprocess.PIPE)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".out.json.*.stale-edge.tmp"))) == 1
+    words = [sys.executable, "-c", KILLED, str(tmp_path / "alive"), "wait"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as alive:
+        assert alive.stdout.readline() == b"writing\n"
+        assert not list(tmp_path.glob(".out.json.*.stale-edge.tmp"))  # by the process that writes another file
+        write_text(tmp_path / "third", "new")
+        assert len(list(tmp_path.glob(".alive.*.stale-edge.tmp"))) == 1  # which is alive
+        alive.stdin.close()
+        assert alive.wait() == 0
+    assert (tmp_path / "alive").stat().st_size == 1000
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["out.json", "alive", "third", *(other.name for other in others)]
+    )
+    assert target.read_text() == "old"

@@ -28,7 +28,7 @@ DETECTIONS = st.builds(
     lambda start, length, label, score: Detection(start, start + length, label, score),
     FINITE,
     st.floats(0, 1e6),
-    st.text(min_size=1, max_size=20).filter(str.isprintable),
+    st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable() and text == text.strip()),
     FINITE,
 )
 IDS = st.text(min_size=1, max_size=255).filter(is_video_id)

@@ -62,3 +62,74 @@ def test_a_bar_has_no_estimate_where_another_is_told(estimate: bool) -> None:
         step("first in 3 s, about 9 s left")
     assert "about 9 s left" in text.getvalue()
     assert bool(re.search(r"[\d-]:[\d-]{2}:[\d-]{2}", text.getvalue())) == estimate
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("detect", "m.onnx", "x.npy", "--max-memory", "inf"), "--max-memory"),
+        (("detect", "m.onnx", "x.npy", "--min-score", "nan"), "--min-score"),
+        (("detect", "m.onnx", "x.npy", "--fps", "25", "--stride", "9" * 30), "--stride"),
+        (("detect", "m.onnx", "x.npy", "--window", "9" * 20), "--window"),
+        (("train", "-o", "run", "--simulated", "default", "--lr", "nan"), "--lr"),
+        (("train", "-o", "run", "--simulated", "default", "--seed", "-1"), "--seed"),
+        (("train", "-o", "run", "--simulated", "default", "--max-minutes", "inf"), "--max-minutes"),
+        (("dataset", "gt.json", "--fraction", "nan"), "--fraction"),
+        (("simulate", "-o", "world", "--videos", "9" * 20), "--videos"),
+        (("bench", "m.onnx", "--seconds", "inf"), "--seconds"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(command, words, option):
+    code, _, err = command(*words)
+    assert code == 2
+    assert err.startswith(f"error: {option}: ")
+    assert err.count("\n") == 1
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inspect", LONG),
+        ("detect", LONG, LONG),
+        ("evaluate", LONG, "-g", LONG),
+        ("dataset", LONG),
+        ("convert", LONG),
+        ("export", LONG),
+        ("quantize", LONG, "--int8"),
+        ("bench", LONG),
+        ("compare", LONG, LONG, "-f", LONG),
+        ("train", "-o", LONG, "--simulated", "default"),
+        ("simulate", "-o", LONG),
+        ("report", LONG, "-o", "r.html"),
+        ("study", "open-set", "--data", LONG),
+        ("export", "-o", LONG),
+        ("demo", "-o", LONG),
+    ],
+)
+def test_names_longer_than_a_file_system_takes_are_one_line(command, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command(*words)
+    assert code in {66, 73}, err
+    assert "File name too long" in err
+    assert "Traceback" not in err
+
+
+def test_a_file_named_like_an_option_is_pointed_out(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "--0edUL8zmA.npy").touch()
+    code, _, err = command("detect", "m.onnx", "--0edUL8zmA.npy")
+    assert code == 2
+    assert "is a file whose name begins with '-': write ./--0edUL8zmA.npy" in err
+
+
+def test_running_out_of_memory_is_one_line(command, monkeypatch):
+    def fail(*_args, **_more):
+        raise MemoryError
+
+    monkeypatch.setattr("stale_edge_runtime.model_file.read_bytes", fail)
+    code, _, err = command("inspect", "m.onnx")
+    assert code == 65
+    assert err.count("\n") == 1

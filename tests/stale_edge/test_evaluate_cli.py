@@ -107,7 +107,7 @@ def test_ignored_detections_are_reported(capsys, tmp_path, truth):
     assert code == 0
     ignored = {"labels": {"Chess": 1}, "videos": {"vid-3": 1}, "ground_truth_videos": 0}
     assert json.loads(out)["ignored"] == ignored
-    assert "1 detections ignored, their labels are not in the ground truth: Chess" in err
+    assert "1 detections ignored, their labels are not in the ground truth: 'Chess'" in err
     assert "1 detections ignored, their videos are not in the ground truth: vid-3" in err
 
 

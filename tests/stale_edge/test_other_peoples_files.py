@@ -176,3 +176,41 @@ def test_the_dtype_of_a_file_cannot_be_named(tmp_path: Path, command: Command) -
     code, _, err = command("detect", MODEL, tmp_path / "a.npy", "--dtype", "float16")
     assert code == 2
     assert "--dtype: is of a stream" in err
+
+
+def test_labels_with_what_cannot_be_seen(tmp_path: Path, command: Command) -> None:
+    truth = write(tmp_path / "gt.json", {"database": {"a": entry("  archery\n"), "b": entry("arch\u200bery")}})
+    rows = [{"label": "archery ", "score": 0.5, "segment": [10, 30]}]
+    code, out, err = command("evaluate", write(tmp_path / "r.json", {"results": {"a": rows}}), "-g", truth)
+    assert code == 0
+    assert "100.00" in out
+    assert r"'arch\u200bery'" in err
+
+
+def test_labels_in_another_spelling_are_named(tmp_path: Path, command: Command) -> None:
+    truth = write(tmp_path / "gt.json", {"database": {"a": entry("Long jump")}})
+    rows = [{"label": "long_jump", "score": 0.5, "segment": [10, 30]}]
+    code, _, err = command("evaluate", write(tmp_path / "r.json", {"results": {"a": rows}}), "-g", truth)
+    assert code == 65
+    assert "'long_jump' (is 'Long jump' meant?)" in err
+
+
+def test_one_video_of_each_class_says_what_helps(tmp_path: Path, command: Command) -> None:
+    database = {f"v{i}": {**entry(f"class {i}"), "subset": "training"} for i in range(3)}
+    (tmp_path / "features").mkdir()
+    for name in database:
+        np.save(tmp_path / "features" / f"{name}.npy", np.ones((10, 512), np.float32))
+    (tmp_path / "classes.txt").write_text("\n".join(f"class {i}" for i in range(3)))
+    np.save(tmp_path / "text.npy", np.eye(3, 512, dtype=np.float32))
+    data = ("-g", write(tmp_path / "gt.json", {"database": database}), "--features", tmp_path / "features")
+    text = ("--classes", tmp_path / "classes.txt", "--text-embeddings", tmp_path / "text.npy")
+    code, _, err = command("train", "-o", tmp_path / "run", *data, *text, "--model", tmp_path / "m.safetensors")
+    assert code == 2
+    assert "every class keeps one in training; annotate second videos of classes" in err
+
+
+def test_training_with_more_threads_than_cores_is_refused(tmp_path: Path, command: Command) -> None:
+    words = ("train", "-o", tmp_path / "run", "--simulated", "default", "--model", tmp_path / "m.safetensors")
+    code, _, err = command(*words, "--threads", "4096")
+    assert code == 69
+    assert "4096 threads" in err

@@ -368,8 +368,10 @@ def _instance(place: _Place, index: int, annotation: Any) -> Instance:
     except (KeyError, TypeError, ValueError):
         cure = 'expected {"segment": [start, end], "label": text}'
         raise place.error(f"has an annotation {index} that is not in the schema", cure) from None
+    label = label.strip() if isinstance(label, str) else label
     if not _is_name(label):
-        raise place.unusable("annotations whose label is no name", f"has an annotation {index} whose label is no name")
+        problem = f"has an annotation {index} whose label {label!r:.60} is no printable name"
+        raise place.unusable("annotations whose label is no printable name", problem, "remove what cannot be seen")
     start, end = _seconds(first), _seconds(second)
     if start is None or end is None:
         problem = f"has an annotation {index} whose segment is not two finite numbers"

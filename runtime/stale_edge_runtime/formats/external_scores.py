@@ -112,11 +112,11 @@ def _verdict(path: Path, video_id: str, entry: Any) -> tuple[str, float]:
 
 
 def _label(path: Path, where: str, value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_LABEL_LENGTH or not value.isprintable():
+    if not isinstance(value, str) or not 0 < len(value.strip()) <= _MAX_LABEL_LENGTH or not value.isprintable():
         raise BadDataError(
             path, f"{where[:40]!r} has the label {str(value)[:40]!r}", "labels are 1 to 256 printable characters"
         )
-    return value
+    return value.strip()
 
 
 def _score(path: Path, video_id: str, value: Any) -> float:

@@ -7,8 +7,10 @@ old file or the new one, never a torn one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_JSON_BYTES = 1 << 30
+TEMPORARY_SUFFIX = ".stale-edge.tmp"
+"""End of the names of unfinished outputs; what a killed process leaves is removed by the next that writes beside it."""
+_ORPHAN = re.compile(r"\..*\.[a-z0-9_]{8}" + re.escape(TEMPORARY_SUFFIX), re.DOTALL)
+_CLEANED: set[tuple[int, Path]] = set()
 
 
 @contextlib.contextmanager
@@ -56,14 +62,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
         if not special and not replaced.parent.is_dir():
             folder = replaced.parent if target.is_symlink() else target.parent
             raise CannotWriteError(target, f"folder {folder} does not exist", "make the folder first")
-        beside = None if special else replaced.parent
-        descriptor, name = tempfile.mkstemp(prefix=_temporary_prefix(target), suffix=".tmp", dir=beside)
-        os.close(descriptor)
+        if not special:
+            _remove_orphans(replaced.parent)
+        lock, temporary = _locked_temporary(_temporary_prefix(target), None if special else replaced.parent)
     except OSError as error:
         if isinstance(error, StaleEdgeError):
             raise
         raise writing_error(target, error) from error
-    temporary = Path(name)
     try:
         yield temporary
         if special:
@@ -82,6 +87,51 @@ def atomic_path(target: Path) -> Iterator[Path]:
         # After a rename nothing is left to remove; a disk that fails here does not undo what was written.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _locked_temporary(prefix: str, folder: Path | None) -> tuple[int, Path]:
+    """Make a temporary file that is locked until its descriptor is closed, as by the end of the process."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=TEMPORARY_SUFFIX, dir=folder)
+        try:
+            _lock(descriptor, wait=True)
+            if os.path.exists(name):  # noqa: PTH110 (no other process took it for an orphan before it was locked)
+                return descriptor, Path(name)
+        except BaseException:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                Path(name).unlink(missing_ok=True)
+            raise
+        os.close(descriptor)
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Remove what killed processes left in a folder: temporary files of ours that nobody holds; once a process."""
+    if (os.getpid(), folder) in _CLEANED:
+        return
+    _CLEANED.add((os.getpid(), folder))
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        found = [Path(entry) for entry in entries if _ORPHAN.fullmatch(entry.name) and entry.is_file()]
+        for path in found:
+            with contextlib.suppress(OSError), path.open("rb") as stream:
+                _lock(stream.fileno(), wait=False)
+                path.unlink(missing_ok=True)
+
+
+def _lock(descriptor: int, *, wait: bool) -> None:
+    """Lock a file for as long as it is open.
+
+    Raises:
+        OSError: Another one holds it, or the system has no such locks, and `wait` is false.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError) as error:
+        if not wait:
+            raise OSError(errno.ENOLCK, "not free") from error
 
 
 def _is_special(target: Path) -> bool:

@@ -178,6 +178,7 @@ def _detections(path: Path, video: str, rows: list[Any], check: EntryCheck, firs
                 f"video {video}, detection {index} is not in the schema",
                 'expected {"label": text, "score": number, "segment": [start, end]}',
             ) from None
+        label = label.strip() if isinstance(label, str) else label
         values = [_number(value) for value in (score, start, end)]
         if fault := _fault(label, *values):
             kind, problem = fault
@@ -201,7 +202,8 @@ def _number(value: Any) -> float:
 def _fault(label: Any, score: float, start: float, end: float) -> tuple[str, str] | None:
     """Kind of a detection's fault and the message about it; None for a good one."""
     if type(label) is not str or not 0 < len(label) <= MAX_NAME_LENGTH or not label.isprintable():
-        return "without a proper label", f"needs a label of 1 to {MAX_NAME_LENGTH} printable characters"
+        problem = f"needs a label of 1 to {MAX_NAME_LENGTH} printable characters, not {label!r:.60}"
+        return "without a proper label", problem
     for name, value in (("score", score), ("start", start), ("end", end)):
         if not math.isfinite(value):
             return f"whose {name} is not a finite number", f"has a {name} that is not a finite number"
