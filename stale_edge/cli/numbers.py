@@ -17,7 +17,7 @@ SEED: Final = "seed"
 
 
 def with_sane_numbers(command: Callable[..., None]) -> Callable[..., None]:
-    """The same command, which refuses numbers that are not finite or beyond `LARGEST`, and negative seeds.
+    """Wrap a command so that it refuses numbers that are not finite or beyond `LARGEST`, and negative seeds.
 
     Args:
         command: Function of a command, its options as parameters.
@@ -44,7 +44,7 @@ def _problem(name: str, value: Any) -> str:
 
 
 def _as_typed(command: Callable[..., None], name: str) -> str:
-    """The option of a parameter, as users type it."""
+    """Spell an option as users type it."""
     hint = typing.get_type_hints(command, include_extras=True)[name]
     names = [
         word

@@ -138,6 +138,14 @@ def train(
         int | None, typer.Option(help="Videos in a step, over all devices together; 32, or as the preset says.")
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate; 3e-4, or as the preset says.")] = None,
+    average_decay: Annotated[
+        float | None,
+        typer.Option(
+            "--average-decay",
+            metavar="P",
+            help="Judge and save a moving average of the weights that keeps this share a step; as the preset says.",
+        ),
+    ] = None,
     patience: Annotated[
         int | None,
         typer.Option(help="Epochs without a better held-out mAP after which to stop; 10, or as the preset says."),
@@ -215,7 +223,13 @@ def train(
     if threads:
         check_threads(threads)
         torch.set_num_threads(threads)
-    changes: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "learning_rate": lr, "patience": patience}
+    changes: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch,
+        "learning_rate": lr,
+        "average_decay": average_decay,
+        "patience": patience,
+    }
     kind = _accelerator(accelerator)
     settings = replace(
         _settings(spec, preset, compat),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,6 +67,9 @@ class Method:
         return self.preset is not None and self.spec.outputs_of(self.spec.presets[self.preset].config) == 1
 
 
+AVERAGED_PARTS = 10
+"""Weights are averaged over one of so many parts of a training's steps, or as long as published where that is less: the
+published average of 1,000 steps would hold little but the first weights."""
 PUBLISHED = Method()
 """The thesis's network."""
 ACTIONFORMER_METHOD = Method(network=ACTIONFORMER, preset="activitynet-clip")
@@ -215,6 +218,10 @@ def train_network(
 
     fabric = launch(accelerator())
     source, held_out = material.source, material.held_out
+    if settings.average_decay is not None:
+        steps = settings.epochs * max(1, len(source) // settings.batch_size)
+        longest = max(0.0, 1 - AVERAGED_PARTS / steps)
+        settings = replace(settings, average_decay=min(settings.average_decay, longest) or None)
     if method.leaves_classes:
         source, held_out = OneClass(source), OneClass(held_out)
     training = TrainingRun(network, torch.from_numpy(material.text), source, held_out, network_name=method.network)
