@@ -15,6 +15,8 @@ from stale_edge.seeded import seeded_network
 from stale_edge_export.exporter import export_checkpoint
 from stale_edge_export.graphs.actionformer import ActionFormerGraph
 from stale_edge_export.graphs.actionformer_whole import PublishedForward
+from stale_edge_export.graphs.registry import GRAPHS
+from stale_edge_export.quantization.movement import QUANTIZE, quantize_before_movement
 from stale_edge_runtime.bench.macs import count_macs
 from stale_edge_runtime.contract import Kind
 from stale_edge_runtime.detector import Detector
@@ -201,3 +203,32 @@ def test_an_untrained_preset_is_exported_by_name(command, tmp_path, monkeypatch)
     assert (info.untrained, info.weights["preset"], info.classes) == (True, "small", ("action",))
     code, _, err = command("export", "--network", NAME, "--preset", "other")
     assert (code, "--preset: 'other' is not known; choose from small" in err) == (2, True)
+
+
+def test_rows_are_quantised_before_they_are_moved_to_the_same_numbers(folder, monkeypatch):
+    from stale_edge_export.quantization import int8
+    from stale_edge_export.quantization.int8 import Products, to_int8
+
+    model = onnx.load(folder / "tiny.onnx")
+    products = Products.of(model, GRAPHS[NAME].quantization)
+    moved = to_int8(model, products)
+    monkeypatch.setattr(int8, "quantize_before_movement", lambda graph: 0)
+    plain = to_int8(model, products)
+    makers = {output: node.op_type for node in plain.graph.node for output in node.output}
+    joined = [node for node in plain.graph.node if node.op_type == QUANTIZE and makers.get(node.input[0]) == "Concat"]
+    assert len(joined) == 5  # two convolutions of the embedding, three of the heads
+    assert quantize_before_movement(plain.graph) == 5
+    assert sorted(node.name for node in plain.graph.node) == sorted(node.name for node in moved.graph.node)
+    assert quantize_before_movement(moved.graph) == 0
+    onnx.checker.check_model(moved, full_check=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(int8, "quantize_before_movement", lambda graph: 0)
+    before, after = (
+        onnxruntime.InferenceSession(each.SerializeToString()) for each in (to_int8(model, products), moved)
+    )
+    for snippets in (1, 2, 33, 97, 200):
+        features = np.random.default_rng(snippets).standard_normal((2, snippets, TINY.feature_dim)).astype(np.float32)
+        for one, other in zip(
+            before.run(None, {"features": features}), after.run(None, {"features": features}), strict=True
+        ):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)

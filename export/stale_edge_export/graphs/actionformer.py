@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from stale_edge.networks.actionformer.config import GLOBAL
 from stale_edge.networks.actionformer.model import EPSILON, position_table
-from stale_edge_export.graphs.actionformer_ops import attend, gelu, level_edges, neighbours, table_rows, tails
+from stale_edge_export.graphs.actionformer_ops import around, attend, gelu, level_edges, neighbours, table_rows, tails
 
 if TYPE_CHECKING:
     from stale_edge.networks.actionformer.model import ActionFormer
@@ -69,9 +69,17 @@ class Edge(NamedTuple):
 
     def around(self, rows: Tensor, tail: Tensor, stride: int = 1) -> tuple[Tensor, Tensor, Tensor]:
         """Gather three neighbours, [B, ceil(v / stride), E] each, of rows [B, v, E] before a tail [E]."""
-        before = self.nothing + torch.zeros_like(tail)
-        found: tuple[Tensor, Tensor, Tensor] = neighbours(rows, before, self.nothing + tail * self.has_tail, stride)
+        found: tuple[Tensor, Tensor, Tensor] = neighbours(rows, *self._beyond(tail), stride)
         return found
+
+    def joined(self, rows: Tensor, tail: Tensor) -> Tensor:
+        """Put rows [B, v, E] before a tail [E] side by side with their neighbours, [B, v, 3 E]."""
+        found: Tensor = around(rows, *self._beyond(tail))
+        return found
+
+    def _beyond(self, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the rows before the first and after the last, [B, 1, E] each."""
+        return self.nothing + torch.zeros_like(tail), self.nothing + tail * self.has_tail
 
 
 class Embedding(nn.Module):
@@ -128,7 +136,7 @@ class Product(nn.Module):
 
     def forward(self, rows: Tensor, tail: Tensor, edge: Edge) -> Tensor:
         """[B, v, in] before a tail [in] to [B, v, out]."""
-        return torch.cat(edge.around(rows, tail), dim=2) @ self.weight
+        return edge.joined(rows, tail) @ self.weight
 
 
 class RowNorm(nn.Module):
@@ -311,7 +319,8 @@ def _sides(rows: Tensor, beyond: Tensor, edges: tuple[Tensor, Tensor]) -> tuple[
     """Rows before, at and after every row, [B, P, E] each; `beyond` [L, E] is what follows each level."""
     more = torch.cat((torch.zeros_like(beyond[:1]), beyond)).expand(rows.shape[0], -1, -1)
     everything = torch.cat((rows, more), dim=1)
-    return everything.index_select(1, edges[0]), rows, everything.index_select(1, edges[1])
+    here = everything[:, : rows.shape[1]]  # of the same tensor as the others, see `quantize_before_movement`
+    return everything.index_select(1, edges[0]), here, everything.index_select(1, edges[1])
 
 
 def _around(rows: Tensor, beyond: Tensor, edges: tuple[Tensor, Tensor]) -> Tensor:

@@ -115,6 +115,27 @@ def _(rows: Tensor, before: Tensor, after: Tensor, stride: int) -> tuple[Tensor,
     return made[0], made[1], made[2]
 
 
+@torch.library.custom_op("stale_edge::around", mutates_args=())
+def around(rows: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Put every row side by side with those before and after it.
+
+    Args:
+        rows: [B, v, E].
+        before: Row before the first, [B, 1, E].
+        after: Row after the last, [B, 1, E].
+
+    Returns:
+        [B, v, 3 E].
+    """
+    return torch.cat(neighbours(rows, before, after, 1), dim=2)
+
+
+@around.register_fake
+def _(rows: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    del before, after
+    return rows.new_empty(rows.shape[0], rows.shape[1], 3 * rows.shape[2])
+
+
 @torch.library.custom_op("stale_edge::level_edges", mutates_args=())
 def level_edges(features: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     """Give the row before and the row after every row of a pyramid whose levels are concatenated.
@@ -235,6 +256,17 @@ def translate_neighbours(rows: Any, before: Any, after: Any, stride: int) -> tup
     return part(0), rows if stride == 1 else part(1), part(2)
 
 
+def translate_around(rows: Any, before: Any, after: Any) -> Any:
+    """`around` in ONNX; all three parts come from the same rows, so that an int8 file can quantise these once."""
+    op, count = _op(), _snippets(rows)
+    padded = op.Concat(before, rows, after, axis=1)
+    parts = [
+        op.Slice(padded, _integers(shift), op.Add(count, _integers(shift)) if shift else count, _integers(1))
+        for shift in range(3)
+    ]
+    return op.Concat(*parts, axis=2)
+
+
 def translate_gelu(features: Any) -> Any:
     """`gelu` in ONNX."""
     op = _op()
@@ -314,6 +346,7 @@ TRANSLATIONS: dict[Any, Callable[..., Any]] = {
     torch.ops.stale_edge.table_rows.default: translate_table_rows,
     torch.ops.stale_edge.gelu.default: translate_gelu,
     torch.ops.stale_edge.neighbours.default: translate_neighbours,
+    torch.ops.stale_edge.around.default: translate_around,
     torch.ops.stale_edge.level_edges.default: translate_level_edges,
     torch.ops.stale_edge.attend.default: translate_attend,
 }

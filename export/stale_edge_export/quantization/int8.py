@@ -22,6 +22,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from stale_edge_export.encoding import inner_nodes
 from stale_edge_export.quantization.activations import quantize_activation_products
+from stale_edge_export.quantization.movement import quantize_before_movement
 from stale_edge_runtime.bench.machine import cpu_flags
 from stale_edge_runtime.errors import UsageError
 
@@ -140,6 +141,7 @@ def to_int8(model: onnx.ModelProto, products: Products, *, reduce_range: bool = 
         quantised = onnx.ModelProto()
         quantised.CopyFrom(model)
     quantize_activation_products(quantised, products.activations, reduce_range=reduce_range)
+    quantize_before_movement(quantised.graph)
     return quantised
 
 
