@@ -46,7 +46,7 @@ def quantize_before_movement(graph: GraphProto) -> int:
 
 
 def _earlier(quantize: NodeProto, makers: Mapping[str, NodeProto]) -> list[NodeProto] | None:
-    """What to put in the place of a quantisation of parts of the same rows; None where it is none."""
+    """Make the nodes that replace a quantisation of parts of the same rows; None where it is of other things."""
     joined = makers.get(quantize.input[0])
     if joined is None or joined.op_type != "Concat" or len(joined.input) < 2:
         return None
