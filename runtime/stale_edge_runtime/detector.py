@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 PROCESS_BYTES = 80 << 20
 """Python, numpy and onnxruntime, before any model."""
 FILE_COPIES = 3
+PREDICTION_ROOM = 2
+"""A run is stopped when it takes this many times the memory that was predicted; predictions err upwards already."""
 """The file's bytes, onnxruntime's weights, and the same packed for the processor."""
 
 _CURES = {
@@ -248,17 +250,17 @@ class Detector:
         if embeddings is not None and self.info.kind is Kind.OPEN:
             inputs[TEXT_EMBEDDINGS] = embeddings
         try:
-            with self._memory_limit():
+            with self._memory_limit(self._predict_mb(len(checked), classes)):
                 found = self._session.run(list(self._head.outputs), inputs)
         except ORT_ERRORS as error:
             problem = f"fails on {len(checked):,} snippets ({short_reason(error)})"
             raise BadDataError(self.path, problem, "use shorter pieces with --window, or export it again") from error
         return self._checked_outputs(found, checked, classes)
 
-    def _memory_limit(self) -> AbstractContextManager[None]:
+    def _memory_limit(self, predicted_mb: float) -> AbstractContextManager[None]:
         if self._max_memory_mb is None or self.provider != "cpu":
             return nullcontext()
-        return limited_memory(int(self._max_memory_mb * (1 << 20)))
+        return limited_memory(int(min(self._max_memory_mb, PREDICTION_ROOM * predicted_mb) * (1 << 20)))
 
     def _checked_outputs(
         self, found: Sequence[NDArray[np.float32]], features: NDArray[np.float32], classes: int

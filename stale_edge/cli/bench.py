@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import CHECKPOINT, MODELS, STDOUT, JsonToFile, Providers, Quiet
+from stale_edge.cli.trial import try_file
 from stale_edge_runtime.contract import MAX_SNIPPETS, MIN_SNIPPETS, Kind, Precision
 from stale_edge_runtime.errors import InputMissingError, UsageError
 
@@ -138,8 +140,10 @@ def bench(
         report.note("thesis protocol: one forward per seed, not warmed up; read these as the thesis's, not as ours")
     chosen = choose_providers(providers)
     files = read_models(models, plan.lengths, report)
+    for file in files:
+        try_file(file, min(plan.lengths))
     entry = ContenderRequest(files, chosen, prompts, engines, checkpoint, windows)
-    with within_memory(chosen), contenders(entry, report) as field:
+    with within_memory(chosen), contenders(entry, report) as field, prompt_interrupt():
         result = _measure(field, plan, questions, report)
     _show(result, outputs, report)
 

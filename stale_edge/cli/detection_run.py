@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stale_edge_runtime import corpus
 from stale_edge_runtime.contract import MAX_MEMORY_MB
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stale_edge.cli.console import Reporter
-    from stale_edge_runtime.corpus import DetectionRun, Outcome, VideoFile
-    from stale_edge_runtime.detector import Detector
+    from stale_edge_runtime.corpus import DetectionRun, Outcome, VideoDetector, VideoFile
 
 
 def open_detector(
@@ -30,29 +29,32 @@ def open_detector(
     text_embeddings: Path | None = None,
     classes: Path | None = None,
     max_memory_mb: float = MAX_MEMORY_MB,
-) -> Detector:
-    """Open a model with what the options give it.
+) -> VideoDetector:
+    """Open a model with what the options give it, in a process of its own: it may be anyone's.
+
+    One of a network that this program registered for itself opens in this process, the only one to know it.
 
     Raises:
         UsageError: An open-vocabulary model without embeddings and class names, or a baked one with them.
     """
-    from stale_edge_runtime.detector import Detector
     from stale_edge_runtime.formats.class_list import read_class_list
     from stale_edge_runtime.formats.features import read_features
+    from stale_edge_runtime.heads.registry import SHIPPED
+    from stale_edge_runtime.isolation import IsolatedDetector
     from stale_edge_runtime.model_file import read_model
 
     if (text_embeddings is None) != (classes is None):
         raise UsageError("--text-embeddings and --classes", "belong together", "give both, or neither")
-    if text_embeddings is None or classes is None:
-        return Detector(model, threads, provider, max_memory_mb=max_memory_mb)
-    return Detector(
-        model,
-        threads,
-        provider,
-        text_embeddings=read_features(text_embeddings, read_model(model).info.feature_dim),
-        classes=read_class_list(classes),
-        max_memory_mb=max_memory_mb,
-    )
+    info = read_model(model).info
+    options: dict[str, Any] = {"threads": threads, "provider": provider, "max_memory_mb": max_memory_mb}
+    if text_embeddings is not None and classes is not None:
+        options["text_embeddings"] = read_features(text_embeddings, info.feature_dim)
+        options["classes"] = read_class_list(classes)
+    if info.network in SHIPPED:
+        return IsolatedDetector(model, **options)
+    from stale_edge_runtime.detector import Detector
+
+    return Detector(model, **options)
 
 
 def run_all(run: DetectionRun, videos: Sequence[VideoFile], reporter: Reporter, *, label: str = "detect") -> Outcome:

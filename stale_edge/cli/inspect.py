@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import CHECKPOINT, JsonToStdout, Quiet
+from stale_edge.cli.trial import try_file
 from stale_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def inspect(
         content, lines, untrained = _checkpoint(model, macs=macs)
     else:
         file = read_model(model)
-        count = _count(file) if macs else None
+        with prompt_interrupt():
+            count = _count(file) if macs else None
         content, lines, untrained = describe(file, count), _lines(file, count), file.info.untrained
     if as_json:
         reporter.result_json(content)
@@ -112,6 +115,7 @@ def _count(file: ModelFile) -> MacCount:
 
     if FEATURES not in INPUTS[file.info.kind]:
         raise UsageError("--macs", f"a {file.info.kind} file takes no snippets", "leave it out")
+    try_file(file, file.info.min_snippets)
     return count_macs(file)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from stale_edge.cli.app import run
 from stale_edge_runtime.decoding import Detection
-from stale_edge_runtime.detector import Detector
+from stale_edge_runtime.isolation import IsolatedDetector
 
 BAKED = str(Path(__file__).parents[1] / "data" / "tiny_baked.onnx")
 FOUND = [Detection(0, 10, "archery", 0.9), Detection(20, 40, "long jump", 0.7), Detection(50, 90, "archery", 0.4)]
@@ -41,7 +41,7 @@ def changed(tmp_path, monkeypatch):
             Detection(50, 91, "archery", 0.4),
         ]
 
-    monkeypatch.setattr(Detector, "detect", detect)
+    monkeypatch.setattr(IsolatedDetector, "detect", detect)
     return str(other)
 
 

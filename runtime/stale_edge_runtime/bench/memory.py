@@ -47,7 +47,15 @@ class ColdStart:
 
 
 class ChildError(StaleEdgeError, RuntimeError):
-    """A measuring process that did not come back with its numbers."""
+    """A measuring process that did not come back with its numbers.
+
+    Attributes:
+        was_killed: Whether a signal ended it or it took too long, rather than an error of its own.
+    """
+
+    def __init__(self, subject: object, problem: str, cure: str = "", *, was_killed: bool = False) -> None:
+        super().__init__(subject, problem, cure)
+        self.was_killed = was_killed
 
 
 def run_child(words: Sequence[str], *, subject: str, timeout_s: float = TIMEOUT_S) -> ColdStart:
@@ -72,13 +80,14 @@ def run_child(words: Sequence[str], *, subject: str, timeout_s: float = TIMEOUT_
             process.wait(timeout_s)
             answer = process.stdout.read() if process.stdout else b""
         except subprocess.TimeoutExpired:
-            raise ChildError(subject, f"did not start and run within {timeout_s:g} s") from None
+            raise ChildError(subject, f"did not start and run within {timeout_s:g} s", was_killed=True) from None
         finally:
             _end(process)
         errors.seek(0)
         reason = errors.read()[-4000:].decode(errors="replace").strip().rpartition("\n")[2]
     if process.returncode != 0:
-        raise ChildError(subject, f"the measuring process ended with {process.returncode} ({reason or 'no word'})")
+        problem = f"the measuring process ended with {process.returncode} ({reason or 'no word'})"
+        raise ChildError(subject, problem, was_killed=process.returncode < 0)
     return _read_answer(subject, answer)
 
 

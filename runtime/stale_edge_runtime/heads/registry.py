@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 HEADS: dict[str, Head] = {STALE_NETWORK: STALE_HEAD, ACTIONFORMER: ACTIONFORMER_HEAD}
 """Head of each network; a new network is one more entry."""
+SHIPPED = frozenset(HEADS)
+"""Networks that every process knows; a program may register more for itself."""
 
 
 def output_names(network: str, kind: Kind) -> tuple[str, ...]:
