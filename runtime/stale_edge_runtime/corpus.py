@@ -60,8 +60,8 @@ class VideoFile:
         """Name of the dataset, or of the file without its ending."""
         return self.path.stem if self.dataset is None else self.dataset
 
-    def read(self, feature_dim: int) -> FloatArray:
-        """Read the features `[snippets, feature_dim]`, checked.
+    def read(self, feature_dim: int | None) -> FloatArray:
+        """Read the features `[snippets, feature_dim]`, checked; of any width where it is None.
 
         Raises:
             InputMissingError: There is no such file.
@@ -78,14 +78,14 @@ class VideoFile:
 
 
 def find_videos(
-    arguments: Iterable[str], annotations: Annotations | None = None, note: Callable[[str], None] | None = None
+    arguments: Iterable[str], video_ids: Iterable[str] = (), note: Callable[[str], None] | None = None
 ) -> list[VideoFile]:
     """Find the videos that the arguments name, in order of video id.
 
     Args:
         arguments: Files, folders (the feature files right inside, one video each), or globs. An HDF5 file that is
             named itself holds a video in each dataset, or one video in a dataset `features`.
-        annotations: Source of the videos' ids; see `formats.video_ids` for what matches.
+        video_ids: Ids as the annotations spell them; see `formats.video_ids` for what matches.
         note: Called with a line about files that are no features: what extractors write beside them.
 
     Raises:
@@ -96,8 +96,7 @@ def find_videos(
     found: dict[VideoFile, None] = {}
     for argument in arguments:
         found.update(dict.fromkeys(_expand(argument, note)))
-    known = () if annotations is None else (video.id for video in annotations.videos)
-    spelled = match_ids((video.name for video in found), known)
+    spelled = match_ids((video.name for video in found), video_ids)
     named = [replace(video, video_id=spelled.get(video.name, video.video_id)) for video in found]
     videos: dict[str, VideoFile] = {}
     for video in sorted(named, key=lambda one: (one.path, one.dataset or "")):

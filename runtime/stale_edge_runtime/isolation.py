@@ -220,7 +220,7 @@ def _read(stream: Any, length: int, deadline: float) -> bytes:
 
 
 def _error(told: Mapping[str, str]) -> StaleEdgeError:
-    """The error that the other process tells; any that is none of ours is bad data."""
+    """Rebuild the error that the other process tells; any that is none of ours is bad data."""
     kind = getattr(errors, str(told.get("kind")), None)
     words = [str(told.get(key, "")) for key in ("subject", "problem", "cure")]
     if isinstance(kind, type) and issubclass(kind, StaleEdgeError):

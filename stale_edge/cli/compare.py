@@ -103,7 +103,7 @@ def compare(
     if max_drop is not None and annotations is None:
         raise UsageError("--max-drop", "needs ground truth", "give --ground-truth as well")
     truth = None if annotations is None else read_ground_truth(annotations, reporter)
-    videos = find_videos(features, truth, reporter.note)
+    videos = find_videos(features, [video.id for video in truth.videos] if truth else (), reporter.note)
     plan = None if window is None else WindowPlan.of(window, hop)
     detector = open_detector(a, threads, provider, text_embeddings, classes)
     clock = Clock.of(detector.info, truth, fps, stride)

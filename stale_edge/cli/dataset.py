@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from stale_edge.data.feature_store import FeatureFile
     from stale_edge.data.selection import Selection
+    from stale_edge_runtime.corpus import VideoFile
     from stale_edge_runtime.formats.annotations import Annotations
 
 NAMES_SHOWN = 5
@@ -96,7 +96,7 @@ def dataset(
 
 
 def _without_bad_files(
-    reporter: Reporter, files: Mapping[str, FeatureFile], found: Mapping[str, Selection]
+    reporter: Reporter, files: Mapping[str, VideoFile], found: Mapping[str, Selection]
 ) -> dict[str, Selection]:
     """Leave out the videos whose features `train` could not use, and name the first."""
     from stale_edge.data.feature_store import check_files

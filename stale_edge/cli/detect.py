@@ -149,7 +149,11 @@ def detect(
     if dtype is not None and not follow:
         raise UsageError("--dtype", "is of a stream; files tell theirs", "leave it out, or use --follow")
     truth = None if annotations is None else read_ground_truth(annotations, reporter)
-    videos = [] if follow else find_videos(features or [], truth, reporter.note)
+    videos = (
+        []
+        if follow
+        else find_videos(features or [], [video.id for video in truth.videos] if truth else (), reporter.note)
+    )
     _check_outputs(output, picture, [model, *(video.path for video in videos)])
     kind = _format(output, file_format)
     if as_json and output in {None, STDOUT}:

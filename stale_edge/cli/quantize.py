@@ -142,7 +142,7 @@ def _trial(
     truth = None if annotations is None else read_ground_truth(annotations, reporter)
     clock = Clock.of(info, truth, fps, stride)
     videos = []
-    for video in find_videos(features, truth, reporter.note):
+    for video in find_videos(features, [video.id for video in truth.videos] if truth else (), reporter.note):
         read = video.read(info.feature_dim)
         videos.append(TrialVideo(video.video_id, read, clock.duration(video, len(read))))
     lengths = [median_row_length(video.features) for video in videos]

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing
-import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
-from stale_edge_runtime.formats.features import median_row_length, read_features
-from stale_edge_runtime.formats.hdf5_features import dataset_names, read_dataset, read_video_file
-from stale_edge_runtime.formats.video_ids import bare_id, match_ids
+from stale_edge_runtime.corpus import HDF5_SUFFIXES, find_videos
+from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError
+from stale_edge_runtime.formats.features import median_row_length
 from stale_edge_runtime.resampling import resize
 
 if TYPE_CHECKING:
@@ -27,35 +25,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SUFFIXES: Final = (".npy", ".npz", ".h5", ".hdf5")
-_HDF5: Final = (".h5", ".hdf5")
+    from stale_edge_runtime.corpus import VideoFile
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureFile:
-    """Place of the features of one video."""
-
-    path: Path
-    """A file of its own, or an HDF5 file of many videos."""
-    dataset: str | None = None
-    """Dataset inside a file of many videos."""
-
-    def read(self, feature_dim: int | None) -> NDArray[np.float32]:
-        """Read the features [snippets, feature_dim], finite; of any width where it is None.
-
-        Raises:
-            InputMissingError: The file is gone.
-            BadDataError: It is not what it must be.
-            UnavailableError: It is HDF5 and h5py is not installed.
-        """
-        if self.dataset is not None:
-            return read_dataset(self.path, self.dataset, feature_dim)
-        if self.path.suffix.lower() in _HDF5:
-            return read_video_file(self.path, feature_dim)
-        return read_features(self.path, feature_dim)
-
-
-def find_feature_files(source: Path, video_ids: Iterable[str]) -> dict[str, FeatureFile]:
+def find_feature_files(source: Path, video_ids: Iterable[str]) -> dict[str, VideoFile]:
     """Find the features of videos.
 
     Ids are looked up in what the folder lists; they never become a path.
@@ -72,15 +45,10 @@ def find_feature_files(source: Path, video_ids: Iterable[str]) -> dict[str, Feat
         InputMissingError: There is no such folder or file, or it has features of none of the videos.
         BadDataError: Two files are named like one video.
     """
-    listing = _list_file(source) if source.is_file() else _list_folder(source)
+    if source.is_file() and source.suffix.lower() not in HDF5_SUFFIXES:
+        raise BadDataError(source, "is neither a folder nor an HDF5 file", "name the folder of the feature files")
     wanted = list(video_ids)
-    spelled = match_ids(listing, wanted)
-    named: dict[str, FeatureFile] = {}
-    for name, file in listing.items():
-        video_id = spelled.get(name) or bare_id(name)
-        if video_id in named:
-            raise _named_alike(video_id, file, named[video_id])
-        named[video_id] = file
+    named = {video.video_id: video for video in find_videos([str(source)], wanted)}
     found = {video_id: named[video_id] for video_id in wanted if video_id in named}
     if wanted and not found:
         cure = f"expected v_{wanted[0]}.npy or {wanted[0]}.npy; is it the right folder?"
@@ -89,7 +57,7 @@ def find_feature_files(source: Path, video_ids: Iterable[str]) -> dict[str, Feat
 
 
 def check_files(
-    files: Mapping[str, FeatureFile], feature_dim: int | None, progress: Callable[[str], None] | None = None
+    files: Mapping[str, VideoFile], feature_dim: int | None, progress: Callable[[str], None] | None = None
 ) -> dict[str, StaleEdgeError]:
     """Read every file and find those that training could not use.
 
@@ -118,34 +86,6 @@ def check_files(
     return bad
 
 
-def _list_file(source: Path) -> dict[str, FeatureFile]:
-    if source.suffix.lower() not in _HDF5:
-        raise BadDataError(source, "is neither a folder nor an HDF5 file", "name the folder of the feature files")
-    return {name: FeatureFile(source, name) for name in dataset_names(source)}
-
-
-def _list_folder(source: Path) -> dict[str, FeatureFile]:
-    try:
-        paths = sorted(source / entry.name for entry in os.scandir(source) if entry.is_file())
-    except OSError as error:
-        raise reading_error(source, error) from error
-    listing: dict[str, FeatureFile] = {}
-    for path in paths:
-        if path.suffix.lower() not in SUFFIXES:
-            continue
-        if path.stem in listing:
-            raise _named_alike(path.stem, FeatureFile(path), listing[path.stem])
-        listing[path.stem] = FeatureFile(path)
-    return listing
-
-
-def _named_alike(video_id: str, file: FeatureFile, other: FeatureFile) -> BadDataError:
-    problem = f"is named like video {video_id}, and so is {other.dataset or other.path.name}"
-    return BadDataError(
-        file.path if file.dataset is None else f"{file.path}: {file.dataset}", problem, "keep one of them"
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class StoredFeatures:
     """Features of one video as the store gives them."""
@@ -172,7 +112,7 @@ class FeatureStore:
 
     def __init__(
         self,
-        files: Sequence[FeatureFile],
+        files: Sequence[VideoFile],
         feature_dim: int,
         *,
         length: int | None,

@@ -125,8 +125,7 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
     )
     source, held_out = pair
     feature_norm = feature_norm_of(source)
-    torch.manual_seed(settings.seed)  # the first weights
-    network = first.network(len(source.classes))
+    network = first.network(len(source.classes), settings.seed)
     if not spec.uses_text:
         names = spec.class_names(network.config, source.classes)
         if first.classes and first.classes != names:
@@ -198,8 +197,8 @@ class _First:
     spec: NetworkSpec
     config: Callable[[int], Any]
     """Configuration for so many classes."""
-    network: Callable[[int], Any]
-    """Network with its first weights, for so many classes."""
+    network: Callable[[int, int], Any]
+    """Network with its first weights, for so many classes and a seed."""
     stored: ClassEmbeddings | None = None
     """Text embeddings that its checkpoint stores."""
     classes: tuple[str, ...] = ()
@@ -217,6 +216,7 @@ class _First:
         from stale_edge.data.vocabulary import ClassEmbeddings
         from stale_edge.networks.base import FirstSizes
         from stale_edge.networks.registry import NETWORKS
+        from stale_edge.training.first_weights import first_network
 
         if options.initial is not None:
             checkpoint = load_checkpoint(options.initial)
@@ -224,7 +224,7 @@ class _First:
             vocabulary = ClassEmbeddings(checkpoint.classes, text) if text is not None else None
             spec = NETWORKS[checkpoint.network_name]
             name, classes = checkpoint.network_name, checkpoint.classes
-            return cls(name, spec, lambda _: network.config, lambda _: network, vocabulary, classes)
+            return cls(name, spec, lambda _: network.config, lambda *_: network, vocabulary, classes)
         spec = NETWORKS[options.network]
         tower = None if options.text_tower is None else _tower_network(options)
         sizes = FirstSizes(width or spec.feature_dim(options.preset), 1, options.ours, options.preset)
@@ -235,8 +235,8 @@ class _First:
             first: Any = spec.first_config(replace(sizes, classes=classes))
             return first if tower is None else replace(tower.config, ours=first.ours)
 
-        def network_of(classes: int) -> Any:
-            made: Any = spec.build(config(classes))
+        def network_of(classes: int, seed: int) -> Any:
+            made: Any = first_network(spec, config(classes), seed)
             if tower is not None:
                 made.text_tower = tower.text_tower
             return made

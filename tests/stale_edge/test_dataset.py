@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from stale_edge.data.dataset import AnnotatedFeatures, TrainingVideo, collate
-from stale_edge.data.feature_store import FeatureFile, FeatureStore
+from stale_edge.data.feature_store import FeatureStore
 from stale_edge.data.selection import Reason, select
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.spec import STALE_SPEC
+from stale_edge_runtime.corpus import VideoFile
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats.annotations import Annotations, Instance, Video, read_annotations
 
@@ -125,7 +126,7 @@ def test_open_set_training_never_sees_an_unseen_label(tmp_path, compat):
         annotations = Annotations("test", tuple(videos))
         selection = select(annotations, SEEN, compat=compat)
         count = len(selection.videos)
-        store = FeatureStore([FeatureFile(path)] * count, WIDTH, length=12, cache_mb=1)
+        store = FeatureStore([VideoFile("a", path)] * count, WIDTH, length=12, cache_mb=1)
         source = AnnotatedFeatures(list(zip(selection.videos, range(count), strict=True)), SEEN, store, {})
         drawn = [source.video(index, epoch=0) for index in range(count)]
         assert not any(name in repr(video) for video in drawn for name in (*UNSEEN, "Renamed"))

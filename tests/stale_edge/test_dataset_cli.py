@@ -122,7 +122,7 @@ def test_features(capsys, annotations, tmp_path):
     empty.mkdir()
     code, out, err = asked(capsys, annotations, "--features", empty)
     assert (code, out) == (66, "")
-    assert f"error: {empty}: has features of none of the 5 videos; expected v_a.npy or a.npy" in err
+    assert f"error: {empty}: holds no .npy or .npz file and no HDF5 file" in err
 
 
 def test_unknown_durations_are_said(capsys, annotations, tmp_path):
@@ -191,7 +191,7 @@ def test_split_of_another_data_set(capsys, annotations, tmp_path):
     [
         (["--fraction", "0"], 2, "error: fraction: is 0; give a share above 0 and up to 1"),
         (["--fraction", "1.5"], 2, "error: fraction: is 1.5"),
-        (["--fraction", "nan"], 2, "error: fraction: is nan"),
+        (["--fraction", "nan"], 2, "error: --fraction: is nan"),
         (["--fraction", "0.5", "--subset", "odd"], 2, "has no subset 'odd'; there are: training (3 videos)"),
         (["--compat", "other"], 2, "'other' is not"),
         (["--split", "absent.list"], 66, "absent.list: no such file"),

@@ -15,6 +15,7 @@ from stale_edge.data.reference_points import network_predictor, reference_predic
 from stale_edge.networks.base import FirstSizes
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.study.context import ANYWHERE, RunContext
+from stale_edge.training import first_weights
 from stale_edge.training.launch import accelerator, launch
 from stale_edge.training.run import RunOptions, TrainingRun
 from stale_edge.training.settings import TrainingSettings
@@ -180,10 +181,8 @@ def first_network(material: Material, method: Method, seed: int) -> Any:
         seed: Seed of the weights.
     """
     classes, width = material.text.shape
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        sizes = FirstSizes(width, classes, method.designs, method.preset)
-        network: Any = method.spec.build(method.spec.first_config(sizes))
+    sizes = FirstSizes(width, classes, method.designs, method.preset)
+    network = first_weights.first_network(method.spec, method.spec.first_config(sizes), seed)
     means = torch.from_numpy(material.common), torch.from_numpy(material.text).mean(dim=0)
     method.spec.set_statistics(network, lambda: means)
     return network
