@@ -116,15 +116,39 @@ def test_the_other_videos_of_a_batch_are_complete(tmp_path: Path, command: Comma
     assert len(json.loads(out)["results"]) == 5
 
 
-@pytest.mark.parametrize("words", [("detect",), ("bench", "--lengths", "10"), ("inspect", "--macs")])
-def test_ctrl_c_is_obeyed_while_a_file_opens(tmp_path: Path, words: tuple[str, ...]) -> None:
-    bad = slow(tmp_path / "slow.onnx")
-    np.save(tmp_path / "a.npy", features())
-    call = [sys.executable, "-m", "stale_edge", words[0], bad, *words[1:]]
+def slow_to_run(path: Path) -> Path:
+    """Products that take minutes for any video, in little memory."""
+    nodes = [
+        helper.make_node("ReduceMax", ["features", "all"], ["most"], keepdims=0),
+        helper.make_node("Expand", ["most", "size"], ["m0"]),
+    ]
+    nodes += [helper.make_node("MatMul", [f"m{i}", "m0"], [f"m{i + 1}"]) for i in range(2000)]
+    nodes += [
+        helper.make_node("ReduceMax", ["m2000", "axes"], ["largest"], keepdims=0),
+        helper.make_node("Mul", ["largest", "none"], ["added"]),
+    ]
+    constants = {"size": np.array([1500, 1500]), "axes": np.array([0, 1]), "none": np.zeros(1, np.float32)}
+    return with_nodes(path, nodes, {**constants, "all": np.array([0, 1, 2])}, "added")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (slow_to_run, ("detect", "FILE", "VIDEO")),
+        (slow_to_run, ("compare", "FILE", "FILE", "-f", "VIDEO")),
+        (slow, ("bench", "FILE", "--lengths", "10")),
+        (slow, ("inspect", "--macs", "FILE")),
+    ],
+    ids=["detect", "compare", "bench", "inspect"],
+)
+def test_ctrl_c_is_obeyed_by_a_file_that_takes_for_ever(
+    tmp_path: Path, make: Callable[[Path], Path], words: tuple[str, ...]
+) -> None:
+    bad, video = make(tmp_path / "slow.onnx"), tmp_path / "a.npy"
+    np.save(video, features())
+    call = [{"FILE": str(bad), "VIDEO": str(video)}.get(word, word) for word in words]
     with subprocess.Popen(
-        [*map(str, call), *([str(tmp_path / "a.npy")] if words[0] == "detect" else [])],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        [sys.executable, "-m", "stale_edge", *call], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         time.sleep(3)
         assert process.poll() is None
