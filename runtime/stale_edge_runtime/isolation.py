@@ -170,7 +170,7 @@ class IsolatedDetector:
         return dict(told)
 
     def _end_of_life(self) -> str:
-        """Bury a process that answers no more; how it ended, in words."""
+        """Give up a process that answers no more, and say how it ended."""
         process = self._process
         self._deaths += 1
         if process is None:
@@ -220,7 +220,7 @@ def _read(stream: Any, length: int, deadline: float) -> bytes:
 
 
 def _error(told: Mapping[str, str]) -> StaleEdgeError:
-    """The error that the other process tells; any that is none of ours is bad data."""
+    """Make the error that the other process tells; any kind that is none of ours becomes bad data."""
     kind = getattr(errors, str(told.get("kind")), None)
     words = [str(told.get(key, "")) for key in ("subject", "problem", "cure")]
     if isinstance(kind, type) and issubclass(kind, StaleEdgeError):
