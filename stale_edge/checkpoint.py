@@ -24,6 +24,7 @@ from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdge
 from stale_edge_runtime.formats.class_list import is_class_name
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.files import atomic_path
+from stale_edge_runtime.memory_limit import limited_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,6 +37,11 @@ MAX_BYTES = 8 << 30
 MAX_FEATURE_NORM = 1e6
 CLIP_FEATURE_NORM = 11.0
 """Median length of image embeddings of CLIP ViT-B/16, projected and not normalised, as the published STALE takes."""
+UNPICKLING_BYTES = 256 << 20
+UNPICKLING_COPIES = 3
+"""Memory that loading a published file may take, beside this many times its size."""
+MAX_SIZE = 1 << 20
+"""Largest number in a configuration; the largest of ours is a vocabulary of 49,408."""
 METADATA_KEY = "stale_edge"
 TEXT_KEY = "class_text_embeddings"
 _METADATA_FIELDS = {"format", "network", "config", "classes", "origin", "feature_norm"}
@@ -149,6 +155,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             stored = _read_metadata(path, metadata)
+            _check_sizes(path, stored.config.to_dict(), len(file.keys()))
             network, config, classes = _meta_network(stored.network_name, stored.config), stored.config, stored.classes
             expected = network.state_dict()
             if TEXT_KEY in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
@@ -224,8 +231,6 @@ def read_published(path: Path, classes: tuple[str, ...] = (), config: Any | None
     for key, (_, value) in expected.items():
         found = state[key]
         _check_shape(path, key, value, tuple(found.shape), str(found.dtype), "torch.float32")
-        if found.layout is not torch.strided or found.device.type != "cpu":
-            raise BadDataError(path, f"{key} is not a plain tensor", "save it again from the published code")
     used = {ours: state[key].detach().contiguous() for key, (ours, _) in expected.items()}
     _check_finite(path, used)
     network.load_state_dict(used, assign=True)
@@ -254,6 +259,8 @@ def file_sha256(path: Path) -> str:
         raise reading_error(path, error) from error
 
 
+_REPEATED = ("layers", "blocks", "levels", "depth")
+"""Ends of the names of numbers in a configuration that repeat a part of the network."""
 _RECONVERT = "make one with `stale-edge convert` or `stale-edge train`"
 _NEWER = "use a newer stale-edge"
 _AS_PUBLISHED = "it must be a file of the published code of STALE or ActionFormer"
@@ -271,6 +278,22 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise BadDataError(path, "is not a regular file", "name a checkpoint file")
     return path
+
+
+def _check_sizes(path: Path, config: Mapping[str, Any], tensors: int) -> None:
+    """Refuse a configuration that is too large for its file, before a network of it is built.
+
+    Every layer has tensors, so there cannot be more layers, levels or blocks than tensors.
+    """
+    for name, value in config.items():
+        if isinstance(value, dict):
+            _check_sizes(path, value, tensors)
+            continue
+        parts = value if isinstance(value, list | tuple) else [value]
+        numbers = [part for part in parts if isinstance(part, int)]
+        count = max(numbers, default=0) if name.endswith(_REPEATED) else len(parts)
+        if count > max(tensors, 1) or any(abs(number) > MAX_SIZE for number in numbers):
+            raise BadDataError(path, f"metadata 'config' says {name} {str(value)[:40]}: too large", _RECONVERT)
 
 
 def _meta_network(name: str, config: Any) -> Any:
@@ -325,7 +348,9 @@ def _load_pickle(path: Path) -> dict[str, Any]:
     if size > min(MAX_BYTES, 2 * path.stat().st_size):
         raise BadDataError(path, f"would unpack to {size:,} bytes", _AS_PUBLISHED)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # A pickle of a hundred bytes can ask for a gigabyte; what is loaded is about as large as the file.
+        with limited_memory(UNPICKLING_BYTES + UNPICKLING_COPIES * path.stat().st_size):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can provoke any exception
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise BadDataError(path, f"cannot be read as weights alone ({reason})", _AS_PUBLISHED) from error
@@ -336,7 +361,17 @@ def _load_pickle(path: Path) -> dict[str, Any]:
     odd = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if odd:
         raise BadDataError(path, f"{_listed(map(str, odd))} in {key!r} is not a tensor", _AS_PUBLISHED)
+    for name, value in state.items():
+        _check_plain(path, name, value)
     return dict(content)
+
+
+def _check_plain(path: Path, name: str, value: Tensor) -> None:
+    """Refuse a tensor that claims more numbers than it stores: copying it would allocate what it claims."""
+    plain = value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
+    if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        shown = list(value.shape[:8])
+        raise BadDataError(path, f"{name[:80]} {shown} is not a plain tensor with all its numbers", _AS_PUBLISHED)
 
 
 def _weights_key(content: Mapping[str, Any]) -> str:

@@ -115,7 +115,7 @@ def printable(text: str) -> str:
 
 
 def printable_json(text: str) -> str:
-    """JSON text in which all that a terminal could act on is escaped as JSON does.
+    """Escape all that a terminal could act on in JSON text, as JSON does.
 
     Args:
         text: Valid JSON; only its strings can hold such characters, apart from line breaks of the layout.

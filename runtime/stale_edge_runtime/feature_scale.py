@@ -34,7 +34,7 @@ def is_far(row_length: float, learned: float) -> bool:
 
 
 def scale_warning(row_lengths: Collection[float], info: ModelInfo, model: object) -> str:
-    """Warning about features of another scale than the learned one, or ''.
+    """Word the warning about features of another scale than the learned one; '' where there is none.
 
     Args:
         row_lengths: Median row length of each video.
@@ -56,10 +56,10 @@ def scale_warning(row_lengths: Collection[float], info: ModelInfo, model: object
 
 
 def rescaled(features: FloatArray, learned: float) -> FloatArray:
-    """Features `[snippets, width]` of one video, multiplied so that their rows have the learned median length.
+    """Multiply the features of one video so that their rows have the learned median length.
 
     Args:
-        features: The features; all zero stays all zero.
+        features: `[snippets, width]`; all zero stays all zero.
         learned: Median length of the rows in training.
     """
     length = median_row_length(features)
@@ -67,7 +67,7 @@ def rescaled(features: FloatArray, learned: float) -> FloatArray:
 
 
 def learned_length(info: ModelInfo, model: object) -> float:
-    """Median row length that a model learned.
+    """Give the median row length that a model learned.
 
     Args:
         info: Metadata of the model.
@@ -82,7 +82,7 @@ def learned_length(info: ModelInfo, model: object) -> float:
 
 
 def watched(rows: Iterable[FloatArray], count: int, see: Callable[[float], float]) -> Iterator[FloatArray]:
-    """Rows of a stream, held back until there are enough to tell their scale, and multiplied by what that asks for.
+    """Hold rows of a stream back until they tell their scale, and multiply all by the factor that it asks for.
 
     Args:
         rows: Blocks `[n, width]` as they come.

@@ -170,7 +170,7 @@ class IsolatedDetector:
         return dict(told)
 
     def _end_of_life(self) -> str:
-        """Bury a process that answers no more; how it ended, in words."""
+        """Give up a process that answers no more, and say how it ended."""
         process = self._process
         self._deaths += 1
         if process is None:

@@ -125,7 +125,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _explain(error: Exception, words: Sequence[str]) -> tuple[str, int] | None:
-    """Message and exit code of an error; None for one that is a defect of the program."""
+    """Give message and exit code of an error; None for a defect of the program."""
     if isinstance(error, StaleEdgeError):
         return str(error), error.exit_code
     if isinstance(error, UsageMistake):
@@ -140,7 +140,7 @@ def _explain(error: Exception, words: Sequence[str]) -> tuple[str, int] | None:
 
 
 def _usage(error: Any, words: Sequence[str]) -> str:
-    """Message about words that cannot be understood; files whose names look like options are pointed out."""
+    """Word what is wrong with a command line; files whose names look like options are pointed out."""
     for word in words:
         with contextlib.suppress(OSError):
             if word.startswith("-") and len(word) > 1 and Path(word).exists():

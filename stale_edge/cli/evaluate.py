@@ -229,7 +229,7 @@ def _warn(report: Reporter, result: EvaluationResult, found: Results) -> None:
 
 
 def _with_nearest(labels: Iterable[str], classes: Iterable[str]) -> list[str]:
-    """Labels in quotes, each with the class that differs from it in case, spaces and signs alone."""
+    """Quote labels, each with the class that differs from it in case, spaces and signs alone."""
     plain = {_letters(name): name for name in classes}
     return [
         f"{label!r} (is {plain[_letters(label)]!r} meant?)" if _letters(label) in plain else repr(label)

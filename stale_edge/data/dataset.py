@@ -309,7 +309,7 @@ class AnnotatedFeatures:
 
 
 def feature_norm_of(source: VideoSource) -> float:
-    """Median length of the rows of features of videos.
+    """Measure the median length of the rows of features of videos.
 
     Args:
         source: Videos; of those that know it, all count, and of others the first `MEASURED_VIDEOS`.
@@ -322,7 +322,7 @@ def feature_norm_of(source: VideoSource) -> float:
 
 
 def _open_all(store: FeatureStore) -> tuple[list[float], dict[int, StaleEdgeError]]:
-    """Read all features once: the median row length of each usable video, and the errors by index."""
+    """Read all features once; give the median row length of each usable video, and errors by index."""
     lengths, bad = [], dict[int, "StaleEdgeError"]()
     for index in range(len(store)):
         try:

@@ -160,7 +160,7 @@ def check_features(
 
 
 def median_row_length(features: NDArray[np.floating]) -> float:
-    """Median Euclidean length of the rows: the scale of features, which networks are sensitive to.
+    """Measure the median Euclidean length of rows: the scale of features, to which networks are sensitive.
 
     Args:
         features: `[snippets, width]`, at least one snippet.

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 MAX_JSON_BYTES = 1 << 30
 TEMPORARY_SUFFIX = ".stale-edge.tmp"
 """End of the names of unfinished outputs; what a killed process leaves is removed by the next that writes beside it."""
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Half of a character in JSON; alone it is no text."""
 _ORPHAN = re.compile(r"\..*\.[a-z0-9_]{8}" + re.escape(TEMPORARY_SUFFIX), re.DOTALL)
 _CLEANED: set[tuple[int, Path]] = set()
 
@@ -256,12 +258,12 @@ def read_json(path: Path, *, limit: int = MAX_JSON_BYTES, finite: bool = True) -
     Args:
         path: The file.
         limit: Most bytes that it may have.
-        finite: Refuse NaN and infinity; without this the caller checks every number.
+        finite: Refuse NaN, infinity, and text that is not Unicode; without this the caller checks every value.
 
     Raises:
         InputMissingError: There is no such file.
         BadDataError: It is too large, not UTF-8, not JSON, too deeply nested, repeats a key of an object, or
-            holds NaN or infinity.
+            holds NaN, infinity or text that is not Unicode.
     """
     content = read_bytes(path, limit=limit)
 
@@ -276,13 +278,16 @@ def read_json(path: Path, *, limit: int = MAX_JSON_BYTES, finite: bool = True) -
         return found
 
     try:
-        return json.loads(content, parse_constant=refuse if finite else float, object_pairs_hook=unique)
+        value = json.loads(content, parse_constant=refuse if finite else float, object_pairs_hook=unique)
+        if finite and _SURROGATE.search(content):
+            json.dumps(value, ensure_ascii=False).encode()
     except BadDataError:
         raise
     except (ValueError, RecursionError) as error:
         if (other := misplaced(path, content[:HEAD_BYTES], Wanted.JSON)) is not None:
             raise other from error
         raise BadDataError(path, f"is not JSON ({error})", "check the file") from error
+    return value
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -7,6 +7,7 @@ for files from anyone.
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -111,6 +112,9 @@ def _read(path: Path, file: Any, name: str, feature_dim: int | None) -> NDArray[
         raise BadDataError(path, f"{name[:80]!r} is {dataset.dtype} with {dataset.ndim} axes, not floats with two")
     if dataset.nbytes > min(MAX_BYTES, MAX_UNPACKING * path.stat().st_size):
         raise BadDataError(path, f"{name[:80]!r} announces {dataset.nbytes:,} bytes", _CURE)
+    chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize if dataset.chunks else 0
+    if chunk > min(MAX_BYTES, MAX_UNPACKING * path.stat().st_size):
+        raise BadDataError(path, f"{name[:80]!r} is stored in chunks of {chunk:,} bytes", _CURE)
     return check_features(np.asarray(dataset[()]), feature_dim, subject=f"{path}: {name[:80]}")
 
 

@@ -121,7 +121,7 @@ def respelled(entries: Mapping[str, Entry], known: Iterable[str]) -> dict[str, E
 
 
 def _unique(ids: Iterable[str], spelling: Callable[[str], str]) -> dict[str, str]:
-    """Ids by form; forms that several ids share are left out."""
+    """Map forms to ids; forms that several ids share are left out."""
     forms = [(spelling(one), one) for one in ids]
     counts = Counter(form for form, _ in forms)
     return {form: one for form, one in forms if counts[form] == 1}

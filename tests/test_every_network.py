@@ -1,0 +1,75 @@
+"""Every network and role in the dictionaries is exported with parity, detects, and is timed; none can be forgotten."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from stale_edge.checkpoint import Checkpoint, save_checkpoint
+from stale_edge.networks.registry import NETWORKS
+from stale_edge.seeded import seeded_network
+from stale_edge_export.graphs.registry import GRAPHS
+from stale_edge_runtime.contract import ACTIONFORMER, STALE_NETWORK, Role
+from stale_edge_runtime.heads.registry import HEADS
+from stale_edge_runtime.model_file import read_model
+from tests.stale_edge.actionformer_examples import TINY as TINY_ACTIONFORMER
+
+NAMES = ("run", "jump", "swim")
+DETECTORS = (STALE_NETWORK, ACTIONFORMER)
+TOWERS = {Role.TEXT_TOWER: (STALE_NETWORK, "--text-tower")}
+"""Network that has the tower, and the option that exports it."""
+NOT_YET = {Role.IMAGE_TOWER}
+"""Roles that files may name and no command makes."""
+
+
+def test_all_are_here():
+    assert set(DETECTORS) == NETWORKS.keys() == HEADS.keys() == GRAPHS.keys()
+    assert {Role.DETECTOR, *TOWERS, *NOT_YET} == set(Role)
+
+
+@pytest.fixture
+def checkpoint(request, tiny_config, tmp_path):
+    """A file with a tiny network of the kind that the test asks for."""
+    name = request.param
+    config = {STALE_NETWORK: tiny_config, ACTIONFORMER: TINY_ACTIONFORMER}[name]
+    origin = {"source": "file"}
+    path = tmp_path / "tiny.safetensors"
+    save_checkpoint(path, Checkpoint(seeded_network(config, 0, name), NAMES, origin, network_name=name))
+    return path
+
+
+@pytest.mark.parametrize("checkpoint", DETECTORS, indirect=True, ids=DETECTORS)
+def test_a_detector_is_exported_detects_and_is_timed(checkpoint, command, brief_ceiling):
+    folder = checkpoint.parent
+    path = folder / "tiny.onnx"
+    code, out, err = command("export", checkpoint, "-o", path)
+    assert code == 0, err
+    assert "agrees with PyTorch at every length checked" in out
+    info = read_model(path).info
+    assert info.role is Role.DETECTOR
+    assert set(info.parity["max_error"]) == set(HEADS[info.network].outputs)
+    features = np.random.default_rng(0).standard_normal((40, info.feature_dim)).astype(np.float32)
+    np.save(folder / "video.npy", features)
+    code, _, err = command("detect", path, folder / "video.npy", "-o", folder / "results.json")
+    assert code == 0, err
+    (found,) = json.loads((folder / "results.json").read_text())["results"].values()
+    assert {each["label"] for each in found} <= set(NAMES)
+    quick = ("--lengths", 30, "--runs", 2, "--no-cold-start", "--json", folder / "bench.json")
+    code, out, err = command("bench", path, *quick)
+    assert code == 0, err
+    assert json.loads((folder / "bench.json").read_text())["rows"][0]["gmacs"] > 0
+    assert "decoding at T = 30" in out
+
+
+@pytest.mark.parametrize("checkpoint", [network for network, _ in TOWERS.values()], indirect=True)
+@pytest.mark.parametrize("role", TOWERS)
+def test_a_tower_is_exported_and_inspected(checkpoint, role, command):
+    path = checkpoint.parent / "tower.onnx"
+    code, _, err = command("export", checkpoint, TOWERS[role][1], "-o", path)
+    assert code == 0, err
+    info = read_model(path).info
+    assert info.role is role
+    assert max(info.parity["max_error"].values()) <= 1e-4
+    assert f'"role": "{role}"' in command("inspect", path, "--json")[1]
