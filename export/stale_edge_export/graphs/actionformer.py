@@ -99,22 +99,21 @@ class Embedding(nn.Module):
         super().__init__()
         backbone: Any = network.backbone
         config = network.config
-        self.convs = nn.ModuleList([Product(conv) for conv in backbone.embd])
+        self.centred_conv = CentredProduct(backbone.embd[0])
+        self.conv = Product(backbone.embd[1])
         self.norms = nn.ModuleList([RowNorm(norm) for norm in backbone.embd_norm])
         self.register_buffer("hidden_tail", backbone.embd_norm[0].bias.detach().flatten().relu())
         self.register_buffer("tail", backbone.embd_norm[1].bias.detach().flatten().relu())
-        self.register_buffer("nothing", torch.zeros(config.feature_dim))
         self.multiple = config.multiple
         table = position_table(config.width, config.max_length, config.max_length).T.contiguous()
         self.register_buffer("table", table if config.position_table else None)
 
-    nothing: Tensor
     table: Tensor | None
 
     def forward(self, features: Tensor, edge: Edge) -> Tensor:
         """[B, n, D] to [B, n, E]."""
-        hidden = self.norms[0](self.convs[0](features, self.nothing, edge)).relu()
-        rows: Tensor = self.norms[1](self.convs[1](hidden, self.hidden_tail, edge)).relu()
+        hidden = self.norms[0](self.centred_conv(features)).relu()
+        rows: Tensor = self.norms[1](self.conv(hidden, self.hidden_tail, edge)).relu()
         if self.table is None:
             return rows
         placed: Tensor = rows + table_rows(features, self.table, self.multiple)
@@ -137,6 +136,49 @@ class Product(nn.Module):
     def forward(self, rows: Tensor, tail: Tensor, edge: Edge) -> Tensor:
         """[B, v, in] before a tail [in] to [B, v, out]."""
         return edge.joined(rows, tail) @ self.weight
+
+
+class CentredProduct(nn.Module):
+    """Convolution of three without bias on features that share most of their length.
+
+    What the rows of a video have in common goes through a product of its own, of one row, so that the large product has
+    small numbers to round. Beyond the video there are zeros, which is less than nothing of what is common.
+
+    Args:
+        conv: The convolution.
+    """
+
+    weight: Tensor
+
+    def __init__(self, conv: Any) -> None:
+        super().__init__()
+        self.register_buffer("weight", _product_weight(conv))
+        self.centre = Centre(conv)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, n, in] to [B, n, out]."""
+        mean, common = self.centre(features)
+        convolved: Tensor = around(features - mean, -mean, -mean) @ self.weight + common
+        return convolved
+
+
+class Centre(nn.Module):
+    """Mean of a video's rows, and what a convolution makes of it.
+
+    Args:
+        conv: The convolution.
+    """
+
+    weight: Tensor
+
+    def __init__(self, conv: Any) -> None:
+        super().__init__()
+        self.register_buffer("weight", conv.conv.weight.detach().sum(dim=2).T.contiguous())  # [in, out]
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the mean [B, 1, in] and its part of the output [B, 1, out] for rows [B, n, in]."""
+        mean = features.mean(dim=1, keepdim=True)
+        return mean, mean @ self.weight
 
 
 class RowNorm(nn.Module):

@@ -109,6 +109,18 @@ class Annotations:
     notes: tuple[str, ...] = ()
     """Parts that were done without, a line each."""
 
+    def of_one_class(self, label: str) -> Annotations:
+        """Give all instances one class, to judge when something happens and not what.
+
+        Args:
+            label: Name of the class.
+        """
+        videos = (
+            replace(video, instances=tuple(replace(instance, label=label) for instance in video.instances))
+            for video in self.videos
+        )
+        return replace(self, videos=tuple(videos))
+
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes that have instances, sorted."""
