@@ -365,6 +365,7 @@ def _explain(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -> It
 
 def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
     from stale_edge_runtime.bench.records import save_csv, save_json
+    from stale_edge_runtime.formats.files import together
 
     for note in result.notes:
         report.warn(note)
@@ -373,14 +374,15 @@ def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
             report.result(item)
     if outputs.json == STDOUT:
         report.result_json(result.to_json())
-    elif outputs.json:
-        save_json(outputs.json, result)
-    if outputs.csv:
-        save_csv(outputs.csv, result)
-    if outputs.plot:
-        from stale_edge.cli.bench_plot import draw
+    with together():
+        if outputs.json and outputs.json != STDOUT:
+            save_json(outputs.json, result)
+        if outputs.csv:
+            save_csv(outputs.csv, result)
+        if outputs.plot:
+            from stale_edge.cli.bench_plot import draw
 
-        draw(result, outputs.plot)
+            draw(result, outputs.plot)
     for target in (outputs.json, outputs.csv, outputs.plot):
         if target and target != STDOUT:
             report.note(f"wrote {target}")

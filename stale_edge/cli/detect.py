@@ -134,6 +134,7 @@ def detect(
     from stale_edge_runtime.corpus import Clock, DetectionRun, find_videos
     from stale_edge_runtime.feature_scale import learned_length
     from stale_edge_runtime.formats.external_scores import read_external
+    from stale_edge_runtime.formats.files import together
     from stale_edge_runtime.windows import WindowPlan
 
     reporter = Reporter(quiet=quiet)
@@ -173,11 +174,14 @@ def detect(
     with prompt_interrupt():
         outcome = run_all(run, videos, reporter)
     record = _record(run, model, truth, external, outcome, reporter)
-    _write(output, kind, outcome, record, reporter)
+    with together():
+        if output is not None and output != STDOUT:
+            _write_file(output, kind, outcome, record)
+        if picture is not None:
+            _draw(picture, run, outcome)
+    _show(output, kind, outcome, record, reporter)
     if as_json and output != STDOUT:
-        _write(STDOUT, Format.JSON, outcome, record, reporter)
-    if picture is not None:
-        _draw(picture, run, outcome)
+        _show(STDOUT, Format.JSON, outcome, record, reporter)
     if code := report_failures(outcome, reporter):
         raise typer.Exit(code)
 
@@ -293,13 +297,12 @@ def _record(
     return record
 
 
-def _write(output: Path | None, kind: Format, outcome: Outcome, record: dict[str, Any], reporter: Reporter) -> None:
+def _show(output: Path | None, kind: Format, outcome: Outcome, record: dict[str, Any], reporter: Reporter) -> None:
     if output is None:
         reporter.result(_table(outcome, record["time_unit"]))
         reporter.note(f"{_counted(outcome)}, the best {TABLE_ROWS} of each shown; -o FILE writes all")
         return
     if output != STDOUT:
-        _write_file(output, kind, outcome, record)
         reporter.note(f"wrote {output}: {_counted(outcome)}")
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ from stale_edge.folder_lock import locked_folder
 from stale_edge.study.design import ACCURACY, COLUMNS, Measurement, StudyName
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, UsageError, writing_error
 from stale_edge_runtime.formats.csv_cells import inert_cells
-from stale_edge_runtime.formats.files import read_json, write_json, write_text
+from stale_edge_runtime.formats.files import read_json, together, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -179,9 +179,10 @@ class Store:
 
     def finish(self, run: StudyRun) -> None:
         """Write the header and the tidy tables of all that was measured so far."""
-        write_json(self.folder / HEADER, run.header())
-        write_json(self.folder / JSON, run.to_json(), indent=None)
-        write_text(self.folder / CSV, to_csv([run]))
+        with together():
+            write_json(self.folder / HEADER, run.header())
+            write_json(self.folder / JSON, run.to_json(), indent=None)
+            write_text(self.folder / CSV, to_csv([run]))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

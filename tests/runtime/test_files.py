@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from stale_edge_runtime.errors import CannotWriteError
-from stale_edge_runtime.formats.files import atomic_path, check_target, write_bytes, write_text
+from stale_edge_runtime.formats.files import atomic_path, check_target, together, write_bytes, write_text
 
 
 def names(folder):
@@ -154,3 +154,37 @@ def test_the_next_run_removes_what_a_killed_one_left_and_nothing_else(tmp_path):
         ["out.json", "alive", "third", *(other.name for other in others)]
     )
     assert target.read_text() == "old"
+
+
+def written_together(*targets, then=lambda: None):
+    with together():
+        for target in targets:
+            write_text(target, "newer")
+        then()
+
+
+def test_outputs_of_one_command_are_all_or_none(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("old")
+    with together():
+        write_text(first, "new")
+        write_text(second, "new")
+        assert first.read_text() == "old"
+        assert not second.exists()
+    assert first.read_text() == second.read_text() == "new"
+    with pytest.raises(ZeroDivisionError):
+        written_together(first, then=lambda: 1 / 0)
+    with pytest.raises(CannotWriteError):
+        written_together(first, tmp_path / "nowhere" / "x")
+    assert first.read_text() == "new"
+    assert names(tmp_path) == ["first", "second"]
+    write_text(first, "alone")
+    assert first.read_text() == "alone"
+
+
+def test_an_output_that_cannot_take_its_place_says_what_was_written_before(tmp_path):
+    first, second, third = tmp_path / "first", tmp_path / "second", tmp_path / "third"
+    with pytest.raises(CannotWriteError, match=r"second: cannot be written .*; written before it: .*first$"):
+        written_together(first, second, third, then=second.mkdir)
+    assert first.read_text() == "newer"
+    assert names(tmp_path) == ["first", "second"]

@@ -15,6 +15,8 @@ import shutil
 import stat
 import tempfile
 from collections import Counter
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -46,6 +48,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     For writers that want a path. The temporary file exists, empty, when the block begins. A symbolic link is followed:
     the file that it names is replaced. A device or FIFO is never replaced: it gets the bytes when the block ends.
+    Within `together` the target is replaced when that ends.
 
     Args:
         target: Target of the result; its folder must exist.
@@ -71,25 +74,91 @@ def atomic_path(target: Path) -> Iterator[Path]:
         if isinstance(error, StaleEdgeError):
             raise
         raise writing_error(target, error) from error
+    output = _Output(target, None if special else replaced, temporary, lock)
+    group = _GROUP.get()
+    kept = False
     try:
         yield temporary
-        if special:
-            with temporary.open("rb") as content, target.open("wb") as sink:
-                shutil.copyfileobj(content, sink)
+        output.finish()
+        if group is None:
+            output.put()
         else:
-            _flush_to_disk(temporary)
-            temporary.chmod(_default_mode(replaced))
-            temporary.replace(replaced)
-            _flush_folder(replaced.parent)
+            group.append(output)
+            kept = True
     except OSError as error:
         if isinstance(error, StaleEdgeError):
             raise
         raise writing_error(target, error) from error
     finally:
-        # After a rename nothing is left to remove; a disk that fails here does not undo what was written.
+        if not kept:
+            output.discard()
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Write several outputs, all or none: targets are replaced when the block ends, and none where it fails.
+
+    Raises:
+        CannotWriteError: A target cannot be replaced; the message names those that were replaced before it.
+        StorageError: The disk is full or failed, likewise.
+    """
+    group: list[_Output] = []
+    token = _GROUP.set(group)
+    done: list[_Output] = []
+    try:
+        yield
+        for output in group:
+            try:
+                output.put()
+            except OSError as error:
+                failed = writing_error(output.target, error)
+                before = ", ".join(str(one.target) for one in done)
+                cure = f"{failed.cure}; written before it: {before}" if done else failed.cure
+                raise type(failed)(failed.subject, failed.problem, cure) from error
+            done.append(output)
+    finally:
+        _GROUP.reset(token)
+        for output in group:
+            output.discard()
+
+
+@dataclass(frozen=True)
+class _Output:
+    """A finished or unfinished output and its place."""
+
+    target: Path
+    """Path that the user named."""
+    replaced: Path | None
+    """File that is replaced; None for a device or FIFO, which gets the bytes."""
+    temporary: Path
+    """File that is written to."""
+    lock: int
+    """Descriptor that keeps other processes from taking it for an orphan."""
+
+    def finish(self) -> None:
+        """Make what was written durable, with the mode that the target has."""
+        if self.replaced is not None:
+            _flush_to_disk(self.temporary)
+            self.temporary.chmod(_default_mode(self.replaced))
+
+    def put(self) -> None:
+        """Put the result in its place."""
+        if self.replaced is None:
+            with self.temporary.open("rb") as content, self.target.open("wb") as sink:
+                shutil.copyfileobj(content, sink)
+        else:
+            self.temporary.replace(self.replaced)
+            _flush_folder(self.replaced.parent)
+
+    def discard(self) -> None:
+        """Remove what is left: nothing after a rename. A disk that fails here does not undo what was written."""
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        os.close(lock)
+            self.temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.close(self.lock)
+
+
+_GROUP: ContextVar[list[_Output] | None] = ContextVar("outputs written together", default=None)
 
 
 def _locked_temporary(prefix: str, folder: Path | None) -> tuple[int, Path]:
