@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy as np
     import torch
@@ -177,6 +177,10 @@ class NetworkSpec:
     """Numbers of a parameter, from its published name, its shape and a seed: for networks that are only timed."""
     metadata: Callable[[Any], Mapping[str, Any]]
     """Fields of `ModelInfo` that the head needs, from a configuration."""
+    fit: Callable[[Any, Iterable[AnnotatedVideo], Sequence[str], Tensor], Mapping[str, Any]] | None = None
+    """Fit what is not trained by gradients, before training: from a network, videos that training does not show where
+    the source has others, names of the classes and their text embeddings [C, D] to a record in JSON values. None where
+    there is nothing to fit."""
     published: PublishedNames | None = None
     """Names of its published checkpoints; None where there are none."""
     presets: Mapping[str, Preset] = field(default_factory=dict)

@@ -10,11 +10,11 @@ from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
-    from stale_edge.data.dataset import AnnotatedFeatures, VideoSource
+    from stale_edge.data.dataset import AnnotatedFeatures, TrainingVideo, VideoSource
     from stale_edge.data.vocabulary import ClassEmbeddings
     from stale_edge.networks.base import NetworkSpec
     from stale_edge.simulation import SimulatedVideos, SimulatedWorld
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from stale_edge.training.settings import TrainingSettings
 
 DEFAULT_WORLD = Path("default")
+FIT_VIDEOS = 4096
+"""Least videos of an endless source that a closed form is fitted on."""
 _TEXT_CURE = (
     "give --text-embeddings FILE.npy with --classes FILE, or --text-tower MODEL.safetensors, or --initial "
     "MODEL.safetensors"
@@ -155,7 +157,18 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
             lambda: (torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0)),
         )
     data = _in_short(options, source, held_out, world)
+    if options.initial is None and spec.fit is not None:
+        videos = _to_fit_on(source, settings.epochs, endless=world is not None)
+        data["fit"] = dict(spec.fit(network, videos, source.classes, _embeddings(network, text)))
     return TrainingRun(network, text, source, held_out, data, names, embeddings, first.name, feature_norm)
+
+
+def _to_fit_on(source: VideoSource, epochs: int, *, endless: bool) -> Iterator[TrainingVideo]:
+    """Videos for a closed form: of epochs after the last where the source is endless, else those of training."""
+    wanted = max(FIT_VIDEOS, len(source)) if endless else len(source)
+    for number in range(wanted):
+        epoch, index = divmod(number, len(source))
+        yield source.video(index, epochs + epoch)
 
 
 def _in_short(

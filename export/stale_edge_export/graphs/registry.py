@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from stale_edge_export.graphs.actionformer_spec import ACTIONFORMER_GRAPH
 from stale_edge_export.graphs.base import QuantizationRules
+from stale_edge_export.graphs.boundary_map import BOUNDARY_MAP_GRAPH
 from stale_edge_export.graphs.stale_spec import STALE_GRAPH
 from stale_edge_runtime.contract import ACTIONFORMER, STALE_NETWORK, Role
+from stale_edge_runtime.heads.boundary_map import BOUNDARY_MAP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
     from stale_edge_export.graphs.base import Decision, GraphSpec
     from stale_edge_runtime.contract import ModelInfo
 
-GRAPHS: dict[str, GraphSpec] = {STALE_NETWORK: STALE_GRAPH, ACTIONFORMER: ACTIONFORMER_GRAPH}
+GRAPHS: dict[str, GraphSpec] = {
+    STALE_NETWORK: STALE_GRAPH,
+    ACTIONFORMER: ACTIONFORMER_GRAPH,
+    BOUNDARY_MAP: BOUNDARY_MAP_GRAPH,
+}
 """Export of each network; a new network is one more entry."""
 TOWER_RULES = QuantizationRules()
 """Rules for a text or image tower, which is the same beside every network."""

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from stale_edge_runtime.contract import ACTIONFORMER, STALE_NETWORK, TEXT_EMBEDDINGS, Kind
 from stale_edge_runtime.heads.actionformer import ACTIONFORMER_HEAD
+from stale_edge_runtime.heads.boundary_map import BOUNDARY_MAP, BOUNDARY_MAP_HEAD
 from stale_edge_runtime.heads.stale import STALE_HEAD
 
 if TYPE_CHECKING:
     from stale_edge_runtime.heads.base import Head
 
-HEADS: dict[str, Head] = {STALE_NETWORK: STALE_HEAD, ACTIONFORMER: ACTIONFORMER_HEAD}
+HEADS: dict[str, Head] = {STALE_NETWORK: STALE_HEAD, ACTIONFORMER: ACTIONFORMER_HEAD, BOUNDARY_MAP: BOUNDARY_MAP_HEAD}
 """Head of each network; a new network is one more entry."""
 SHIPPED = frozenset(HEADS)
 """Networks that every process knows; a program may register more for itself."""

@@ -1,0 +1,109 @@
+"""The boundary map arranged for export.
+
+The network is a graph of products already; what depends on the text alone is one stage of its own, which a file with
+classes inside holds as constants.
+
+Symbols: B batch, T snippets, D feature width, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from stale_edge.networks.boundary_map.classes import TextSide
+from stale_edge_export.graphs.base import Decision, GraphSpec, QuantizationRules
+from stale_edge_export.graphs.text import StoredText
+from stale_edge_runtime.contract import CLASS_LOGITS
+from stale_edge_runtime.heads.boundary_map import CLASS_GRAM, GUIDE, PAIR_LOGITS
+
+if TYPE_CHECKING:
+    from stale_edge.networks.boundary_map.classes import ClassesPart
+    from stale_edge.networks.boundary_map.model import BoundaryMap
+
+
+class BoundaryMapGraph(nn.Module):
+    """From features to the outputs of the head.
+
+    Args:
+        network: The network whose parts to use.
+        text: Gives text embeddings [C, D] from the inputs that follow the features.
+    """
+
+    def __init__(self, network: BoundaryMap, text: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.text: nn.Module = TextProducts(network.classes, text)
+
+    def forward(self, features: Tensor, *text_inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Run on features [B, T, D]."""
+        output = self.network.run(features, TextSide(*self.text(*text_inputs)))
+        return output.pair_logits, output.class_logits, output.class_gram, output.guide
+
+
+class TextProducts(nn.Module):
+    """What depends on the text alone, computed on every run.
+
+    Args:
+        classes: The classes part.
+        text: Source of text embeddings.
+    """
+
+    def __init__(self, classes: ClassesPart, text: nn.Module) -> None:
+        super().__init__()
+        self.classes, self.source = classes, text
+
+    def forward(self, *text_inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and weights, [C, D] each."""
+        side = self.classes.text_side(self.source(*text_inputs))
+        return side.rows, side.weights
+
+
+class StoredTextProducts(nn.Module):
+    """The same as constants.
+
+    Args:
+        rows: [C, D].
+        weights: [C, D].
+    """
+
+    rows: Tensor
+    weights: Tensor
+
+    def __init__(self, rows: Tensor, weights: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("rows", rows.detach().clone())
+        self.register_buffer("weights", weights.detach().clone())
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Rows and weights, [C, D] each."""
+        return self.rows, self.weights
+
+
+def fold_text(graph: BoundaryMapGraph, network: BoundaryMap) -> None:
+    """Compute what depends on the text now, where the text is in the file.
+
+    Args:
+        graph: Changed in place.
+        network: Its network.
+    """
+    source = graph.text.source
+    if isinstance(source, StoredText):
+        graph.text = StoredTextProducts(*network.classes.text_side(source()))
+
+
+BOUNDARY_MAP_GRAPH = GraphSpec(
+    build=BoundaryMapGraph,
+    tolerance={PAIR_LOGITS: 1e-4, CLASS_LOGITS: 1e-4, CLASS_GRAM: 1e-4, GUIDE: 1e-4},
+    rewrites={"text products": fold_text},
+    decisions={
+        PAIR_LOGITS: Decision(lambda logits: logits > 0, "pair of edges that is an action rather than not"),
+        CLASS_LOGITS: Decision(lambda logits: logits.argmax(axis=2), "top class of a cell"),
+    },
+    quantization=QuantizationRules(
+        # Thin products over all pairs: quantising their operands is as many passes over memory as they save.
+        int8_kept_stages=("network.map",),
+    ),
+)
+"""The network `boundary-map`."""

@@ -1,0 +1,49 @@
+"""Sizes of a boundary map; a configuration checks itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class BoundaryMapConfig:
+    """Sizes of the network."""
+
+    feature_dim: int = 512
+    """Width D of a snippet's features and of a text embedding."""
+    snippets: int = 100
+    """Snippets of a video in training."""
+    width: int = 192
+    """Channels E of the trunk."""
+    pair_channels: int = 32
+    """Channels K of a pair of edges."""
+    blocks: int = 2
+    """Blocks of the trunk."""
+    heads: int = 4
+    """Attention heads of a block; they share the width."""
+    text: None = None
+    """No text tower: the network runs on stored text embeddings."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if item.name != "text" and (type(value) is not int or not 0 < value <= 1_000_000):
+                raise ValueError(f"{item.name} must be an integer from 1 to 1,000,000, not {value!r}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the configuration as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> BoundaryMapConfig:
+        """Read what `to_dict` wrote; missing keys take defaults, unknown ones are left out.
+
+        Raises:
+            ValueError: The values are not those of a configuration.
+        """
+        names = {item.name for item in dataclasses.fields(cls)} - {"text"}
+        return cls(**{name: value for name, value in values.items() if name in names})

@@ -1,0 +1,252 @@
+"""The network: cells of a video, a trunk over them, and a score for every pair of edges.
+
+Videos of more than `MAX_CELLS` snippets are averaged into equal cells first, so cost beyond that is linear in length.
+Convolutions are written as products with neighbours: training, export and int8 see the same products.
+
+Symbols: B batch, T snippets, M cells, D feature width, E channels, K channels of a pair, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stale_edge.networks.boundary_map.classes import ClassesPart, TextSide
+from stale_edge_runtime.heads.boundary_map import MAX_CELLS
+
+if TYPE_CHECKING:
+    from stale_edge.networks.boundary_map.config import BoundaryMapConfig
+
+LAGS = (1, 2, 4, 8)
+CHANNELS = 4 + len(LAGS)
+"""Three of the guide, one of the whole video, and the self-similarities."""
+WAVES = 64
+"""Sines and cosines of a relative time."""
+GRID = 1024
+"""Relative times that waves are stored for."""
+OCTAVES = 7.0
+SUM_SCALE = 8.0
+DROPOUT = 0.1
+PRIOR_LOGIT = -2.5
+SMALLEST_DEVIATION = 1e-4
+SHORTEST = 0.1
+"""Length below which a difference from the video's mean is rounding, and no direction."""
+
+
+class MapOutput(NamedTuple):
+    """Outputs of the network; what they mean is in `stale_edge_runtime.heads.boundary_map`."""
+
+    pair_logits: Tensor
+    """[B, M, M]."""
+    class_logits: Tensor
+    """[B, M, C]."""
+    class_gram: Tensor
+    """[B, M, M]."""
+    guide: Tensor
+    """[B, T]."""
+
+
+class BoundaryMap(nn.Module):
+    """Scores every pair of edges of a video without classes, guided by what the classes part takes it for.
+
+    Args:
+        config: Sizes.
+    """
+
+    text_tower = None
+
+    def __init__(self, config: BoundaryMapConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.classes = ClassesPart(config.feature_dim)
+        self.trunk = Trunk(config)
+        self.map = PairMap(config)
+
+    def forward(self, features: Tensor, text: Tensor) -> MapOutput:
+        """Run on features [B, T, D] and text embeddings [C, D]."""
+        return self.run(features, self.classes.text_side(text))
+
+    def run(self, features: Tensor, text: TextSide) -> MapOutput:
+        """Run on features [B, T, D] and what depends on text alone."""
+        cells = self.classes.centred(pool_cells(features))  # [B, M, D]
+        class_logits, gram, video_logits = self.classes(cells, text)
+        video = cells.mean(dim=1, keepdim=True)  # [B, 1, D]
+        likely = F.normalize(video_logits.softmax(dim=1)[:, None] @ text.rows, dim=2)  # [B, 1, D]
+        contrast = F.normalize(likely @ self.classes.over_time, dim=2)  # [B, 1, D]
+        guide = ((self.classes.centred(features) - video) @ contrast.transpose(1, 2)).squeeze(2)  # [B, T]
+        pair_logits = self.map(self.trunk(cells, video, likely, contrast))
+        return MapOutput(pair_logits, class_logits, gram, guide)
+
+
+def pool_cells(features: Tensor) -> Tensor:
+    """Average [B, T, D] over cells of r = ceil(T / MAX_CELLS) snippets, [B, M, D]; the last cell may be shorter."""
+    batch, snippets, dim = features.shape
+    size = (snippets + MAX_CELLS - 1) // MAX_CELLS
+    cells = (snippets + size - 1) // size
+    padded = F.pad(features, (0, 0, 0, cells * size - snippets))
+    sums = padded.reshape(batch, cells, size, dim).sum(dim=2)
+    first = torch.arange(cells, device=features.device) * size
+    return sums / (snippets - first).clamp(max=size)[:, None].to(features.dtype)
+
+
+def waves() -> Tensor:
+    """Sines and cosines [GRID, WAVES] of relative times."""
+    frequency = math.pi * 2 ** (torch.arange(WAVES // 2) * (OCTAVES / (WAVES // 2 - 1)))
+    angle = ((torch.arange(GRID) + 1.0) / GRID)[:, None] * frequency
+    return torch.cat((angle.sin(), angle.cos()), dim=1)
+
+
+def neighbours(rows: Tensor, before: int, after: int) -> Tensor:
+    """Put rows [B, M, E] beside those around them, [B, M, (before + 1 + after) E]; zeros beyond the ends."""
+    return torch.cat([shifted(rows, offset) for offset in range(-before, after + 1)], dim=2)
+
+
+def shifted(rows: Tensor, offset: int) -> Tensor:
+    """Row t + offset at place t, [B, M, E]; zeros beyond the ends."""
+    if offset == 0:
+        return rows
+    if offset > 0:
+        return F.pad(rows, (0, 0, 0, offset))[:, offset:]
+    return F.pad(rows, (0, 0, -offset, 0))[:, :offset]
+
+
+class Local(nn.Module):
+    """A convolution over time of three or five rows, as one product.
+
+    Args:
+        source: Channels in.
+        target: Channels out.
+        reach: Rows to either side.
+    """
+
+    def __init__(self, source: int, target: int, reach: int = 1) -> None:
+        super().__init__()
+        self.reach = reach
+        self.product = nn.Linear((2 * reach + 1) * source, target)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[B, M, source] to [B, M, target]."""
+        mixed: Tensor = self.product(neighbours(rows, self.reach, self.reach))
+        return mixed
+
+
+class Block(nn.Module):
+    """Convolution, global attention and feed-forward part, each behind a norm and added to what came in.
+
+    Args:
+        width: E.
+        heads: Attention heads.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.local_norm, self.local = nn.LayerNorm(width), Local(width, width)
+        self.norm, self.qkv, self.output = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feed_norm = nn.LayerNorm(width)
+        self.feed_in, self.feed_out = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.drop = nn.Dropout(DROPOUT)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[B, M, E] to [B, M, E]."""
+        rows = rows + self.drop(F.relu(self.local(self.local_norm(rows))))
+        rows = rows + self.drop(self.output(self._attended(self.norm(rows))))
+        fed: Tensor = rows + self.drop(self.feed_out(F.relu(self.feed_in(self.feed_norm(rows)))))
+        return fed
+
+    def _attended(self, rows: Tensor) -> Tensor:
+        batch, _, width = rows.shape
+        parts = self.qkv(rows).reshape(batch, -1, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        query, key, value = parts[0] * (width // self.heads) ** -0.5, parts[1], parts[2]  # [B, H, M, E / H]
+        attended = (query @ key.transpose(2, 3)).softmax(dim=3) @ value
+        joined: Tensor = attended.transpose(1, 2).reshape(batch, -1, width)
+        return joined
+
+
+class Trunk(nn.Module):
+    """From centred cells to features of cells.
+
+    Args:
+        config: Sizes.
+    """
+
+    waves: Tensor
+
+    def __init__(self, config: BoundaryMapConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.features = nn.Linear(config.feature_dim, width, bias=False)
+        self.channels = Local(CHANNELS, width, reach=2)
+        self.norm, self.local = nn.LayerNorm(width), Local(width, width)
+        self.register_buffer("waves", waves())
+        self.position = nn.Linear(WAVES, width)
+        self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.blocks))
+        self.last_norm = nn.LayerNorm(width)
+
+    def forward(self, cells: Tensor, video: Tensor, likely: Tensor, contrast: Tensor) -> Tensor:
+        """Cells [B, M, D], their mean, the likely text and its contrast over time [B, 1, D] to [B, M, E]."""
+        around = cells - video  # [B, M, D]
+        rows = self.features(around) + self.channels(evidence(cells, around, video, likely, contrast))
+        count = cells.shape[1]
+        at = (2 * torch.arange(count, device=cells.device) + 1) * (GRID // 2) // count
+        rows = self.local(F.relu(self.norm(rows))) + self.position(self.waves[at])
+        for block in self.blocks:
+            rows = block(rows)
+        normed: Tensor = self.last_norm(rows)
+        return normed
+
+
+def evidence(cells: Tensor, around: Tensor, video: Tensor, likely: Tensor, contrast: Tensor) -> Tensor:
+    """Similarities [B, M, CHANNELS] of the cells with the likely text, with one another and with the whole video."""
+    guided = around @ contrast.transpose(1, 2)  # [B, M, 1]
+    deviation = guided.square().mean(dim=1, keepdim=True).clamp(min=SMALLEST_DEVIATION).sqrt()
+    alike = 4 * (F.normalize(cells, dim=2) @ likely.transpose(1, 2))
+    unit = F.normalize(around, dim=2, eps=SHORTEST)
+    lagged = [(shifted(unit, -(lag // 2)) * shifted(unit, lag - lag // 2)).sum(dim=2, keepdim=True) for lag in LAGS]
+    whole = 4 * (unit @ F.normalize(video, dim=2).transpose(1, 2))
+    return torch.cat((guided / deviation, 0.3 * guided, alike, *lagged, whole), dim=2)
+
+
+class PairMap(nn.Module):
+    """A logit for every pair of a first and a last cell.
+
+    Args:
+        config: Sizes.
+    """
+
+    waves: Tensor
+
+    def __init__(self, config: BoundaryMapConfig) -> None:
+        super().__init__()
+        width, channels = config.width, config.pair_channels
+        self.edges = nn.Linear(4 * width, 2 * channels)
+        self.inside = nn.Linear(width, 2 * channels)
+        self.register_buffer("waves", waves())
+        self.length = nn.Linear(WAVES, channels)
+        self.mix = nn.Linear(channels, channels)
+        self.score = nn.Linear(channels, 1)
+        nn.init.constant_(self.score.bias, PRIOR_LOGIT)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Features [B, M, E] to logits [B, M, M]: first cell, last cell; zero below the diagonal."""
+        count = rows.shape[1]
+        padded = F.pad(rows, (0, 0, 0, 1))  # one edge more than cells
+        start, end = self.edges(neighbours(padded, 2, 1)).chunk(2, dim=2)  # [B, M + 1, K]
+        at = torch.arange(count + 1, device=rows.device)
+        before = (at[:, None] > at[None, :-1]).to(rows.dtype)  # [M + 1, M]: the cells before each edge
+        mean, total = (before @ self.inside(rows)).chunk(2, dim=2)  # running sums [B, M + 1, K]
+        start = start - total * (SUM_SCALE / count)
+        end = end + total * (SUM_SCALE / count)
+        length = (at[1:] - at[:-1, None]).clamp(min=1)  # [M, M]
+        lengths = self.length(self.waves[at[1:] * GRID // count - 1])  # [M, K]
+        valid = (at[1:] > at[:-1, None]).to(rows.dtype)  # [M, M]
+        # Below the diagonal nothing may grow large: int8 takes its range from all pairs.
+        share = (mean[:, None, 1:] - mean[:, :-1, None]) * (valid / length.to(rows.dtype))[..., None]
+        pairs = F.relu(start[:, :-1, None] + end[:, None, 1:] + share + lengths[length - 1])  # [B, M, M, K]
+        flat = pairs.reshape(-1, pairs.shape[3])  # two axes: engines add bias and ReLU within such a product
+        logits: Tensor = self.score(flat + F.relu(self.mix(flat))).reshape(-1, count, count)
+        return logits * valid

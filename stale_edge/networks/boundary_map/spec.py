@@ -1,0 +1,84 @@
+"""The boundary map as checkpoints and training see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stale_edge.networks.base import FirstSizes, NetworkSpec
+from stale_edge.networks.boundary_map.classes import pool_examples
+from stale_edge.networks.boundary_map.config import BoundaryMapConfig
+from stale_edge.networks.boundary_map.loss import MapTerms, Prediction, map_loss
+from stale_edge.networks.boundary_map.model import BoundaryMap, MapOutput
+from stale_edge.networks.boundary_map.seeding import seeded_values
+from stale_edge.networks.boundary_map.targets import MapTargets, map_targets
+from stale_edge_runtime.resampling import resize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from stale_edge.networks.base import AnnotatedVideo
+
+
+def _first_config(sizes: FirstSizes) -> BoundaryMapConfig:
+    if sizes.options:
+        raise ValueError(f"the boundary map has no design option {sizes.options[0]!r}")
+    return BoundaryMapConfig(feature_dim=sizes.feature_dim)
+
+
+def collate(
+    videos: Sequence[AnnotatedVideo], classes: Mapping[str, int], config: BoundaryMapConfig, compat: str | None = None
+) -> tuple[Tensor, Tensor, MapTargets]:
+    """Resize videos of any lengths, and make their targets.
+
+    Args:
+        videos: At least one, all of one feature width.
+        classes: Not used: the map knows none.
+        config: Sizes.
+        compat: Not used: there is no published behaviour.
+    """
+    del classes, compat
+    features = torch.stack([torch.from_numpy(resize(video.features, config.snippets)) for video in videos])
+    return features, torch.full((len(videos),), config.snippets), map_targets(videos, config.snippets)
+
+
+def _set_statistics(network: BoundaryMap, means: Callable[[], tuple[Tensor, Tensor]]) -> None:
+    del network, means  # the closed form takes its own
+
+
+def _fit(
+    network: BoundaryMap, videos: Iterable[AnnotatedVideo], classes: Sequence[str], text: Tensor
+) -> Mapping[str, Any]:
+    config = network.config
+    return network.classes.fit(pool_examples(videos, classes, config.snippets, config.feature_dim), text)
+
+
+def _training_outputs(network: BoundaryMap, features: Tensor, lengths: Tensor, text: Tensor) -> Prediction:
+    del lengths  # all the same
+    return Prediction(network(features, text).pair_logits)
+
+
+def _outputs(network: BoundaryMap, features: Tensor, text: Tensor) -> dict[str, Tensor]:
+    output: MapOutput = network(features, text)
+    return output._asdict()
+
+
+BOUNDARY_MAP_SPEC = NetworkSpec(
+    config=BoundaryMapConfig,
+    build=BoundaryMap,
+    first_config=_first_config,
+    training_length=lambda config: int(config.snippets),
+    collate=collate,
+    set_statistics=_set_statistics,
+    training_outputs=_training_outputs,
+    loss=lambda config, settings: map_loss,  # noqa: ARG005 (one loss, nothing published)
+    loss_terms=MapTerms._fields,
+    outputs=_outputs,
+    fit=_fit,
+    seeded_values=seeded_values,
+    metadata=lambda _: {},
+)
+"""The network `boundary-map`."""
