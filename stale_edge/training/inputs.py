@@ -151,16 +151,24 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
         text = vocabulary.rows(source.classes)
     else:
         text = _tower_text(network, source.classes, train=settings.train_text if train_text is None else train_text)
+    data = _in_short(options, source, held_out, world)
     if options.initial is None:
         spec.set_statistics(
             network,
             lambda: (torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0)),
         )
-    data = _in_short(options, source, held_out, world)
-    if options.initial is None and spec.fit is not None:
         videos = _to_fit_on(source, settings.epochs, endless=world is not None)
-        data["fit"] = dict(spec.fit(network, videos, source.classes, _embeddings(network, text)))
+        data |= _fitted(spec, network, videos, source.classes, text)
     return TrainingRun(network, text, source, held_out, data, names, embeddings, first.name, feature_norm)
+
+
+def _fitted(
+    spec: NetworkSpec, network: Any, videos: Iterator[TrainingVideo], classes: tuple[str, ...], text: Tensor
+) -> dict[str, Any]:
+    """Fit what a network has in closed form; give the record of it, empty where there is nothing to fit."""
+    if spec.fit is None:
+        return {}
+    return {"fit": dict(spec.fit(network, videos, classes, _embeddings(network, text)))}
 
 
 def _to_fit_on(source: VideoSource, epochs: int, *, endless: bool) -> Iterator[TrainingVideo]:

@@ -72,6 +72,14 @@ def test_training_records_its_fit_and_stores_the_network(trained):
     assert float(checkpoint.network.classes.common.abs().max()) > 0
 
 
+def test_a_resumed_training_fits_the_same_closed_form(trained, command):
+    before = load_checkpoint(trained / "run.safetensors").network.state_dict()
+    code, _, err = command(*words(trained, "run", "--resume"))
+    assert code == 0, err
+    after = load_checkpoint(trained / "run.safetensors").network.state_dict()
+    assert all(value.equal(after[name]) for name, value in before.items())
+
+
 def test_unseen_text_never_reaches_training(trained, command):
     text = np.load(trained / "text.npy")
     text[2] *= -7
