@@ -6,18 +6,22 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from stale_edge.checkpoint import Checkpoint, save_checkpoint
+from stale_edge.networks.boundary_map.config import BoundaryMapConfig
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.seeded import seeded_network
 from stale_edge_export.graphs.registry import GRAPHS
 from stale_edge_runtime.contract import ACTIONFORMER, STALE_NETWORK, Role
+from stale_edge_runtime.heads.boundary_map import BOUNDARY_MAP
 from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.model_file import read_model
 from tests.stale_edge.actionformer_examples import TINY as TINY_ACTIONFORMER
 
 NAMES = ("run", "jump", "swim")
-DETECTORS = (STALE_NETWORK, ACTIONFORMER)
+DETECTORS = (STALE_NETWORK, ACTIONFORMER, BOUNDARY_MAP)
+TINY_MAP = BoundaryMapConfig(feature_dim=16, width=16, pair_channels=8, heads=2)
 TOWERS = {Role.TEXT_TOWER: (STALE_NETWORK, "--text-tower")}
 """Network that has the tower, and the option that exports it."""
 NOT_YET = {Role.IMAGE_TOWER}
@@ -33,10 +37,11 @@ def test_all_are_here():
 def checkpoint(request, tiny_config, tmp_path):
     """A file with a tiny network of the kind that the test asks for."""
     name = request.param
-    config = {STALE_NETWORK: tiny_config, ACTIONFORMER: TINY_ACTIONFORMER}[name]
+    config = {STALE_NETWORK: tiny_config, ACTIONFORMER: TINY_ACTIONFORMER, BOUNDARY_MAP: TINY_MAP}[name]
+    text = torch.eye(len(NAMES), TINY_MAP.feature_dim) if name == BOUNDARY_MAP else None
     origin = {"source": "file"}
     path = tmp_path / "tiny.safetensors"
-    save_checkpoint(path, Checkpoint(seeded_network(config, 0, name), NAMES, origin, network_name=name))
+    save_checkpoint(path, Checkpoint(seeded_network(config, 0, name), NAMES, origin, text, network_name=name))
     return path
 
 
