@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from stale_edge.networks.boundary_map.classes import ClassesPart, Examples, _text_map, pool_examples
 from stale_edge.networks.boundary_map.config import BoundaryMapConfig
-from stale_edge.networks.boundary_map.loss import Prediction, map_loss
+from stale_edge.networks.boundary_map.loss import MapPrediction, map_loss
 from stale_edge.networks.boundary_map.model import GRID, SUM_SCALE, BoundaryMap, PairMap, pool_cells
 from stale_edge.networks.boundary_map.spec import BOUNDARY_MAP_SPEC
 from stale_edge.networks.boundary_map.targets import PARTS, map_targets
@@ -107,9 +107,9 @@ def test_pairs_below_the_diagonal_and_hidden_actions_are_not_known():
 def test_the_loss_is_least_for_what_is_wanted():
     targets = map_targets([video([(3, 9)]), video([])], 24)
     wanted = ((targets.overlap.float() / PARTS - 0.475) / 0.5).clamp(1e-4, 1 - 1e-4)
-    best = map_loss(Prediction(wanted.logit()), targets)
-    assert best.total < map_loss(Prediction(wanted.logit() + 1), targets).total
-    assert best.total < map_loss(Prediction(wanted.logit() - 1), targets).total
+    best = map_loss(MapPrediction(wanted.logit()), targets)
+    assert best.total < map_loss(MapPrediction(wanted.logit() + 1), targets).total
+    assert best.total < map_loss(MapPrediction(wanted.logit() - 1), targets).total
     assert best.total == best.hits + 2 * best.misses
 
 

@@ -153,7 +153,7 @@ class CentredProduct(nn.Module):
     def __init__(self, conv: Any) -> None:
         super().__init__()
         self.register_buffer("weight", _product_weight(conv))
-        self.centre = Centre(conv)
+        self.centre = FeatureCentre(conv)
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, n, in] to [B, n, out]."""
@@ -162,7 +162,7 @@ class CentredProduct(nn.Module):
         return convolved
 
 
-class Centre(nn.Module):
+class FeatureCentre(nn.Module):
     """Mean of a video's rows, and what a convolution makes of it.
 
     Args:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class BoundaryMapGraph(nn.Module):
-    """From features to the outputs of the head.
+    """Graph from features to the outputs of the head.
 
     Args:
         network: The network whose parts to use.
@@ -43,7 +43,7 @@ class BoundaryMapGraph(nn.Module):
 
 
 class TextProducts(nn.Module):
-    """What depends on the text alone, computed on every run.
+    """Products that depend on the text alone, computed on every run.
 
     Args:
         classes: The classes part.
@@ -86,7 +86,7 @@ def fold_text(graph: BoundaryMapGraph, network: BoundaryMap) -> None:
 
     Args:
         graph: Changed in place.
-        network: Its network.
+        network: Network that the graph was made of.
     """
     source = graph.text.source
     if isinstance(source, StoredText):

@@ -104,7 +104,7 @@ class ClassesPart(nn.Module):
 
         Args:
             centred: [B, T, D], from `centred`.
-            text: From `text_side`.
+            text: Text side, from `text_side`.
 
         Returns:
             Class logits [B, T, C], Gram matrix [B, T, T], video logits [B, C].
@@ -163,8 +163,8 @@ def pool_examples(
     """Pool the features of every video: all of it for its only class, else what each class's actions cover.
 
     Args:
-        videos: Of the seen classes.
-        classes: Their names.
+        videos: Videos of the seen classes.
+        classes: Names of these classes.
         snippets: Length that videos are resized to.
         feature_dim: D.
         time_videos: Most videos that the covariance over time is taken from.

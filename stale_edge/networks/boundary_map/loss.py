@@ -29,19 +29,19 @@ class MapTerms(NamedTuple):
     """Mean over the other pairs, before its weight."""
 
 
-class Prediction(NamedTuple):
-    """What the loss looks at."""
+class MapPrediction(NamedTuple):
+    """Outputs that the loss compares with targets."""
 
     pair_logits: Tensor
     """[B, T, T]."""
 
 
-def map_loss(output: Prediction, targets: MapTargets) -> MapTerms:
+def map_loss(output: MapPrediction, targets: MapTargets) -> MapTerms:
     """Compare logits with the share of thresholds that each pair meets; every video counts the same.
 
     Args:
-        output: Of B videos.
-        targets: Of the same.
+        output: Outputs for B videos.
+        targets: Targets of the same videos.
     """
     with torch.autocast(output.pair_logits.device.type, enabled=False):
         wanted = ((targets.overlap.float() / PARTS - FIRST_THRESHOLD) / THRESHOLD_RANGE).clamp(0, 1)

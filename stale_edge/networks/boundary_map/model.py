@@ -134,7 +134,7 @@ class Local(nn.Module):
         return mixed
 
 
-class Block(nn.Module):
+class TrunkBlock(nn.Module):
     """Convolution, global attention and feed-forward part, each behind a norm and added to what came in.
 
     Args:
@@ -168,7 +168,7 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """From centred cells to features of cells.
+    """Trunk over centred cells, which gives features of cells.
 
     Args:
         config: Sizes.
@@ -184,7 +184,7 @@ class Trunk(nn.Module):
         self.norm, self.local = nn.LayerNorm(width), Local(width, width)
         self.register_buffer("waves", waves())
         self.position = nn.Linear(WAVES, width)
-        self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(TrunkBlock(width, config.heads) for _ in range(config.blocks))
         self.last_norm = nn.LayerNorm(width)
 
     def forward(self, cells: Tensor, video: Tensor, likely: Tensor, contrast: Tensor) -> Tensor:

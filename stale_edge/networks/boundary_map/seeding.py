@@ -20,7 +20,7 @@ def seeded_values(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
 
     Args:
         name: Name in the state dictionary.
-        shape: Its shape.
+        shape: Shape of the parameter.
         seed: Seed of the rule.
     """
     part, _, last = name.rpartition(".")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stale_edge.networks.base import FirstSizes, NetworkSpec
+from stale_edge.networks.base import FirstSizes, NetworkSpec, Preset
 from stale_edge.networks.boundary_map.classes import pool_examples
 from stale_edge.networks.boundary_map.config import BoundaryMapConfig
-from stale_edge.networks.boundary_map.loss import MapTerms, Prediction, map_loss
+from stale_edge.networks.boundary_map.loss import MapPrediction, MapTerms, map_loss
 from stale_edge.networks.boundary_map.model import BoundaryMap, MapOutput
 from stale_edge.networks.boundary_map.seeding import seeded_values
 from stale_edge.networks.boundary_map.targets import MapTargets, map_targets
@@ -21,6 +21,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stale_edge.networks.base import AnnotatedVideo
+
+
+PRESETS = {
+    "clip": Preset(
+        BoundaryMapConfig(),
+        {
+            "epochs": 10,
+            "batch_size": 16,
+            "learning_rate": 1e-3,
+            "weight_decay": 0.05,
+            "average_decay": 0.99,
+            "patience": None,
+        },
+    )
+}
+"""Sizes for CLIP features, and a training for them."""
 
 
 def _first_config(sizes: FirstSizes) -> BoundaryMapConfig:
@@ -35,7 +51,7 @@ def collate(
     """Resize videos of any lengths, and make their targets.
 
     Args:
-        videos: At least one, all of one feature width.
+        videos: Videos to stack, one or more, all of one feature width.
         classes: Not used: the map knows none.
         config: Sizes.
         compat: Not used: there is no published behaviour.
@@ -56,9 +72,9 @@ def _fit(
     return network.classes.fit(pool_examples(videos, classes, config.snippets, config.feature_dim), text)
 
 
-def _training_outputs(network: BoundaryMap, features: Tensor, lengths: Tensor, text: Tensor) -> Prediction:
+def _training_outputs(network: BoundaryMap, features: Tensor, lengths: Tensor, text: Tensor) -> MapPrediction:
     del lengths  # all the same
-    return Prediction(network(features, text).pair_logits)
+    return MapPrediction(network(features, text).pair_logits)
 
 
 def _outputs(network: BoundaryMap, features: Tensor, text: Tensor) -> dict[str, Tensor]:
@@ -78,6 +94,7 @@ BOUNDARY_MAP_SPEC = NetworkSpec(
     loss_terms=MapTerms._fields,
     outputs=_outputs,
     fit=_fit,
+    presets=PRESETS,
     seeded_values=seeded_values,
     metadata=lambda _: {},
 )

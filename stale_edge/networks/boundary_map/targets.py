@@ -48,7 +48,7 @@ def map_targets(videos: Sequence[AnnotatedVideo], snippets: int) -> MapTargets:
     A pair without overlap with an action is unknown where an action of a hidden class lies in it.
 
     Args:
-        videos: At least one.
+        videos: Videos to compare, one or more.
         snippets: T.
     """
     at = np.arange(snippets)
