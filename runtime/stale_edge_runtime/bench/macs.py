@@ -1,8 +1,8 @@
 """Multiply-accumulates of a file as a function of length, counted from what onnxruntime really computes.
 
 The graph is run without any rewriting, and the shapes of every matrix product are read from the profile. Where every
-product grows at most with the square of the length, three short lengths give its polynomial, and a fourth checks it.
-Where lengths are rounded up inside (levels of a pyramid, blocks), the graph is run at every length that is asked for.
+product grows at most with the square of the length, three short lengths give its polynomial, and a fourth and a long
+one check it. Where lengths are rounded up or pooled inside, the graph is run at every length that is asked for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from stale_edge_runtime.bench.graph_types import Operands, product_type, read_operands
 from stale_edge_runtime.bench.vocabulary import CLASSES, Vocabulary, synthetic_vocabulary
-from stale_edge_runtime.contract import FEATURES, TEXT_EMBEDDINGS, TOKEN_IDS
+from stale_edge_runtime.contract import BLOCK_SNIPPETS, FEATURES, TEXT_EMBEDDINGS, TOKEN_IDS
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.session import open_session
 from stale_edge_runtime.synthetic import clip_like_features
@@ -36,6 +36,8 @@ KERNEL = "_kernel_time"
 """End of the names of the events of a profile that are operators at work; older versions profile fences too."""
 STEPS = (3, 8, 15, 26)
 """Lengths beyond the shortest allowed one: three to fit, one to check."""
+LONG = 3 * BLOCK_SNIPPETS
+"""A long length to check at: whole blocks of attention, so that no padding is counted."""
 
 ProductKind = tuple[str, str]
 
@@ -112,7 +114,7 @@ def count_macs(
     Raises:
         BadDataError: The file does not run.
     """
-    lengths = [model.info.min_snippets + step for step in STEPS]
+    lengths = [*(model.info.min_snippets + step for step in STEPS), min(LONG, model.info.max_snippets)]
     vocabulary = vocabulary or synthetic_vocabulary(model.info.feature_dim, classes=classes)
     counts = _profiled_counts(model, batch, lengths, vocabulary)
     kinds = sorted({kind for count in counts for kind in count})
@@ -120,7 +122,7 @@ def count_macs(
     for kind in kinds:
         values = [count[kind] for count in counts]
         term = MacTerm(*kind, _through(lengths[:3], values[:3]))
-        if term.at(lengths[3]) != values[3]:
+        if any(term.at(length) != value for length, value in zip(lengths[3:], values[3:], strict=True)):
             measure = cache(lambda snippets: _profiled_counts(model, batch, [snippets], vocabulary)[0])
             return MacCount(batch, (), measure)
         terms.append(term)
