@@ -173,6 +173,7 @@ def _average_maps(
     tious = THUMOS_TIOUS if judged.is_thumos else ACTIVITYNET_TIOUS
     known = {video.id for video in judged.videos}
     results = [{video: outcome.results[video] for video in videos if video in known} for outcome in (first, second)]
+    judged = judged.for_labels({each.label for found in results for items in found.values() for each in items})
     return evaluate(judged, results[0], tious).average_map, evaluate(judged, results[1], tious).average_map
 
 

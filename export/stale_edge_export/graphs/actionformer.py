@@ -99,7 +99,7 @@ class Embedding(nn.Module):
         super().__init__()
         backbone: Any = network.backbone
         config = network.config
-        self.centred_conv = CentredProduct(backbone.embd[0])
+        self.centre, self.centred_conv = FeatureCentre(backbone.embd[0]), CentredProduct(backbone.embd[0])
         self.conv = Product(backbone.embd[1])
         self.norms = nn.ModuleList([RowNorm(norm) for norm in backbone.embd_norm])
         self.register_buffer("hidden_tail", backbone.embd_norm[0].bias.detach().flatten().relu())
@@ -112,7 +112,8 @@ class Embedding(nn.Module):
 
     def forward(self, features: Tensor, edge: Edge) -> Tensor:
         """[B, n, D] to [B, n, E]."""
-        hidden = self.norms[0](self.centred_conv(features)).relu()
+        mean, common = self.centre(features)
+        hidden = self.norms[0](self.centred_conv(features, mean) + common).relu()
         rows: Tensor = self.norms[1](self.conv(hidden, self.hidden_tail, edge)).relu()
         if self.table is None:
             return rows
@@ -153,12 +154,10 @@ class CentredProduct(nn.Module):
     def __init__(self, conv: Any) -> None:
         super().__init__()
         self.register_buffer("weight", _product_weight(conv))
-        self.centre = FeatureCentre(conv)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """[B, n, in] to [B, n, out]."""
-        mean, common = self.centre(features)
-        convolved: Tensor = around(features - mean, -mean, -mean) @ self.weight + common
+    def forward(self, features: Tensor, mean: Tensor) -> Tensor:
+        """[B, n, in] and its mean [B, 1, in] to [B, n, out]."""
+        convolved: Tensor = around(features - mean, -mean, -mean) @ self.weight
         return convolved
 
 

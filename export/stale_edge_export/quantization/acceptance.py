@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from stale_edge_runtime.contract import ACTION, Kind
+from stale_edge_runtime.contract import Kind
 from stale_edge_runtime.detector import Detector
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.metrics.agreement import Agreement, agreement
@@ -95,8 +95,7 @@ class Trial:
             return None
         labels = {detection.label for detections in found.values() for detection in detections}
         judged = replace(self.truth, videos=tuple(video for video in self.truth.videos if video.id in found))
-        if labels == {ACTION}:  # a file that tells when and not what
-            judged = judged.of_one_class(ACTION)
+        judged = judged.for_labels(labels)
         tious = THUMOS_TIOUS if judged.is_thumos else ACTIVITYNET_TIOUS
         known = {video.id for video in judged.videos}
         return evaluate(judged, {video: items for video, items in found.items() if video in known}, tious).average_map

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from stale_edge_runtime.contract import ACTION
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats import files
 from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
@@ -34,7 +35,7 @@ from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEnt
 from stale_edge_runtime.formats.video_ids import ID_RULE, bare_id, is_video_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 MAX_ANNOTATION_BYTES: Final = 1 << 28
@@ -109,14 +110,19 @@ class Annotations:
     notes: tuple[str, ...] = ()
     """Parts that were done without, a line each."""
 
-    def of_one_class(self, label: str) -> Annotations:
-        """Give all instances one class, to judge when something happens and not what.
+    def for_labels(self, labels: Collection[str]) -> Annotations:
+        """Give all instances the class of detections that have no other, to judge when and not what.
 
         Args:
-            label: Name of the class.
+            labels: Labels of all detections that are judged.
+
+        Returns:
+            The same annotations where a detection has a class of its own.
         """
+        if set(labels) != {ACTION}:
+            return self
         videos = (
-            replace(video, instances=tuple(replace(instance, label=label) for instance in video.instances))
+            replace(video, instances=tuple(replace(instance, label=ACTION) for instance in video.instances))
             for video in self.videos
         )
         return replace(self, videos=tuple(videos))
