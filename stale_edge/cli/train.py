@@ -186,6 +186,7 @@ def train(
     """
     from stale_edge.extras import require_train
 
+    require_train("stale-edge train")
     options = TrainingInputs(
         annotations=annotations,
         features=features,
@@ -204,7 +205,6 @@ def train(
         network=network,
         preset=preset,
     )
-    require_train("stale-edge train")
     from stale_edge.checkpoint import MAX_BYTES, read_network_name
     from stale_edge.cli.networks import network_spec
 
