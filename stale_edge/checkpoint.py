@@ -35,8 +35,6 @@ FORMAT_FAMILY = "stale-edge-checkpoint-"
 FORMAT = f"{FORMAT_FAMILY}1"
 MAX_BYTES = 8 << 30
 MAX_FEATURE_NORM = 1e6
-CLIP_FEATURE_NORM = 11.0
-"""Median length of image embeddings of CLIP ViT-B/16, projected and not normalised, as the published STALE takes."""
 UNPICKLING_BYTES = 256 << 20
 UNPICKLING_COPIES = 3
 """Memory that loading a published file may take, beside this many times its size."""
@@ -240,7 +238,7 @@ def read_published(path: Path, classes: tuple[str, ...] = (), config: Any | None
     epoch = content.get("epoch")
     skipped = Counter(".".join(key.split(".")[:2]) for key in unused)
     network = network.requires_grad_(requires_grad=False).eval()
-    norm = CLIP_FEATURE_NORM if name == STALE_NETWORK and origin["source"] == "published" else None
+    norm = published.feature_norm if origin["source"] == "published" else None
     checkpoint = Checkpoint(network, classes, origin, network_name=name, feature_norm=norm)
     return Conversion(checkpoint, epoch if isinstance(epoch, int) else None, len(used), skipped)
 

@@ -115,7 +115,7 @@ def export_checkpoint(
         feature_dim=network.config.feature_dim,
         created_by=f"stale-edge {__version__}",
         classes=names if kind is Kind.BAKED else (),
-        feature_extractor="CLIP ViT-B/16" if checkpoint.origin.get("source") == "published" else "",
+        feature_extractor=_feature_extractor(checkpoint),
         snippet_seconds=snippet_seconds,
         feature_norm=checkpoint.feature_norm,
         untrained=checkpoint.untrained,
@@ -129,6 +129,12 @@ def export_checkpoint(
     made = parse_model(encode_model(model, replace(info, parity=parity.to_metadata())), target)
     write_bytes(target, made.content)
     return ExportReport(made.info, parity, made.size_bytes)
+
+
+def _feature_extractor(checkpoint: Checkpoint) -> str:
+    """Name the network that made the features of a published checkpoint, where that is known."""
+    published = NETWORKS[checkpoint.network_name].published
+    return published.feature_extractor if published and checkpoint.origin.get("source") == "published" else ""
 
 
 def _check_without_text(target: Path, checkpoint: Checkpoint, kind: Kind, classes: tuple[str, ...]) -> None:

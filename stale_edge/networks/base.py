@@ -117,6 +117,10 @@ class PublishedNames:
     """Whether a published parameter plays no part in the forward pass."""
     classes: Callable[[Any], tuple[str, ...]]
     """Classes of a published network, from its configuration; none where they are not known."""
+    feature_extractor: str = ""
+    """Network that made the features it was trained on, where all of its checkpoints share one."""
+    feature_norm: float | None = None
+    """Median length of a row of these features."""
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,12 @@ STALE_SPEC = NetworkSpec(
     seeded_values=seeded_values,
     metadata=lambda config: {"anchors": config.anchors},
     published=PublishedNames(
-        config=_published_config, name=published_name, is_unused=is_unused, classes=lambda _: activitynet_classes()
+        config=_published_config,
+        name=published_name,
+        is_unused=is_unused,
+        classes=lambda _: activitynet_classes(),
+        feature_extractor="CLIP ViT-B/16",
+        feature_norm=11.0,  # of image embeddings that are projected and not normalised
     ),
     designs=DesignOptions.every().names,
     reference_points=REFERENCE_POINTS,
