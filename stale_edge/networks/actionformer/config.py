@@ -7,10 +7,11 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from stale_edge.networks.stored_values import known_values
 from stale_edge_runtime.heads.actionformer_options import DecodeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 GLOBAL: Final = 1
 """A window of this or less attends to the whole video."""
@@ -138,20 +139,15 @@ class ActionFormerConfig:
         Raises:
             ValueError: The values are not those of a configuration.
         """
-        known = _known(cls, values)
+        known = known_values(cls, values)
         for name, kind in (("loss", LossSettings), ("decoding", DecodeSettings)):
             if name in known:
                 if not isinstance(known[name], dict):
                     raise ValueError(f"{name!r} is not a JSON object")
-                known[name] = kind(**_known(kind, known[name]))
+                known[name] = kind(**known_values(kind, known[name]))
         if "windows" in known:
             known["windows"] = _integers(known["windows"])
         return cls(**known)
-
-
-def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    names = {item.name for item in dataclasses.fields(kind)}
-    return {name: value for name, value in values.items() if name in names}
 
 
 def _integers(values: Sequence[Any]) -> tuple[int, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from stale_edge.networks.stored_values import draw_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +21,7 @@ def seeded_values(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
         shape: Shape of the parameter.
         seed: Seed of the whole network.
     """
-    values = np.random.default_rng([zlib.crc32(name.encode()), seed]).standard_normal(shape)
+    values = draw_values(name, shape, seed)
     is_norm = len(shape) == 3 and shape[0] == shape[2] == 1
     if name.endswith(".scale") or (is_norm and name.endswith(".weight")):
         values = 1 + 0.1 * values

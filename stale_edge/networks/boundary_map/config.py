@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from stale_edge.networks.stored_values import known_values
+
 
 @dataclass(frozen=True)
 class BoundaryMapConfig:
@@ -45,5 +47,4 @@ class BoundaryMapConfig:
         Raises:
             ValueError: The values are not those of a configuration.
         """
-        names = {item.name for item in dataclasses.fields(cls)} - {"text"}
-        return cls(**{name: value for name, value in values.items() if name in names})
+        return cls(**{**known_values(cls, values), "text": None})

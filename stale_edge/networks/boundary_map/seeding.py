@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stale_edge.networks.boundary_map.model import waves
+from stale_edge.networks.stored_values import draw_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +31,7 @@ def seeded_values(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
         return np.asarray(_FIXED[last], dtype=np.float32)
     if part == "classes" and len(shape) == 2:
         return np.eye(*shape, dtype=np.float32)
-    drawn = np.random.default_rng([zlib.crc32(name.encode()), seed]).standard_normal(shape)
+    drawn = draw_values(name, shape, seed)
     if len(shape) > 1:
         drawn /= np.sqrt(np.prod(shape[1:]))
     else:

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stale_edge.networks.stored_values import known_values
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -119,16 +121,10 @@ class ModelConfig:
         if odd := [name for name, part in (("text", text or {}), ("ours", ours)) if not isinstance(part, dict)]:
             raise ValueError(f"{odd[0]!r} is not a JSON object")
         return cls(
-            **{name: value for name, value in _known(cls, values).items() if name not in {"text", "ours"}},
-            text=TextConfig(**_known(TextConfig, text)) if text is not None else None,
-            ours=DesignOptions(**_known(DesignOptions, ours)) if ours else DesignOptions(),
+            **{name: value for name, value in known_values(cls, values).items() if name not in {"text", "ours"}},
+            text=TextConfig(**known_values(TextConfig, text)) if text is not None else None,
+            ours=DesignOptions(**known_values(DesignOptions, ours)) if ours else DesignOptions(),
         )
-
-
-def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Keep the values that a configuration has fields for."""
-    names = {item.name for item in dataclasses.fields(kind)}
-    return {name: value for name, value in values.items() if name in names}
 
 
 def _check_positive(config: ModelConfig | TextConfig) -> None:

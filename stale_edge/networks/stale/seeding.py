@@ -6,10 +6,11 @@ Source: docs/network.md, "Golden numbers".
 from __future__ import annotations
 
 import math
-import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from stale_edge.networks.stored_values import draw_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +26,7 @@ def seeded_values(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.fl
     """
     if name.endswith(".logit_scale"):
         return np.full(shape, math.log(100.0), dtype=np.float32)
-    values = np.random.default_rng([zlib.crc32(name.encode()), seed]).standard_normal(shape)
+    values = draw_values(name, shape, seed)
     if len(shape) >= 2:
         values /= math.sqrt(math.prod(shape[1:]))
     elif name.endswith(".running_var"):
