@@ -227,7 +227,8 @@ class Detector:
         return self._predict_mb(snippets, len(self.classes))
 
     def _predict_mb(self, snippets: int, classes: int) -> float:
-        activations = self._head.activation_floats(self.info, snippets, classes, self._block)
+        run = self.info.resize_to or snippets
+        activations = self._head.activation_floats(self.info, run, classes, self._block)
         return (PROCESS_BYTES + FILE_COPIES * self._file_bytes + 4 * activations) / (1 << 20)
 
     def _run(

@@ -162,6 +162,8 @@ def detect(
             raise UsageError("--json", "does not go with --format csv on stdout", "leave one of the two out")
         output = STDOUT
     detector = open_detector(model, threads, provider, text_embeddings, classes, max_memory)
+    if external is not None and text_embeddings is not None and detector.is_class_agnostic:
+        raise UsageError("--external", "and --text-embeddings both name what the model finds", "leave one out")
     clock = Clock.of(detector.info, truth, fps, stride)
     plan = None if window is None else WindowPlan.of(window, hop)
     scores = None if external is None else read_external(external)

@@ -232,3 +232,19 @@ def test_rows_are_quantised_before_they_are_moved_to_the_same_numbers(folder, mo
             before.run(None, {"features": features}), after.run(None, {"features": features}), strict=True
         ):
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+def test_one_source_of_classes_is_enough(folder, command, tmp_path):
+    np.save(tmp_path / "text.npy", np.ones((1, TINY.feature_dim), np.float32))
+    (tmp_path / "classes.txt").write_text("run\n")
+    (tmp_path / "scores.json").write_text(json.dumps({"known": {"class": "run", "score": 0.9}}))
+    np.save(tmp_path / "known.npy", np.zeros((20, TINY.feature_dim), np.float32))
+    text = ("--text-embeddings", tmp_path / "text.npy", "--classes", tmp_path / "classes.txt")
+    words = ("detect", folder / "when.onnx", tmp_path / "known.npy", "--external", tmp_path / "scores.json", *text)
+    code, _, err = command(*words)
+    assert (code, "--external: and --text-embeddings both name" in err) == (2, True)
+
+
+def test_memory_is_that_of_the_length_that_is_run(folder):
+    detector = Detector(folder / "when.onnx")  # resizes every video to the same length
+    assert detector.predict_memory_mb(10) == detector.predict_memory_mb(8000)

@@ -1,4 +1,4 @@
-"""Which products are quantised: by harm within a budget, the same on every run; timings may only veto."""
+"""Choice of the products to quantise: by harm within a budget, the same on every run; timings may only veto."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ VIDEOS = st.lists(st.lists(INSTANCES, max_size=5), min_size=1, max_size=6)
 
 @pytest.mark.parametrize("compat", [None, "stale"])
 def test_open_set_training_never_sees_an_unseen_label(tmp_path, compat):
-    """What the loss receives is the same whatever the unseen classes are called, and names none of them."""
+    """Inputs of the loss are the same whatever the unseen classes are called, and name none of them."""
     path = tmp_path / "features.npy"
     np.save(path, np.ones((4, WIDTH), np.float32))
 

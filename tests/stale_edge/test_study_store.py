@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Killed(BaseException):
-    """What no code of ours catches."""
+    """An error that no code of ours catches."""
 
 
 @dataclasses.dataclass

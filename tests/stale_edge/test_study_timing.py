@@ -69,7 +69,7 @@ Store.put = put_and_die
 
 @pytest.fixture(autouse=True)
 def reported(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path]]:
-    """What a report was asked for; making one is tested elsewhere, and takes seconds."""
+    """Requests for a report; making one is tested elsewhere, and takes seconds."""
     asked: list[tuple[Any, Path]] = []
 
     def write_report(runs: Any, folder: Path) -> Path:
@@ -359,7 +359,7 @@ def test_a_child_that_fails_is_a_note_and_no_number(
 
 @pytest.fixture
 def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What PyTorch says of an H100."""
+    """Properties of an H100 as PyTorch tells them."""
     device = SimpleNamespace(major=9, minor=0, multi_processor_count=132, clock_rate=1_830_000)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: device)

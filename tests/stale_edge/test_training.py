@@ -91,7 +91,7 @@ class TestLearning:
 
 
 class TestOpenSet:
-    """What reaches the loss depends on the seen classes alone."""
+    """Inputs of the loss depend on the seen classes alone."""
 
     unseen = ("Unseen one", "Unseen two", "Unseen three")
 

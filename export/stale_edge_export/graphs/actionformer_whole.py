@@ -32,9 +32,9 @@ class PublishedForward(nn.Module):
         snippets, config = features.shape[1], self.network.config
         padded = config.padded(snippets)
         lengths = torch.full((len(features),), snippets, device=features.device)
-        output = self.network(F.pad(features, (0, 0, 0, padded - snippets)), lengths)
+        output: ActionFormerOutput = self.network(F.pad(features, (0, 0, 0, padded - snippets)), lengths)
         if features.is_meta:  # counting operations on tensors without data
-            return ActionFormerOutput(*output)
+            return output
         kept = torch.cat(level_masks(lengths[:1], padded, config.strides), dim=2)[0, 0] > 0
         return ActionFormerOutput(*(part[:, kept] for part in output))
 
