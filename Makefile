@@ -59,7 +59,7 @@ $(EDGE)/ready: pyproject.toml constraints.txt $(shell find stale_edge export run
 	rm -rf build/wheel
 	$(EDGE)/bin/python $(PIP) wheel -q --no-deps -w build/wheel .
 	$(EDGE)/bin/python $(PIP) install -q -c constraints.txt --force-reinstall --no-deps build/wheel/*.whl
-	$(EDGE)/bin/python $(PIP) install -q -c constraints.txt stale-edge --group edge-test
+	$(EDGE)/bin/python $(PIP) install -q -c constraints.txt 'stale-edge[video]' --group edge-test
 	touch $@
 
 $(OLDEST)/ready: $(EDGE)/ready

@@ -21,6 +21,8 @@ FORMAT = "1"
 FEATURES = "features"
 TEXT_EMBEDDINGS = "text_embeddings"
 TOKEN_IDS = "token_ids"  # noqa: S105 (words, not passwords)
+PIXELS = "pixels"
+IMAGE_EMBEDDINGS = "image_embeddings"
 STALE_NETWORK = "stale"
 """Network of a file that does not name one: files of 0.1 held no other."""
 ACTIONFORMER = "actionformer"
@@ -37,6 +39,11 @@ SNIPPETS = "snippets"
 CLASSES = "classes"
 TOKENS = "tokens"
 POINTS = "points"
+IMAGE_SIZE = "image_size"
+"""Edge of the square images of an image tower, in pixels; named like the metadata that holds it."""
+COLOURS = 3
+CHANNELS = ("rgb", "bgr")
+"""Orders of colours that an image tower was made for; its input is RGB all the same."""
 
 FEATURE_DIM = 512
 ANCHORS = 100
@@ -44,6 +51,7 @@ MIN_SNIPPETS = 1
 MAX_SNIPPETS = 8192
 MAX_CLASSES = 100_000
 MAX_TOKENS = 77
+MAX_IMAGE_SIZE = 1024
 MAX_MEMORY_MB = 4096.0
 """Memory that a run may take unless told otherwise: enough for the longest video in one piece."""
 
@@ -130,6 +138,7 @@ class Kind(StrEnum):
     OPEN = "open"  # text embeddings are an input
     FULL = "full"  # the text tower is inside, token ids are an input
     TEXT_TOWER = "text_tower"  # token ids in, text embeddings out; no features
+    IMAGE_TOWER = "image_tower"  # pixels in, image embeddings out: the features of a detector
 
 
 class Role(StrEnum):
@@ -156,13 +165,21 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
-INPUTS: dict[Kind, dict[str, tuple[str, ...]]] = {
+INPUTS: dict[Kind, dict[str, tuple[str | int, ...]]] = {
     Kind.BAKED: {FEATURES: (BATCH, SNIPPETS, "feature_dim")},
     Kind.OPEN: {FEATURES: (BATCH, SNIPPETS, "feature_dim"), TEXT_EMBEDDINGS: (CLASSES, "feature_dim")},
     Kind.FULL: {FEATURES: (BATCH, SNIPPETS, "feature_dim"), TOKEN_IDS: (CLASSES, TOKENS)},
     Kind.TEXT_TOWER: {TOKEN_IDS: (CLASSES, TOKENS)},
+    Kind.IMAGE_TOWER: {PIXELS: (BATCH, IMAGE_SIZE, IMAGE_SIZE, COLOURS)},
 }
-"""Inputs of each kind, in order, with the names of their axes."""
+"""Inputs of each kind, in order, with the names of their axes, or of the metadata that holds their size."""
+TOWER_OUTPUTS: dict[Kind, tuple[str, tuple[str, ...]]] = {
+    Kind.TEXT_TOWER: (TEXT_EMBEDDINGS, (CLASSES, "feature_dim")),
+    Kind.IMAGE_TOWER: (IMAGE_EMBEDDINGS, (BATCH, "feature_dim")),
+}
+"""Output of each tower, with the names of its axes."""
+TOWERS: dict[Kind, Role] = {Kind.TEXT_TOWER: Role.TEXT_TOWER, Kind.IMAGE_TOWER: Role.IMAGE_TOWER}
+"""Kinds of file that are no detectors, with their role."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +218,18 @@ class ModelInfo:
     """Seconds of video behind one snippet, where known."""
     feature_norm: float | None = None
     """Median length of the rows of features that were learned, where known."""
+    tower_sha256: str = ""
+    """Hash of the weights of the image tower that made the features (a detector), or that are inside (a tower)."""
+    channels: str = ""
+    """Order of colours that the features were made with, one of `CHANNELS`; '' where it is not known."""
+    image_size: int = 0
+    """Edge of the images that an image tower takes, in pixels."""
+    prompt: str = ""
+    """Words that were put before a class name where text was learned; '' where they are not known."""
+    merges: str = ""
+    """Byte-pair merges of a text tower, as `tokenizer` encodes them; '' where the file has none."""
+    suggested_min_score: float | None = None
+    """Score below which detections are more often wrong than right, by videos held out of training."""
     untrained: bool = False
     """Weights are seeded noise: right for timing, useless for detection."""
     weights: Mapping[str, Any] = field(default_factory=dict)
@@ -217,12 +246,12 @@ class ModelInfo:
     @property
     def role(self) -> Role:
         """Work that the file does."""
-        return Role.TEXT_TOWER if self.kind is Kind.TEXT_TOWER else Role.DETECTOR
+        return TOWERS.get(self.kind, Role.DETECTOR)
 
     @property
     def text(self) -> TextMode | None:
         """Source of a detector's text; None for a tower."""
-        return None if self.kind is Kind.TEXT_TOWER else TextMode(self.kind)
+        return None if self.kind in TOWERS else TextMode(self.kind)
 
     def to_metadata(self) -> dict[str, str]:
         """Give the metadata properties of the file, every value a string."""
@@ -244,17 +273,19 @@ class ModelInfo:
         }
         if self.text is not None:
             values["text"] = str(self.text)
-        for name in ("anchors", "resize_to", "strides", "decoding"):
+        for name in (
+            *("anchors", "resize_to", "strides", "decoding"),
+            *("tower_sha256", "channels", "image_size", "prompt", "merges"),
+        ):
             if value := getattr(self, name):
                 values[name] = list(value) if isinstance(value, tuple) else value
         if self.offset != ModelInfo.offset:
             values["offset"] = self.offset
         if self.kind is Kind.BAKED:
             values["classes"] = list(self.classes)
-        if self.snippet_seconds is not None:
-            values["snippet_seconds"] = self.snippet_seconds
-        if self.feature_norm is not None:
-            values["feature_norm"] = self.feature_norm
+        for name in ("snippet_seconds", "feature_norm", "suggested_min_score"):
+            if (value := getattr(self, name)) is not None:
+                values[name] = value
         if self.recipe:
             values["recipe"] = dict(self.recipe)
         values["format"] = FORMAT  # last in the file and required: a file cut off anywhere lacks it
@@ -298,6 +329,12 @@ class ModelInfo:
             feature_extractor=reader.text("feature_extractor", ""),
             snippet_seconds=reader.positive_number("snippet_seconds"),
             feature_norm=reader.positive_number("feature_norm"),
+            tower_sha256=reader.text("tower_sha256", ""),
+            channels=reader.optional_choice("channels", CHANNELS),
+            image_size=reader.integer("image_size", int(kind is Kind.IMAGE_TOWER), MAX_IMAGE_SIZE, default=0),
+            prompt=reader.text("prompt", ""),
+            merges=reader.text("merges", ""),
+            suggested_min_score=reader.positive_number("suggested_min_score"),
             untrained=reader.flag("untrained"),
             weights=reader.mapping("weights"),
             rewrites=reader.strings("rewrites"),
@@ -332,15 +369,12 @@ class _MetadataReader:
         if METADATA_PREFIX + "role" not in self._metadata:
             return self.choice("kind", Kind)
         role = self.text("role")
-        if role not in (Role.DETECTOR, Role.TEXT_TOWER):
-            raise BadDataError(
-                self._path,
-                f"has the role {role[:40]!r}, this version reads {Role.DETECTOR} and {Role.TEXT_TOWER}",
-                "use a newer stale-edge",
-            )
+        if role not in set(Role):
+            problem = f"has the role {role[:40]!r}, this version reads {', '.join(Role)}"
+            raise BadDataError(self._path, problem, "use a newer stale-edge")
         named = METADATA_PREFIX + "kind" in self._metadata
-        if role == Role.TEXT_TOWER:
-            kind = Kind.TEXT_TOWER
+        if towers := [kind for kind, work in TOWERS.items() if work == role]:
+            kind = towers[0]
         elif named and METADATA_PREFIX + "text" not in self._metadata:
             kind = Kind(self.choice("kind", TextMode))
         else:
@@ -365,6 +399,12 @@ class _MetadataReader:
             return options(value)
         except ValueError:
             raise self._bad(key, f"one of {', '.join(options)}") from None
+
+    def optional_choice(self, key: str, options: tuple[str, ...]) -> str:
+        value = self.text(key, "")
+        if value and value not in options:
+            raise self._bad(key, f"one of {', '.join(options)}")
+        return value
 
     def integer(self, key: str, low: int, high: int, *, default: int | None = None) -> int:
         value = self._json(key, default=default)

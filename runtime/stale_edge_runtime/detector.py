@@ -47,6 +47,7 @@ PREDICTION_ROOM = 2
 _CURES = {
     Kind.FULL: "export it with --open, or bake the classes in; full files are for `stale-edge bench`",
     Kind.TEXT_TOWER: "use the file that takes features; this one makes text embeddings for it",
+    Kind.IMAGE_TOWER: "use the file that takes features; this one makes features of images",
 }
 
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from stale_edge_runtime.contract import (
     BLOCKWISE,
-    CLASSES,
     FEATURES,
+    IMAGE_SIZE,
     INPUTS,
     OPERATORS,
+    PIXELS,
     TEXT_EMBEDDINGS,
     TOKEN_IDS,
+    TOWER_OUTPUTS,
     Kind,
     ModelInfo,
     Role,
@@ -309,19 +311,23 @@ _Border = dict[str, tuple[str, tuple[AxisRule, ...]]]
 
 
 def _expected_inputs(info: ModelInfo) -> _Border:
-    element = {FEATURES: "float32", TEXT_EMBEDDINGS: "float32", TOKEN_IDS: "int64"}
-    sizes: dict[str, int] = {"feature_dim": info.feature_dim}
-    return {
-        name: (element[name], tuple(sizes.get(axis, axis) for axis in axes)) for name, axes in INPUTS[info.kind].items()
-    }
+    element = {FEATURES: "float32", TEXT_EMBEDDINGS: "float32", TOKEN_IDS: "int64", PIXELS: "uint8"}
+    return {name: (element[name], _sized(info, axes)) for name, axes in INPUTS[info.kind].items()}
 
 
 def _expected_outputs(info: ModelInfo) -> _Border:
-    if info.role is not Role.DETECTOR:
-        return {TEXT_EMBEDDINGS: ("float32", (CLASSES, info.feature_dim))}
+    if info.kind in TOWER_OUTPUTS:
+        name, tower_axes = TOWER_OUTPUTS[info.kind]
+        return {name: ("float32", _sized(info, tower_axes))}
     head = HEADS[info.network]
     axes = head.axes(info)
     return {name: ("float32", axes[name]) for name in head.outputs}
+
+
+def _sized(info: ModelInfo, axes: tuple[str | int, ...]) -> tuple[AxisRule, ...]:
+    """Put the sizes that the metadata holds in the place of their names."""
+    sizes: dict[str | int, int] = {"feature_dim": info.feature_dim, IMAGE_SIZE: info.image_size}
+    return tuple(sizes.get(axis, axis) for axis in axes)
 
 
 def _check_border(what: str, found: tuple[TensorInfo, ...], expected: _Border) -> None:

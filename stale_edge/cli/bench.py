@@ -14,7 +14,7 @@ from stale_edge.cli.console import Reporter
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import CHECKPOINT, MODELS, STDOUT, JsonToFile, Providers, Quiet
 from stale_edge.cli.trial import try_file
-from stale_edge_runtime.contract import MAX_SNIPPETS, MIN_SNIPPETS, Kind, Precision
+from stale_edge_runtime.contract import MAX_SNIPPETS, MIN_SNIPPETS, Kind, Precision, Role
 from stale_edge_runtime.errors import InputMissingError, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ THESIS_LENGTHS = "100,200:3000:200"
 THESIS_SEEDS = (0, 100, 200, 300, 400)
 PICTURES = {".png", ".svg", ".pdf"}
 MODEL_SUFFIX = ".onnx"
-_KIND_ORDER = [Kind.FULL, Kind.OPEN, Kind.BAKED, Kind.TEXT_TOWER]
+_KIND_ORDER = [Kind.FULL, Kind.OPEN, Kind.BAKED, Kind.TEXT_TOWER, Kind.IMAGE_TOWER]
 _PRECISION_ORDER = list(Precision)
 
 
@@ -186,10 +186,10 @@ def read_models(models: Sequence[Path] | None, lengths: Sequence[int], report: R
     from stale_edge_runtime.model_file import read_model
 
     files = [read_model(path) for path in models or sorted(MODELS.glob("*.onnx"))]
-    detectors = [file for file in files if file.info.kind is not Kind.TEXT_TOWER]
+    detectors = [file for file in files if file.info.role is Role.DETECTOR]
     for file in files:
-        if file.info.kind is Kind.TEXT_TOWER:
-            report.note(f"{file.path}: a text tower has no length; passed over")
+        if file.info.role is not Role.DETECTOR:
+            report.note(f"{file.path}: a {file.info.role} has no length; passed over")
         elif untaken := [n for n in lengths if not file.info.min_snippets <= n <= file.info.max_snippets]:
             raise UsageError(
                 "--lengths",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stale_edge_runtime.contract import ACTIONFORMER, STALE_NETWORK, TEXT_EMBEDDINGS, Kind
+from stale_edge_runtime.contract import ACTIONFORMER, STALE_NETWORK, TOWER_OUTPUTS, Kind
 from stale_edge_runtime.heads.actionformer import ACTIONFORMER_HEAD
 from stale_edge_runtime.heads.boundary_map import BOUNDARY_MAP, BOUNDARY_MAP_HEAD
 from stale_edge_runtime.heads.stale import STALE_HEAD
@@ -25,4 +25,4 @@ def output_names(network: str, kind: Kind) -> tuple[str, ...]:
         network: A key of `HEADS`.
         kind: Kind of the file.
     """
-    return (TEXT_EMBEDDINGS,) if kind is Kind.TEXT_TOWER else HEADS[network].outputs
+    return (TOWER_OUTPUTS[kind][0],) if kind in TOWER_OUTPUTS else HEADS[network].outputs
