@@ -11,7 +11,7 @@ import json
 import re
 import zipfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from stale_edge.networks.registry import NETWORKS
 from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
+from stale_edge_runtime.feature_origin import FeatureOrigin
 from stale_edge_runtime.formats.class_list import is_class_name
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.files import atomic_path
@@ -42,7 +43,7 @@ MAX_SIZE = 1 << 20
 """Largest number in a configuration; the largest of ours is a vocabulary of 49,408."""
 METADATA_KEY = "stale_edge"
 TEXT_KEY = "class_text_embeddings"
-_METADATA_FIELDS = {"format", "network", "config", "classes", "origin", "feature_norm"}
+_METADATA_FIELDS = {"format", "network", "config", "classes", "origin", "feature_norm", "features"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Checkpoint:
     """Kind of network, a key of `NETWORKS`."""
     feature_norm: float | None = None
     """Median length of the rows of features that were learned, where known."""
+    features: FeatureOrigin = field(default_factory=FeatureOrigin)
+    """The way the features were made that were learned, where known."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further metadata that a later version wrote, as it stands in the file."""
 
@@ -105,6 +108,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     if checkpoint.feature_norm is not None:
         metadata["feature_norm"] = round(checkpoint.feature_norm, 4)
+    if known := checkpoint.features.to_dict():
+        metadata["features"] = known
     tensors = dict(checkpoint.network.state_dict())
     if checkpoint.text_embeddings is not None:
         tensors[TEXT_KEY] = checkpoint.text_embeddings
@@ -174,7 +179,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     network.load_state_dict(state, assign=True)
     network = network.requires_grad_(requires_grad=False).eval()
     return Checkpoint(
-        network, classes, stored.origin, text, stored.network_name, feature_norm=stored.feature_norm, extra=stored.extra
+        network,
+        classes,
+        stored.origin,
+        text,
+        stored.network_name,
+        feature_norm=stored.feature_norm,
+        features=stored.features,
+        extra=stored.extra,
     )
 
 
@@ -238,8 +250,10 @@ def read_published(path: Path, classes: tuple[str, ...] = (), config: Any | None
     epoch = content.get("epoch")
     skipped = Counter(".".join(key.split(".")[:2]) for key in unused)
     network = network.requires_grad_(requires_grad=False).eval()
-    norm = published.feature_norm if origin["source"] == "published" else None
-    checkpoint = Checkpoint(network, classes, origin, network_name=name, feature_norm=norm)
+    known = origin["source"] == "published"
+    norm = published.feature_norm if known else None
+    features = FeatureOrigin(extractor=published.feature_extractor if known else "")
+    checkpoint = Checkpoint(network, classes, origin, network_name=name, feature_norm=norm, features=features)
     return Conversion(checkpoint, epoch if isinstance(epoch, int) else None, len(used), skipped)
 
 
@@ -386,6 +400,7 @@ class _Stored:
     classes: tuple[str, ...]
     origin: dict[str, Any]
     feature_norm: float | None
+    features: FeatureOrigin
     extra: dict[str, Any]
 
 
@@ -433,7 +448,21 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> _Stored:
     norm = values.get("feature_norm")
     if norm is not None and (type(norm) not in {int, float} or not 0 < norm < MAX_FEATURE_NORM):
         raise BadDataError(path, f"metadata 'feature_norm' is {str(norm)[:40]!r}, not a positive number", _RECONVERT)
-    return _Stored(name, config, classes, origin, None if norm is None else float(norm), extra)
+    features = _stored_features(path, name, values)
+    return _Stored(name, config, classes, origin, None if norm is None else float(norm), features, extra)
+
+
+def _stored_features(path: Path, name: str, values: Mapping[str, Any]) -> FeatureOrigin:
+    """Read how the features were made that were learned; files of 0.2 leave it to the network's description."""
+    stored = values.get("features", {})
+    try:
+        features = FeatureOrigin.from_dict(stored if isinstance(stored, dict) else {"extractor": stored})
+    except ValueError as error:
+        raise BadDataError(path, f"metadata 'features' cannot be read: {error}", _RECONVERT) from None
+    published, source = NETWORKS[name].published, values.get("origin", {}).get("source")
+    if not features.extractor and published is not None and source == "published":
+        return replace(features, extractor=published.feature_extractor)
+    return features
 
 
 def _check_names(path: Path, expected: Any, found: Any) -> None:

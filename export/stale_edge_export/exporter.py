@@ -85,7 +85,8 @@ def export_checkpoint(
         kind: Kind of the file by its inputs.
         classes: Class names to bake in; the checkpoint's by default.
         fold: Apply the exact rewrites; without them the plain graph is written, for comparison.
-        snippet_seconds: Seconds of video behind one snippet, to record in the file.
+        snippet_seconds: Seconds of video behind one snippet, to record in the file; by default what the checkpoint
+            knows of the features that it learned.
         progress: Called with a line on each step.
 
     Raises:
@@ -115,8 +116,10 @@ def export_checkpoint(
         feature_dim=network.config.feature_dim,
         created_by=f"stale-edge {__version__}",
         classes=names if kind is Kind.BAKED else (),
-        feature_extractor=_feature_extractor(checkpoint),
-        snippet_seconds=snippet_seconds,
+        feature_extractor=checkpoint.features.extractor,
+        tower_sha256=checkpoint.features.tower_sha256,
+        channels=checkpoint.features.channels,
+        snippet_seconds=snippet_seconds or checkpoint.features.step_s,
         feature_norm=checkpoint.feature_norm,
         untrained=checkpoint.untrained,
         weights=checkpoint.origin,
@@ -129,12 +132,6 @@ def export_checkpoint(
     made = parse_model(encode_model(model, replace(info, parity=parity.to_metadata())), target)
     write_bytes(target, made.content)
     return ExportReport(made.info, parity, made.size_bytes)
-
-
-def _feature_extractor(checkpoint: Checkpoint) -> str:
-    """Name the network that made the features of a published checkpoint, where that is known."""
-    published = NETWORKS[checkpoint.network_name].published
-    return published.feature_extractor if published and checkpoint.origin.get("source") == "published" else ""
 
 
 def _check_without_text(target: Path, checkpoint: Checkpoint, kind: Kind, classes: tuple[str, ...]) -> None:

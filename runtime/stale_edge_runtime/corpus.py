@@ -19,7 +19,9 @@ from stale_edge_runtime.errors import (
     UnavailableError,
     UsageError,
 )
+from stale_edge_runtime.feature_origin import FeatureOrigin
 from stale_edge_runtime.feature_scale import rescaled
+from stale_edge_runtime.formats.feature_record import read_record, record_path
 from stale_edge_runtime.formats.features import median_row_length, read_features
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.hdf5_features import FEATURES_NAME, dataset_names, read_dataset, read_video_file
@@ -27,12 +29,13 @@ from stale_edge_runtime.formats.video_ids import ID_RULE, IdIndex, bare_id, is_v
 from stale_edge_runtime.windows import detect_in_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.decoding import Detection
     from stale_edge_runtime.formats.annotations import Annotations, Video
     from stale_edge_runtime.formats.external_scores import ExternalScores
+    from stale_edge_runtime.formats.feature_record import FeatureRecord
     from stale_edge_runtime.segments import FloatArray
     from stale_edge_runtime.windows import WindowPlan
 
@@ -40,13 +43,20 @@ HDF5_SUFFIXES: Final = (".h5", ".hdf5")
 SUFFIXES: Final = (".npy", ".npz", *HDF5_SUFFIXES)
 COMPANIONS: Final = ("_fps", "_timestamps_ms", "_timestamps")
 """Ends of the names of files that extractors write beside features."""
+VIDEO_SUFFIXES: Final = frozenset(
+    {
+        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".wmv"),
+        *(".3gp", ".ogv", ".mxf", ".vob", ".h264", ".264", ".hevc", ".h265", ".265", ".ivf", ".gif"),
+    }
+)
+"""Endings of the names of videos."""
 SECONDS: Final = "seconds"
 SNIPPETS: Final = "snippets"
 
 
 @dataclass(frozen=True)
 class VideoFile:
-    """The features of one video."""
+    """One video: its features, or the video itself."""
 
     video_id: str
     """Name as the annotations spell it, where they know the video; else the name without `v_`."""
@@ -60,6 +70,29 @@ class VideoFile:
         """Name of the dataset, or of the file without its ending."""
         return self.path.stem if self.dataset is None else self.dataset
 
+    @property
+    def is_video(self) -> bool:
+        """Tell whether it is the video itself, without features yet."""
+        return self.dataset is None and self.path.suffix.lower() in VIDEO_SUFFIXES
+
+    def record(self) -> FeatureRecord | None:
+        """Read the record beside the features; None where there is none.
+
+        Raises:
+            BadDataError: It is not what it must be.
+        """
+        path = record_path(self.path)
+        return None if self.dataset is not None or self.is_video or not path.exists() else read_record(path)
+
+    def check_id(self) -> None:
+        """Refuse a name that no video can have.
+
+        Raises:
+            BadDataError: The name is none that a video can have.
+        """
+        if not is_video_id(self.video_id):
+            raise BadDataError(self.path, "has no name that a video can have", ID_RULE)
+
     def read(self, feature_dim: int | None) -> FloatArray:
         """Read the features `[snippets, feature_dim]`, checked; of any width where it is None.
 
@@ -68,8 +101,7 @@ class VideoFile:
             BadDataError: The file is not what it must be, or its name is none that a video can have.
             UnavailableError: It is HDF5 and h5py is not installed.
         """
-        if not is_video_id(self.video_id):
-            raise BadDataError(self.path, "has no name that a video can have", ID_RULE)
+        self.check_id()
         if self.dataset is not None:
             return read_dataset(self.path, self.dataset, feature_dim)
         if self.path.suffix.lower() in HDF5_SUFFIXES:
@@ -77,8 +109,22 @@ class VideoFile:
         return read_features(self.path, feature_dim)
 
 
+@dataclass(frozen=True)
+class VideoFeatures:
+    """The features of one video, and how they were made."""
+
+    rows: FloatArray
+    """[snippets, width]."""
+    record: FeatureRecord | None = None
+    """Record of their making; None where nothing tells."""
+
+
 def find_videos(
-    arguments: Iterable[str], video_ids: Iterable[str] = (), note: Callable[[str], None] | None = None
+    arguments: Iterable[str],
+    video_ids: Iterable[str] = (),
+    note: Callable[[str], None] | None = None,
+    *,
+    suffixes: Collection[str] = SUFFIXES,
 ) -> list[VideoFile]:
     """Find the videos that the arguments name, in order of video id.
 
@@ -86,7 +132,9 @@ def find_videos(
         arguments: Files, folders (the feature files right inside, one video each), or globs. An HDF5 file that is
             named itself holds a video in each dataset, or one video in a dataset `features`.
         video_ids: Ids as the annotations spell them; see `formats.video_ids` for what matches.
-        note: Called with a line about files that are no features: what extractors write beside them.
+        note: Called with a line about files that are passed over: what extractors write beside features, and videos
+            whose features are there.
+        suffixes: Endings of the files to take from folders.
 
     Raises:
         InputMissingError: A file is not there, a folder holds no features, a glob matches nothing.
@@ -95,11 +143,11 @@ def find_videos(
     """
     found: dict[VideoFile, None] = {}
     for argument in arguments:
-        found.update(dict.fromkeys(_expand(argument, note)))
+        found.update(dict.fromkeys(_expand(argument, note, suffixes)))
     spelled = match_ids((video.name for video in found), video_ids)
     named = [replace(video, video_id=spelled.get(video.name, video.video_id)) for video in found]
     videos: dict[str, VideoFile] = {}
-    for video in sorted(named, key=lambda one: (one.path, one.dataset or "")):
+    for video in sorted(_without_featured(named, note), key=lambda one: (one.path, one.dataset or "")):
         other = videos.setdefault(video.video_id, video)
         if (other.path != video.path and not other.path.samefile(video.path)) or other.dataset != video.dataset:
             raise BadDataError(
@@ -110,13 +158,22 @@ def find_videos(
     return [video for _, video in sorted(videos.items())]
 
 
-def _expand(argument: str, note: Callable[[str], None] | None) -> list[VideoFile]:
+def _without_featured(videos: list[VideoFile], note: Callable[[str], None] | None) -> list[VideoFile]:
+    """Leave out videos whose features were found as well: making them again would take minutes."""
+    featured = {video.video_id for video in videos if not video.is_video}
+    kept = [video for video in videos if not video.is_video or video.video_id not in featured]
+    if note is not None and len(kept) < len(videos):
+        note(f"{len(videos) - len(kept):,} videos are passed over for the features of them that were found")
+    return kept
+
+
+def _expand(argument: str, note: Callable[[str], None] | None, suffixes: Collection[str]) -> list[VideoFile]:
     path = Path(argument)
     if path.is_dir():
         children = sorted(child for child in path.iterdir() if not child.is_dir())
-        found = [child for child in children if child.suffix.lower() in SUFFIXES]
+        found = [child for child in children if child.suffix.lower() in suffixes]
         if not found:
-            raise _no_features(path, children)
+            raise _none_in(path, children, suffixes)
         return [_one_video(child) for child in _without_companions(found, argument, note)]
     if path.exists():
         return _named(path)
@@ -128,13 +185,16 @@ def _expand(argument: str, note: Callable[[str], None] | None) -> list[VideoFile
     raise InputMissingError(path, "no such file", "check the path")
 
 
-def _no_features(folder: Path, children: Sequence[Path]) -> StaleEdgeError:
-    """Make the error for a folder without features, which says what is there instead."""
+def _none_in(folder: Path, children: Sequence[Path], suffixes: Collection[str]) -> StaleEdgeError:
+    """Make the error for a folder without what is wanted, which says what is there instead."""
+    if not set(SUFFIXES) <= set(suffixes):
+        return InputMissingError(folder, "holds no video", "name the folder right above the videos")
     for child in children:
         if not child.name.startswith(".") and (error := misplaced(child, read_head(child), Wanted.FEATURES)):
             return error
+    what = ", and no video" if set(suffixes) >= VIDEO_SUFFIXES else ""
     return InputMissingError(
-        folder, "holds no .npy or .npz file and no HDF5 file", "name the folder right above the features"
+        folder, f"holds no .npy or .npz file and no HDF5 file{what}", "name the folder right above the features"
     )
 
 
@@ -179,10 +239,19 @@ class Clock:
     """Durations of videos, where they were given."""
     snippet_s: float | None
     """Seconds from one snippet to the next, where known."""
+    recorded: bool = False
+    """Whether videos tell their own length in seconds: videos themselves, and features with a record."""
 
     @classmethod
-    def of(cls, info: ModelInfo, annotations: Annotations | None, fps: float | None, stride: int | None) -> Clock:
-        """Make a clock from options, or else from what the model says.
+    def of(
+        cls,
+        info: ModelInfo,
+        annotations: Annotations | None,
+        fps: float | None,
+        stride: int | None,
+        videos: Sequence[VideoFile] = (),
+    ) -> Clock:
+        """Make a clock from options, or else from what the videos and the model say.
 
         Raises:
             UsageError: `--fps` without `--stride` or the other way round, or one that is not positive.
@@ -190,7 +259,8 @@ class Clock:
         if (fps is None) != (stride is None):
             raise UsageError("--fps and --stride", "belong together", "give both, or neither")
         if fps is None or stride is None:
-            return cls(annotations, info.snippet_seconds)
+            recorded = any(video.is_video or record_path(video.path).exists() for video in videos)
+            return cls(annotations, info.snippet_seconds, recorded)
         if not 0 < fps < 1e6 or stride < 1:
             raise UsageError("--fps and --stride", f"are {fps:g} and {stride}", "give positive numbers")
         return cls(annotations, stride / fps)
@@ -198,18 +268,21 @@ class Clock:
     @property
     def unit(self) -> str:
         """Unit of times: seconds, or snippets where nothing tells the seconds."""
-        return SECONDS if self.annotations is not None or self.snippet_s is not None else SNIPPETS
+        known = self.annotations is not None or self.snippet_s is not None or self.recorded
+        return SECONDS if known else SNIPPETS
 
     @property
     def source(self) -> str:
         """Source of times, for a note to the user."""
         if self.annotations is not None:
             return f"seconds, from {self.annotations.source}"
+        if self.recorded:
+            return "seconds, as the videos tell"
         if self.snippet_s is not None:
             return f"seconds, {self.snippet_s:g} per snippet"
         return "snippets: give --annotations, or --fps and --stride, to have seconds"
 
-    def duration(self, video: VideoFile, snippets: int) -> float:
+    def duration(self, video: VideoFile, snippets: int, record: FeatureRecord | None = None) -> float:
         """Length of a video in this clock's unit.
 
         Raises:
@@ -218,8 +291,12 @@ class Clock:
         annotated = self._annotated_video(video.video_id)
         if annotated is not None and (annotated.featured_s or annotated.duration_s):
             return float(annotated.featured_s or annotated.duration_s or 0.0)
+        if self.recorded and record is not None:
+            return record.duration_s
         if self.snippet_s is not None:
             return snippets * self.snippet_s
+        if self.recorded:
+            raise BadDataError(video.path, "has no record that tells its seconds", "give --fps and --stride as well")
         if self.annotations is not None:
             raise BadDataError(
                 video.path,
@@ -291,14 +368,28 @@ class DetectionRun:
     """Detections that score less are left out."""
     rescale_to: float | None = None
     """Median row length that the features of every video are multiplied to; None takes them as they are."""
+    extract: Callable[[VideoFile], VideoFeatures] | None = None
+    """Makes the features of a video; None where only features are taken."""
+    any_origin: bool = False
+    """Take features that were made another way than those that the model learned."""
 
-    def read(self, video: VideoFile) -> FloatArray:
-        """Read the features `[snippets, width]` of a video, checked, and rescaled where that was asked for."""
-        features = video.read(self.detector.info.feature_dim)
-        return features if self.rescale_to is None else rescaled(features, self.rescale_to)
+    def read(self, video: VideoFile) -> VideoFeatures:
+        """Read or make the features of a video, checked, and rescaled where that was asked for.
+
+        Raises:
+            StaleEdgeError: They cannot be had, or were made another way than those that the model learned.
+        """
+        if video.is_video and self.extract is not None:
+            video.check_id()
+            features = self.extract(video)
+        else:
+            features = VideoFeatures(video.read(self.detector.info.feature_dim), video.record())
+        check_record(video, features, self.detector.info, self.detector.path, any_origin=self.any_origin)
+        rows = features.rows if self.rescale_to is None else rescaled(features.rows, self.rescale_to)
+        return replace(features, rows=rows)
 
     def detect(
-        self, video: VideoFile, features: FloatArray, after_window: Callable[[int, int], None] | None = None
+        self, video: VideoFile, features: VideoFeatures, after_window: Callable[[int, int], None] | None = None
     ) -> list[Detection]:
         """Detections of one video, best first.
 
@@ -311,12 +402,12 @@ class DetectionRun:
             BadDataError: The features do not fit the model or the memory that is allowed, or the clock has no
                 duration for them.
         """
-        duration = self.clock.duration(video, len(features))
+        duration = self.clock.duration(video, len(features.rows), features.record)
         if self.plan is None:
-            found = self.detect_piece(features, duration)
+            found = self.detect_piece(features.rows, duration)
         else:
             found = detect_in_windows(
-                self.detect_piece, features, self.plan, duration_s=duration, after_window=after_window
+                self.detect_piece, features.rows, self.plan, duration_s=duration, after_window=after_window
             )
         return self.select(self._enhance(video.video_id, found))
 
@@ -359,12 +450,40 @@ class Outcome:
         return Outcome(results, self.lengths, self.row_lengths, self.failures + new)
 
 
+def check_record(
+    video: VideoFile, features: VideoFeatures, info: ModelInfo, model: Path, *, any_origin: bool = False
+) -> None:
+    """Refuse features whose record says that they are others than a model learned, or whose record is of others.
+
+    Args:
+        video: The video, for the message.
+        features: Features of the video.
+        info: Metadata of the model.
+        model: File of the model, for the message.
+        any_origin: Take features that were made another way.
+
+    Raises:
+        BadDataError: The message says how they differ.
+    """
+    record = features.record
+    if record is None:
+        return
+    if record.rows != len(features.rows):
+        problem = f"is of {record.rows:,} rows, and the features have {len(features.rows):,}"
+        raise BadDataError(record_path(video.path), problem, "make the features again, or remove the record")
+    learned = FeatureOrigin.of(info)
+    if not any_origin and (difference := learned.difference(record.origin)):
+        step = f" --step {learned.step_s:g}" if learned.step_s else ""
+        cure = f"make them as the model learned them (`stale-edge features{step}`), or use --any-features"
+        raise BadDataError(video.path, f"features {difference}, as {model} learned them", cure)
+
+
 def run_all(
     run: DetectionRun,
     videos: Sequence[VideoFile],
     progress: Callable[[str], None] | None = None,
     after_window: Callable[[int, int], None] | None = None,
-    read: Callable[[VideoFile], FloatArray] | None = None,
+    read: Callable[[VideoFile], VideoFeatures] | None = None,
 ) -> Outcome:
     """Detect in every video, in the order given; a failure of one is kept in the outcome.
 
@@ -380,8 +499,8 @@ def run_all(
         try:
             features = (read or run.read)(video)
             found = run.detect(video, features, after_window)
-            outcome.lengths[video.video_id] = run.clock.duration(video, len(features))
-            outcome.row_lengths[video.video_id] = median_row_length(features)
+            outcome.lengths[video.video_id] = run.clock.duration(video, len(features.rows), features.record)
+            outcome.row_lengths[video.video_id] = median_row_length(features.rows)
             outcome.results[video.video_id] = found
         except (BadDataError, InputMissingError, StorageError, UnavailableError) as error:
             outcome.failures.append((video, _naming(video, error)))

@@ -14,6 +14,7 @@ from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import FEATURES, JsonToStdout, Quiet
 from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
     AnnotationsFile,
+    AnyFeatures,
     ClassNames,
     Fps,
     Hop,
@@ -82,6 +83,7 @@ def compare(
     hop: Hop = None,
     text_embeddings: TextEmbeddings = None,
     classes: ClassNames = None,
+    any_features: AnyFeatures = False,
     top: Top = None,
     min_score: MinScore = 0.0,
     threads: Threads = 1,
@@ -106,8 +108,8 @@ def compare(
     videos = find_videos(features, [video.id for video in truth.videos] if truth else (), reporter.note)
     plan = None if window is None else WindowPlan.of(window, hop)
     detector = open_detector(a, threads, provider, text_embeddings, classes)
-    clock = Clock.of(detector.info, truth, fps, stride)
-    run = DetectionRun(detector, clock, plan, top=top, min_score=min_score)
+    clock = Clock.of(detector.info, truth, fps, stride, videos)
+    run = DetectionRun(detector, clock, plan, top=top, min_score=min_score, any_origin=any_features)
     with prompt_interrupt():
         first = run_all(run, videos, reporter, label=a.name)
         changed = open_detector(b, threads, provider, text_embeddings, classes)

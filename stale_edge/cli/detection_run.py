@@ -78,7 +78,7 @@ def run_all(run: DetectionRun, videos: Sequence[VideoFile], reporter: Reporter, 
 def _run_windows(run: DetectionRun, video: VideoFile, reporter: Reporter, label: str) -> Outcome:
     try:
         features = run.read(video)
-        windows = run.plan.count(len(features)) if run.plan else 1
+        windows = run.plan.count(len(features.rows)) if run.plan else 1
     except StaleEdgeError:
         return corpus.run_all(run, [video])
     with reporter.progress(label, windows) as step:

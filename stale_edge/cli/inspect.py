@@ -78,6 +78,8 @@ def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
         "min_snippets": info.min_snippets,
         "max_snippets": info.max_snippets,
         "feature_extractor": info.feature_extractor,
+        "tower_sha256": info.tower_sha256,
+        "channels": info.channels,
         "snippet_seconds": info.snippet_seconds,
         "feature_norm": info.feature_norm,
         "inputs": [_tensor(tensor) for tensor in file.inputs],
@@ -182,7 +184,9 @@ def _lines(file: ModelFile, count: MacCount | None) -> Iterable[tuple[str, str]]
     yield "kind", f"{info.kind}, {info.precision}" + (", untrained" if info.untrained else "")
     yield "classes", _shown_classes(info.classes)
     yield "takes", lengths + each
-    yield "features by", info.feature_extractor
+    tower = f"weights {info.tower_sha256[:12]}" if info.tower_sha256 else ""
+    colours = f"{info.channels.upper()} frames" if info.channels else ""
+    yield "features by", ", ".join(filter(None, (info.feature_extractor, tower, colours)))
     yield "inputs", "\n".join(map(_shape, file.inputs))
     yield "outputs", "\n".join(map(_shape, file.outputs))
     yield "format", f"opset {file.opset}, IR version {file.ir_version}"

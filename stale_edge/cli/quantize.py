@@ -12,6 +12,7 @@ from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.options import FEATURES, ONNX, OUTPUT, JsonToStdout, Quiet
 from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
     AnnotationsFile,
+    AnyFeatures,
     ClassNames,
     Fps,
     Stride,
@@ -77,6 +78,7 @@ def quantize(
     ] = False,
     fps: Fps = None,
     stride: Stride = None,
+    any_features: AnyFeatures = False,
     text_embeddings: TextEmbeddings = None,
     classes: ClassNames = None,
     json: JsonToStdout = False,
@@ -108,7 +110,10 @@ def quantize(
     )
     result_path = output or model.with_suffix(f".{precision}.onnx")
     check_target(result_path, [model])
-    trial = _trial(model, features, annotations, fps, stride, text_embeddings, classes, reporter) if features else None
+    trial = None
+    if features:
+        texts = (text_embeddings, classes)
+        trial = _trial(model, features, annotations, fps, stride, texts, reporter, any_features=any_features)
     steps = STEPS + bool(trial) + report + measure_gain
     with reporter.progress(f"quantize to {precision}", steps) as step:
         made = quantize_file(
@@ -126,25 +131,29 @@ def _trial(
     annotations: Path | None,
     fps: float | None,
     stride: int | None,
-    text_embeddings: Path | None,
-    classes: Path | None,
+    texts: tuple[Path | None, Path | None],
     reporter: Reporter,
+    *,
+    any_features: bool,
 ) -> Trial:
     """Read the videos that the options name, with all that they give."""
     from stale_edge_export.quantization.acceptance import Trial, TrialVideo
-    from stale_edge_runtime.corpus import Clock, find_videos
+    from stale_edge_runtime.corpus import Clock, VideoFeatures, check_record, find_videos
     from stale_edge_runtime.feature_scale import scale_warning
     from stale_edge_runtime.formats.class_list import read_class_list
     from stale_edge_runtime.formats.features import median_row_length, read_features
     from stale_edge_runtime.model_file import read_model
 
     info = read_model(model).info
+    text_embeddings, classes = texts
     truth = None if annotations is None else read_ground_truth(annotations, reporter)
-    clock = Clock.of(info, truth, fps, stride)
+    files = find_videos(features, [video.id for video in truth.videos] if truth else (), reporter.note)
+    clock = Clock.of(info, truth, fps, stride, files)
     videos = []
-    for video in find_videos(features, [video.id for video in truth.videos] if truth else (), reporter.note):
-        read = video.read(info.feature_dim)
-        videos.append(TrialVideo(video.video_id, read, clock.duration(video, len(read))))
+    for video in files:
+        read = VideoFeatures(video.read(info.feature_dim), video.record())
+        check_record(video, read, info, model, any_origin=any_features)
+        videos.append(TrialVideo(video.video_id, read.rows, clock.duration(video, len(read.rows), read.record)))
     lengths = [median_row_length(video.features) for video in videos]
     if warning := scale_warning(lengths, info, model):
         reporter.warn(warning)

@@ -30,6 +30,13 @@ Hop = Annotated[
         "--hop", metavar="SNIPPETS", help="Snippets from one window's start to the next.", show_default="half a window"
     ),
 ]
+AnyFeatures = Annotated[
+    bool,
+    typer.Option(
+        "--any-features",
+        help="Take features that were made another way (image tower, colours, step) than those that the model learned.",
+    ),
+]
 TextEmbeddings = Annotated[
     Path | None,
     typer.Option(metavar="FILE.npy", help="Text to look for with an open-vocabulary model: classes x width."),

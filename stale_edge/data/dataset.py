@@ -13,12 +13,13 @@ from stale_edge.data.selection import class_names, select, training_subset
 from stale_edge.data.splits import hold_out
 from stale_edge_runtime.contract import ACTION
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError
+from stale_edge_runtime.feature_origin import FeatureOrigin, common_origin
 from stale_edge_runtime.formats.annotations import read_annotations
 from stale_edge_runtime.formats.class_list import read_class_list
 from stale_edge_runtime.formats.features import median_row_length
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from stale_edge.data.selection import LabelledVideo
     from stale_edge.networks.base import BatchTargets, NetworkSpec
+    from stale_edge_runtime.corpus import VideoFile
     from stale_edge_runtime.errors import StaleEdgeError
     from stale_edge_runtime.formats.annotations import Instance
 
@@ -153,6 +155,7 @@ class AnnotatedFeatures:
         snippet_s: Seconds from one snippet to the next, for videos of unknown duration.
         bad_files: Faults of feature files that were left out, a line each.
         feature_norm: Median length of the features' rows; None where it was not measured.
+        origin: The way the features were made, where their records tell.
     """
 
     def __init__(
@@ -165,8 +168,10 @@ class AnnotatedFeatures:
         snippet_s: float | None = None,
         bad_files: Sequence[str] = (),
         feature_norm: float | None = None,
+        origin: FeatureOrigin | None = None,
     ) -> None:
         self.classes = classes
+        self.origin = origin or FeatureOrigin()
         self.bad_files = tuple(bad_files)
         self.feature_norm = feature_norm
         self.left_out: Mapping[str, int] = MappingProxyType(dict(left_out))
@@ -247,6 +252,7 @@ class AnnotatedFeatures:
             snippet_s=snippet_s,
             bad_files=[str(error) for error in bad.values()],
             feature_norm=float(np.median(lengths)),
+            origin=_origin_of(file for index, file in enumerate(found) if index not in bad),
         )
 
     @property
@@ -305,7 +311,25 @@ class AnnotatedFeatures:
             snippet_s=self._snippet_s,
             bad_files=self.bad_files,
             feature_norm=self.feature_norm,
+            origin=self.origin,
         )
+
+
+def _origin_of(files: Iterable[VideoFile]) -> FeatureOrigin:
+    """Find out from the records beside feature files how they were made; nothing where one has none.
+
+    Raises:
+        BadDataError: They were made in different ways, or a record is not what it must be.
+    """
+    records = [(file, file.record()) for file in files]
+    known = [(file, record.origin) for file, record in records if record is not None]
+    for file, origin in known[1:]:
+        first, expected = known[0]
+        # Steps may differ: networks that resize every video learn none.
+        if difference := replace(expected, step_s=None).difference(origin):
+            cure = "make all of them the same way with `stale-edge features`"
+            raise BadDataError(file.path, f"features {difference}, as those of {first.path}", cure)
+    return common_origin(origin for _, origin in known) if len(known) == len(records) else FeatureOrigin()
 
 
 def feature_norm_of(source: VideoSource) -> float:

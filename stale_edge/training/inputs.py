@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import BadDataError, UsageError
+from stale_edge_runtime.feature_origin import FeatureOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,7 +127,10 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
         _real_videos(options, settings, config, spec) if world is None else _drawn_videos(options, world)
     )
     source, held_out = pair
-    feature_norm = feature_norm_of(source)
+    measured: dict[str, Any] = {
+        "feature_norm": feature_norm_of(source),
+        "features": _learned_origin(source, spec, config),
+    }
     network = first.network(len(source.classes), settings.seed)
     if not spec.uses_text:
         names = spec.class_names(network.config, source.classes)
@@ -136,7 +140,7 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
         if len(names) == 1 and len(source.classes) > 1:
             source, held_out = OneClass(source), OneClass(held_out)
         data = _in_short(options, source, held_out, world)
-        return TrainingRun(network, torch.zeros(0, 1), source, held_out, data, names, None, first.name, feature_norm)
+        return TrainingRun(network, torch.zeros(0, 1), source, held_out, data, names, None, first.name, **measured)
     given = _given_text(options, world, config.feature_dim)
     if given and network.text_tower is not None:
         network = _without_tower(spec, network)
@@ -159,7 +163,13 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
         )
         videos = _to_fit_on(source, settings.epochs, endless=world is not None)
         data |= _fitted(spec, network, videos, source.classes, text)
-    return TrainingRun(network, text, source, held_out, data, names, embeddings, first.name, feature_norm)
+    return TrainingRun(network, text, source, held_out, data, names, embeddings, first.name, **measured)
+
+
+def _learned_origin(source: VideoSource, spec: NetworkSpec, config: Any) -> FeatureOrigin:
+    """Give the way the features were made, without the step where every video is resized to one length."""
+    origin: FeatureOrigin = getattr(source, "origin", FeatureOrigin())
+    return origin if spec.training_length(config) is None else replace(origin, step_s=None)
 
 
 def _fitted(

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from stale_edge_runtime.contract import STALE_NETWORK
+from stale_edge_runtime.feature_origin import FeatureOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,6 +50,8 @@ class TrainingRun:
     """Kind of network, a key of `NETWORKS`."""
     feature_norm: float | None = None
     """Median length of the rows of features of the source, where it was measured."""
+    features: FeatureOrigin = field(default_factory=FeatureOrigin)
+    """The way the features of the source were made, where known."""
 
 
 @dataclass(frozen=True)

@@ -323,6 +323,7 @@ class Trainer:
             training.stored_text,
             training.network_name,
             feature_norm=training.feature_norm,
+            features=training.features,
         )
         save_checkpoint(self._folder / name, checkpoint)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from stale_edge_runtime.corpus import Clock, DetectionRun, VideoFile, find_videos, run_all
+from stale_edge_runtime.corpus import Clock, DetectionRun, VideoFeatures, VideoFile, find_videos, run_all
 from stale_edge_runtime.detector import Detector
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, UsageError
 
@@ -122,5 +122,5 @@ def test_without_h5py_the_other_videos_of_a_folder_are_complete(
 
 def test_features_at_hand_are_not_read_again(run: DetectionRun) -> None:
     features = _features(run.detector.info, 7)
-    outcome = run_all(run, [VideoFile("a", Path("nowhere.npy"))], read=lambda _video: features)
+    outcome = run_all(run, [VideoFile("a", Path("nowhere.npy"))], read=lambda _video: VideoFeatures(features))
     assert outcome.results["a"] == run.detector.detect(features, 3.5)

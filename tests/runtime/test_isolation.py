@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stale_edge_runtime import isolation
-from stale_edge_runtime.corpus import Clock, DetectionRun, find_videos, run_all
+from stale_edge_runtime.corpus import Clock, DetectionRun, VideoFeatures, find_videos, run_all
 from stale_edge_runtime.detector import Detector
 from stale_edge_runtime.errors import BadDataError, UnavailableError, UsageError
 from stale_edge_runtime.isolation import MAX_DEATHS, IsolatedDetector
@@ -69,7 +69,7 @@ def test_a_death_is_one_video_s_failure(tmp_path: Path, monkeypatch: pytest.Monk
     run = DetectionRun(detector, Clock(None, 2.0))
     expected = run_all(run, find_videos([str(tmp_path)])).results
 
-    def before(video: object) -> np.ndarray:
+    def before(video: object) -> VideoFeatures:
         if video.video_id == "c":  # type: ignore[attr-defined]
             killed(detector, signal.SIGFPE)
         return run.read(video)  # type: ignore[arg-type]

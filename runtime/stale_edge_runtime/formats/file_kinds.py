@@ -58,7 +58,7 @@ _LOAD_TORCH: Final = "torch.load('NAME.pt', weights_only=True).float().numpy()"
 _LOAD_CSV: Final = "numpy.loadtxt('NAME.csv', delimiter=',', skiprows=1).astype('float32')"
 _TO_JSON: Final = 'write it as {"results": {id: [{"label", "score", "segment": [start, end]}]}} or {"database": …}'
 _CONVERT: Final = "convert it with `stale-edge convert`"
-_MAKE: Final = "make features of it first"
+_MAKE: Final = "make features of it with `stale-edge features`"
 
 GIT_LFS: Final = FileKind("a Git LFS pointer, not the file that it stands for", cure="run `git lfs pull`")
 GIT_ANNEX: Final = FileKind("a git-annex pointer, not the file that it stands for", cure="run `git annex get`")
