@@ -21,7 +21,7 @@ from stale_edge_runtime.errors import (
 )
 from stale_edge_runtime.feature_origin import FeatureOrigin
 from stale_edge_runtime.feature_scale import rescaled
-from stale_edge_runtime.formats.feature_record import read_record, record_path
+from stale_edge_runtime.formats.feature_record import VideoFeatures, read_record, record_path
 from stale_edge_runtime.formats.features import median_row_length, read_features
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.hdf5_features import FEATURES_NAME, dataset_names, read_dataset, read_video_file
@@ -107,16 +107,6 @@ class VideoFile:
         if self.path.suffix.lower() in HDF5_SUFFIXES:
             return read_video_file(self.path, feature_dim)
         return read_features(self.path, feature_dim)
-
-
-@dataclass(frozen=True)
-class VideoFeatures:
-    """The features of one video, and how they were made."""
-
-    rows: FloatArray
-    """[snippets, width]."""
-    record: FeatureRecord | None = None
-    """Record of their making; None where nothing tells."""
 
 
 def find_videos(

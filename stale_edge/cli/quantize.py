@@ -138,9 +138,10 @@ def _trial(
 ) -> Trial:
     """Read the videos that the options name, with all that they give."""
     from stale_edge_export.quantization.acceptance import Trial, TrialVideo
-    from stale_edge_runtime.corpus import Clock, VideoFeatures, check_record, find_videos
+    from stale_edge_runtime.corpus import Clock, check_record, find_videos
     from stale_edge_runtime.feature_scale import scale_warning
     from stale_edge_runtime.formats.class_list import read_class_list
+    from stale_edge_runtime.formats.feature_record import VideoFeatures
     from stale_edge_runtime.formats.features import median_row_length, read_features
     from stale_edge_runtime.model_file import read_model
 

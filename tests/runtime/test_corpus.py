@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from stale_edge_runtime.corpus import Clock, DetectionRun, VideoFeatures, VideoFile, find_videos, run_all
+from stale_edge_runtime.corpus import Clock, DetectionRun, VideoFile, find_videos, run_all
 from stale_edge_runtime.detector import Detector
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, UsageError
+from stale_edge_runtime.formats.feature_record import VideoFeatures
 
 if TYPE_CHECKING:
     from stale_edge_runtime.contract import ModelInfo

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
 RECORD_SUFFIX: Final = ".features.json"
 FORMAT: Final = 1
 MAX_RECORD_BYTES: Final = 16 << 20
@@ -40,6 +43,16 @@ class FeatureRecord:
         """Give the record as a JSON object."""
         head = {"format": FORMAT, "rows": self.rows, "duration_s": self.duration_s}
         return {**head, "origin": self.origin.to_dict(), **self.details}
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """The features of one video, and how they were made."""
+
+    rows: NDArray[np.float32]
+    """[T, D]."""
+    record: FeatureRecord | None = None
+    """Record of their making; None where nothing tells."""
 
 
 def record_path(features: Path) -> Path:

@@ -1,0 +1,155 @@
+"""Work on many files in several processes: one file may end or hang its process, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import select
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from stale_edge_runtime.child import Child, ChildDiedError, Parent
+from stale_edge_runtime.errors import BadDataError, StaleEdgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+SILENCE_S: Final = 600.0
+"""Longest time without a sign of life; a worker gives one after every batch."""
+ANSWER_S: Final = 60.0
+"""Longest that an answer may take from its first byte."""
+_SERVE: Final = "from stale_edge_runtime.jobs import serve; serve()"
+
+
+class Task(Protocol):
+    """Work on one item, made by a picklable function in the process that does it."""
+
+    def __call__(self, item: Any, progress: Callable[[int, int | None], None]) -> Mapping[str, Any]:
+        """Do the work; give its result as JSON values, and call `progress` with steps done and all steps."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Steps of one item that are done."""
+
+    index: int
+    """Place of the item."""
+    done: int
+    """Steps done."""
+    total: int | None
+    """All of its steps; None where nobody knows."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """End of the work on one item."""
+
+    index: int
+    """Place of the item."""
+    value: Mapping[str, Any] | StaleEdgeError
+    """Result, or the error that ended it."""
+
+
+class _Worker:
+    """One process and the item that it works on."""
+
+    def __init__(self, make: Callable[[], Task]) -> None:
+        self._make = make
+        self._child: Child | None = None
+        self.index: int | None = None
+        self.heard = 0.0
+
+    def fileno(self) -> int:
+        assert self._child is not None  # noqa: S101 (asked only while it works)
+        return self._child.fileno()
+
+    def start(self, index: int, item: Any) -> None:
+        """Give the worker an item; a process that died is replaced."""
+        self.index = index
+        self.heard = time.monotonic()
+        if self._child is None:
+            self._child = Child(_SERVE)
+            self._child.send(pickle.dumps(self._make))
+        self._child.send(pickle.dumps(item))
+
+    def event(self, item: Any) -> Progress | Result:
+        """Read what the worker tells."""
+        assert self._child is not None  # noqa: S101 (asked only while it works)
+        assert self.index is not None  # noqa: S101
+        try:
+            told = self._child.receive(ANSWER_S)
+            self.heard = time.monotonic()
+            if "done" in told:
+                return Progress(self.index, int(told["done"]), told["total"])
+            return self._result(told["value"])
+        except StaleEdgeError as error:
+            return self._result(error)
+        except (ChildDiedError, TimeoutError, KeyError, TypeError, ValueError) as end:
+            self.close()
+            cure = "the file is damaged or hostile: do not use it"
+            return self._result(BadDataError(item, f"ended the process that worked on it ({end or 'hung'})", cure))
+
+    def give_up(self, item: Any) -> Result:
+        """End a worker that is silent for too long."""
+        self.close()
+        return self._result(BadDataError(item, f"took more than {SILENCE_S:,.0f} s for a step", "do not use it"))
+
+    def close(self) -> None:
+        """End the process."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
+
+    def _result(self, value: Mapping[str, Any] | StaleEdgeError) -> Result:
+        assert self.index is not None  # noqa: S101 (a worker without an item tells nothing)
+        index, self.index = self.index, None
+        return Result(index, value)
+
+
+def run_jobs(make: Callable[[], Task], items: Sequence[Any], jobs: int) -> Iterator[Progress | Result]:
+    """Work on items in several processes; every item has one result, in the order in which they end.
+
+    Args:
+        make: Makes the task in each process; picklable, as a function of a module or a `functools.partial` of one.
+        items: Items, picklable; their text names them in errors.
+        jobs: Processes, at least 1.
+
+    Yields:
+        Progress of items, and results.
+    """
+    waiting = list(enumerate(items))[::-1]
+    workers = [_Worker(make) for _ in range(min(jobs, len(items)))]
+    try:
+        for worker in workers:
+            worker.start(*waiting.pop())
+        while busy := [worker for worker in workers if worker.index is not None]:
+            ready, _, _ = select.select(busy, [], [], 1.0)
+            late = [one for one in busy if one not in ready and time.monotonic() - one.heard > SILENCE_S]
+            for worker in (*ready, *late):
+                item = items[worker.index or 0]
+                event = worker.give_up(item) if worker in late else worker.event(item)
+                if isinstance(event, Result) and waiting:
+                    worker.start(*waiting.pop())
+                yield event
+    finally:
+        for worker in workers:
+            with contextlib.suppress(OSError):
+                worker.close()
+
+
+def serve() -> None:
+    """Run as a worker: make the task that is sent, then do it for the items that are sent."""
+    parent = Parent()
+    make = pickle.loads(parent.receive())  # noqa: S301 (from the process that started this one)
+    task: Task | None = None
+
+    def work() -> Mapping[str, Any]:
+        nonlocal task
+        if task is None:
+            task = make()
+        return {"value": task(item, lambda done, total: parent.send({"done": done, "total": total}))}
+
+    while True:
+        item = pickle.loads(parent.receive())  # noqa: S301 (likewise)
+        parent.answer(work)
