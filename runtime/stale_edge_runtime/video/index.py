@@ -173,7 +173,7 @@ def _index(
         notes.append(f"first frame at {start_s:.3f} s of the file: times count from it")
     index = VideoIndex(
         path=path,
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         width=traits.width,
         height=traits.height,
         rotation=traits.rotation,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Crop:
+class FrameCrop:
     """Pixels for an image tower, and the samples that they serve."""
 
     samples: tuple[int, ...]
@@ -111,7 +111,7 @@ class VideoReader:
             raise RuntimeError("the report is complete when all crops were taken")
         return self._report
 
-    def crops(self, size: int, samples_s: NDArray[np.float64] | None = None) -> Iterator[Crop]:
+    def crops(self, size: int, samples_s: NDArray[np.float64] | None = None) -> Iterator[FrameCrop]:
         """Read the video; one frame is held at a time.
 
         Args:
@@ -137,7 +137,7 @@ class VideoReader:
             if still is None or kept is None or not still.same(pixels):
                 kept = pixels, hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
             served += len(one.samples)
-            yield Crop(one.samples, one.time_s, kept[0], one.damaged, kept[1])
+            yield FrameCrop(one.samples, one.time_s, kept[0], one.damaged, kept[1])
         self._report = self._summary(record, served, tuple(damaged))
 
     def _frames(self, samples_s: NDArray[np.float64] | None, record: DecodingRecord) -> Iterator[DecodedFrame]:
