@@ -36,6 +36,7 @@ class Wanted(StrEnum):
     CHECKPOINT = "a checkpoint of stale-edge"
     PUBLISHED = "a published checkpoint"
     TEXT = "a text file"
+    VIDEO = "a video"
 
 
 @dataclass(frozen=True)

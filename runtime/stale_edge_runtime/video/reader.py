@@ -1,0 +1,192 @@
+"""Reading of one video as crops for an image tower."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.video.colour import Converter
+from stale_edge_runtime.video.container import is_pipe, subject
+from stale_edge_runtime.video.crop import StillCheck, crop
+from stale_edge_runtime.video.decode import DecodingRecord, decoded_frames, one_pass_frames
+from stale_edge_runtime.video.index import index_video
+from stale_edge_runtime.video.sampling import sample_times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stale_edge_runtime.video.decode import DecodedFrame
+    from stale_edge_runtime.video.index import VideoIndex
+    from stale_edge_runtime.video.options import VideoOptions
+
+
+@dataclass(frozen=True)
+class FrameCrop:
+    """Pixels for an image tower, and the samples that they serve."""
+
+    samples: tuple[int, ...]
+    """Positions of the sample times that it serves, ascending."""
+    time_s: float
+    """Time of the frame, seconds from the first."""
+    pixels: NDArray[np.uint8]
+    """[size, size, 3], RGB."""
+    damaged: bool
+    """Whether the decoder concealed errors in it, or another frame stands for one that is missing."""
+    digest: bytes
+    """Hash of `pixels`: crops with equal digests have equal features, so that one run of the tower serves both."""
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """Outcome of reading a video to its end."""
+
+    samples: int
+    """Samples served."""
+    damaged_samples: tuple[int, ...]
+    """Samples whose frame is damaged or missing."""
+    frames: int | None
+    """Frames of the file; None for a pipe."""
+    decoded_frames: int
+    """Frames that came out of the decoder."""
+    damaged_frames: int
+    """Damaged ones among all frames that were looked at."""
+    duration_s: float
+    """Length that was found, seconds."""
+    declared_s: float | None
+    """Length that the file states, seconds; None if it states none."""
+    start_s: float
+    """Time of the first frame in the container."""
+    warnings: tuple[str, ...]
+    """Reasons to doubt the result, one line each."""
+    notes: tuple[str, ...]
+    """Facts worth knowing, one line each; the price of approximate modes is among them."""
+
+
+class VideoReader:
+    """Reads one video.
+
+    Args:
+        source: A file, a pipe, `-` for standard input, or a binary stream. Files are indexed at once; what can be
+            read only once is not.
+        options: Settings of reading.
+
+    Raises:
+        InputMissingError: There is no such file, or it may not be read.
+        BadDataError: It is no video, or it is cut and `options.strict` is set.
+        UnavailableError: PyAV or Pillow is not installed.
+    """
+
+    def __init__(self, source: Path | str | BinaryIO, options: VideoOptions) -> None:
+        self._source: Path | BinaryIO = _source(source)
+        self._options = options
+        self._report: VideoReport | None = None
+        self.index: VideoIndex | None = None
+        """Frames and times; None for what can be read only once."""
+        if isinstance(self._source, Path) and not is_pipe(self._source):
+            self.index = index_video(self._source, options)
+
+    @property
+    def samples_s(self) -> NDArray[np.float64] | None:
+        """Sample times, float64 [samples]; None where the length is not known."""
+        return None if self.index is None else sample_times(self.index.duration_s, self._options.step_s)
+
+    @property
+    def samples(self) -> int | None:
+        """Number of samples; None where the length is not known."""
+        samples_s = self.samples_s
+        return None if samples_s is None else len(samples_s)
+
+    @property
+    def report(self) -> VideoReport:
+        """Outcome; there is one after `crops` has ended."""
+        if self._report is None:
+            raise RuntimeError("the report is complete when all crops were taken")
+        return self._report
+
+    def crops(self, size: int, samples_s: NDArray[np.float64] | None = None) -> Iterator[FrameCrop]:
+        """Read the video; one frame is held at a time.
+
+        Args:
+            size: Pixels of the sides of a crop.
+            samples_s: Other sample times than every `step_s`, ascending, seconds from the first frame; for files only.
+
+        Yields:
+            Each frame that serves a sample once, in order of time; together they serve every sample.
+
+        Raises:
+            BadDataError: No frame can be decoded, or a frame is damaged and `options.strict` is set.
+        """
+        record = DecodingRecord()
+        damaged: list[int] = []
+        still = None if self._options.still is None else StillCheck(self._options.still)
+        kept: tuple[NDArray[np.uint8], bytes] | None = None
+        served = 0
+        cutter = _Cutter(self._options, size)
+        for one in self._frames(samples_s, record):
+            pixels = cutter.pixels(one)
+            if one.damaged:
+                damaged.extend(one.samples)
+            if still is None or kept is None or not still.same(pixels):
+                kept = pixels, hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+            served += len(one.samples)
+            yield FrameCrop(one.samples, one.time_s, kept[0], one.damaged, kept[1])
+        self._report = self._summary(record, served, tuple(damaged))
+
+    def _frames(self, samples_s: NDArray[np.float64] | None, record: DecodingRecord) -> Iterator[DecodedFrame]:
+        if self.index is None:
+            if samples_s is not None:
+                raise ValueError("sample times can be chosen for files only")
+            return one_pass_frames(self._source, self._options, record)
+        times_s = sample_times(self.index.duration_s, self._options.step_s) if samples_s is None else samples_s
+        return decoded_frames(self.index, times_s, self._options, record)
+
+    def _summary(self, record: DecodingRecord, served: int, damaged: tuple[int, ...]) -> VideoReport:
+        index = self.index
+        frames = index.frames if index else None
+        count = record.damaged_frames + (index.damaged_packets if index else 0)
+        warnings = [*(index.warnings if index else ()), *record.warnings]
+        if count or damaged:
+            text = f"{max(count, 1)} of {frames or record.frames} frames damaged, {len(damaged)} of {served} samples"
+            if self._options.strict:
+                raise BadDataError(subject(self._source), text, "get it again, or read it without --strict")
+            warnings.append(text)
+        return VideoReport(
+            samples=served,
+            damaged_samples=damaged,
+            frames=frames,
+            decoded_frames=record.frames,
+            damaged_frames=count,
+            duration_s=index.duration_s if index else record.duration_s or 0.0,
+            declared_s=index.declared_s if index else None,
+            start_s=index.start_s if index else record.start_s,
+            warnings=tuple(warnings),
+            notes=(*(index.notes if index else ()), *record.notes, *self._options.notes),
+        )
+
+
+class _Cutter:
+    """Cuts crops of decoded frames."""
+
+    def __init__(self, options: VideoOptions, size: int) -> None:
+        self._area = "area" in options.approximate
+        self._size = size
+        self._converter = Converter(rotate=options.rotate)
+
+    def pixels(self, one: DecodedFrame) -> NDArray[np.uint8]:
+        if self._area:
+            return crop(self._converter.reduced(one.frame, self._size), self._size)
+        return crop(self._converter.image(one.frame), self._size)
+
+
+def _source(source: Path | str | BinaryIO) -> Path | BinaryIO:
+    if isinstance(source, str | Path):
+        return sys.stdin.buffer if str(source) == "-" else Path(source)
+    return source
