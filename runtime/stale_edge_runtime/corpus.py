@@ -358,22 +358,16 @@ class DetectionRun:
     """Detections that score less are left out."""
     rescale_to: float | None = None
     """Median row length that the features of every video are multiplied to; None takes them as they are."""
-    extract: Callable[[VideoFile], VideoFeatures] | None = None
-    """Makes the features of a video; None where only features are taken."""
     any_origin: bool = False
     """Take features that were made another way than those that the model learned."""
 
     def read(self, video: VideoFile) -> VideoFeatures:
-        """Read or make the features of a video, checked, and rescaled where that was asked for.
+        """Read the features of a video, checked, and rescaled where that was asked for.
 
         Raises:
             StaleEdgeError: They cannot be had, or were made another way than those that the model learned.
         """
-        if video.is_video and self.extract is not None:
-            video.check_id()
-            features = self.extract(video)
-        else:
-            features = VideoFeatures(video.read(self.detector.info.feature_dim), video.record())
+        features = VideoFeatures(video.read(self.detector.info.feature_dim), video.record())
         check_record(video, features, self.detector.info, self.detector.path, any_origin=self.any_origin)
         rows = features.rows if self.rescale_to is None else rescaled(features.rows, self.rescale_to)
         return replace(features, rows=rows)

@@ -13,7 +13,7 @@ from stale_edge_runtime.child import Child, ChildDiedError, Parent
 from stale_edge_runtime.errors import BadDataError, StaleEdgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
 SILENCE_S: Final = 600.0
 """Longest time without a sign of life; a worker gives one after every batch."""
@@ -107,7 +107,7 @@ class _Worker:
         return Result(index, value)
 
 
-def run_jobs(make: Callable[[], Task], items: Sequence[Any], jobs: int) -> Iterator[Progress | Result]:
+def run_jobs(make: Callable[[], Task], items: Sequence[Any], jobs: int) -> Generator[Progress | Result]:
     """Work on items in several processes; every item has one result, in the order in which they end.
 
     Args:

@@ -20,6 +20,7 @@ from stale_edge.cli.demo import demo
 from stale_edge.cli.detect import detect
 from stale_edge.cli.evaluate import evaluate
 from stale_edge.cli.export import export
+from stale_edge.cli.features import features
 from stale_edge.cli.inspect import inspect
 from stale_edge.cli.interrupt import INTERRUPTED
 from stale_edge.cli.numbers import with_sane_numbers
@@ -83,6 +84,7 @@ for command in (
     quantize,
     bench,
     inspect,
+    features,
     detect,
     evaluate,
     compare,

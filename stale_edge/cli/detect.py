@@ -1,4 +1,4 @@
-"""`stale-edge detect`: from feature files, or a stream of features, to detections."""
+"""`stale-edge detect`: from videos, feature files, or a stream of features, to detections."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.frames import (  # noqa: TC001 (typer reads annotations when it runs)
+    Approximate,
+    ImageTowerFile,
+    Jobs,
+    Step,
+)
 from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import OUTPUT, STDOUT, JsonToStdout, Quiet
 from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
     AnnotationsFile,
+    AnyFeatures,
     ClassNames,
     Fps,
     Hop,
@@ -69,8 +76,8 @@ def detect(
     features: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="FEATURES…",
-            help="Feature files, folders (the .npy and .npz files right inside, not in folders below), or globs.",
+            metavar="FEATURES-OR-VIDEOS…",
+            help="Feature files, videos, folders (the files right inside, not in folders below), or globs.",
         ),
     ] = None,
     output: Annotated[
@@ -97,6 +104,15 @@ def detect(
     dtype: Annotated[
         Float | None, typer.Option(help="Type of the numbers of --follow.", show_default="float32")
     ] = None,
+    any_features: AnyFeatures = False,
+    image_tower: ImageTowerFile = None,
+    step: Step = None,
+    approximate: Approximate = None,
+    keep_features: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the features of videos here; a later run takes those that are there."),
+    ] = None,
+    jobs: Jobs = 1,
     rescale: Annotated[
         bool,
         typer.Option(
@@ -125,13 +141,14 @@ def detect(
     as_json: JsonToStdout = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find actions in videos, given their features.
+    """Find actions in videos, or in features that were made of them.
 
     A file's name without ending is the video's id, in the annotations' spelling where they know it, else without `v_`.
     One bad file never stops the others: it is listed at the end, and the exit code is 65.
     """
     from stale_edge.cli.detection_run import open_detector, report_failures, run_all
-    from stale_edge_runtime.corpus import Clock, DetectionRun, find_videos
+    from stale_edge.cli.extraction_run import FrameOptions, featured
+    from stale_edge_runtime.corpus import SUFFIXES, VIDEO_SUFFIXES, Clock, DetectionRun, find_videos
     from stale_edge_runtime.feature_scale import learned_length
     from stale_edge_runtime.formats.external_scores import read_external
     from stale_edge_runtime.formats.files import together
@@ -147,14 +164,12 @@ def detect(
         "--top": top,
     }
     _check_options(follow, compat, window, hop, whole_results)
+    frames = FrameOptions(image_tower, step, tuple(approximate or ()), keep_features, jobs, threads, provider)
     if dtype is not None and not follow:
         raise UsageError("--dtype", "is of a stream; files tell theirs", "leave it out, or use --follow")
     truth = None if annotations is None else read_ground_truth(annotations, reporter)
-    videos = (
-        []
-        if follow
-        else find_videos(features or [], [video.id for video in truth.videos] if truth else (), reporter.note)
-    )
+    ids = [video.id for video in truth.videos] if truth else ()
+    videos = [] if follow else find_videos(features or [], ids, reporter.note, suffixes={*SUFFIXES, *VIDEO_SUFFIXES})
     _check_outputs(output, picture, [model, *(video.path for video in videos)])
     kind = _format(output, file_format)
     if as_json and output in {None, STDOUT}:
@@ -164,17 +179,17 @@ def detect(
     detector = open_detector(model, threads, provider, text_embeddings, classes, max_memory)
     if external is not None and text_embeddings is not None and detector.is_class_agnostic:
         raise UsageError("--external", "and --text-embeddings both name what the model finds", "leave one out")
-    clock = Clock.of(detector.info, truth, fps, stride)
+    clock = Clock.of(detector.info, truth, fps, stride, videos)
     plan = None if window is None else WindowPlan.of(window, hop)
     scores = None if external is None else read_external(external)
     learned = learned_length(detector.info, model) if rescale else None
-    run = DetectionRun(detector, clock, plan, compat, scores, top, min_score, learned)
+    run = DetectionRun(detector, clock, plan, compat, scores, top, min_score, learned, any_features)
     reporter.note(f"times are in {clock.source}")
     if follow:
         _follow(run, plan or WindowPlan.of(FOLLOW_WINDOW, hop), dtype or Float.FLOAT32, reporter)
         return
-    with prompt_interrupt():
-        outcome = run_all(run, videos, reporter)
+    with featured(videos, detector.info, model, frames, reporter) as extraction, prompt_interrupt():
+        outcome = run_all(run, extraction.featured, reporter, extraction.failures)
     record = _record(run, model, truth, external, outcome, reporter)
     with together():
         if output is not None and output != STDOUT:
@@ -195,7 +210,7 @@ def _check_options(
     if follow and (given := [name for name, value in whole_results.items() if value]):
         raise UsageError("--follow", f"does not go with {' or '.join(given)}", "a stream has no end to wait for")
     if not follow and not whole_results["FEATURES"]:
-        raise UsageError("FEATURES", "are missing", "name feature files or folders, or use --follow")
+        raise UsageError("FEATURES", "are missing", "name feature files, videos or folders, or use --follow")
     if compat and (follow or window is not None):
         raise UsageError("--compat", "decodes whole videos, as the published code does", "leave out windows")
     if hop is not None and window is None and not follow:

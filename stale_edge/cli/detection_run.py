@@ -57,8 +57,22 @@ def open_detector(
     return Detector(model, **options)
 
 
-def run_all(run: DetectionRun, videos: Sequence[VideoFile], reporter: Reporter, *, label: str = "detect") -> Outcome:
+def run_all(
+    run: DetectionRun,
+    videos: Sequence[VideoFile],
+    reporter: Reporter,
+    failures: Sequence[tuple[VideoFile, StaleEdgeError]] = (),
+    *,
+    label: str = "detect",
+) -> Outcome:
     """Detect in every video and show progress; window by window where there is one video.
+
+    Args:
+        run: Model and options.
+        videos: Videos with their features.
+        reporter: Reporter for progress and warnings.
+        failures: Videos that have no features, and why; they count among those that could not be used.
+        label: Name of the work.
 
     Raises:
         StaleEdgeError: The only video, or every one of them, could not be used.
@@ -68,6 +82,7 @@ def run_all(run: DetectionRun, videos: Sequence[VideoFile], reporter: Reporter, 
     else:
         with reporter.progress(label, len(videos)) as step:
             outcome = corpus.run_all(run, videos, step)
+    outcome.failures[:0] = failures
     if not outcome.results:
         _raise_for_all(outcome, reporter)
     if warning := scale_warning(outcome.row_lengths.values(), run.detector.info, run.detector.path):

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT / "runtime"))
 from stale_edge_runtime.contract import IR_VERSION, OPSET, Kind, ModelInfo, Precision  # noqa: E402
 
 DIM, ANCHORS, WIDTH = 8, 10, 16
+IMAGE_SIZE = 16
 GREED = 123_456_789  # found and replaced by the tests
 CLASS_NAMES = ("archery", "long jump", "playing kora")
 
@@ -141,11 +142,49 @@ def greedy(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def image_tower() -> onnx.ModelProto:
+    """A tower that sees every pixel: a product of the whole image with fixed weights."""
+    value, size = helper.make_tensor_value_info, IMAGE_SIZE
+    rng = np.random.default_rng(11)
+    weight = (rng.standard_normal((size * size * 3, DIM)) / 400).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["pixels"], ["numbers"], name="tiny/Cast_0", to=TensorProto.FLOAT),
+            helper.make_node("Reshape", ["numbers", "flat"], ["rows"], name="tiny/Reshape_1"),
+            helper.make_node("MatMul", ["rows", "weight"], ["image_embeddings"], name="tiny/MatMul_2"),
+        ],
+        "clip-image",
+        [value("pixels", TensorProto.UINT8, ["batch", size, size, 3])],
+        [value("image_embeddings", TensorProto.FLOAT, ["batch", DIM])],
+        [
+            numpy_helper.from_array(weight, "weight"),
+            numpy_helper.from_array(np.array([0, size * size * 3], np.int64), "flat"),
+        ],
+    )
+    opsets = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="stale-edge tests")
+    info = ModelInfo(
+        kind=Kind.IMAGE_TOWER,
+        precision=Precision.FP32,
+        feature_dim=DIM,
+        created_by="tests/runtime/make_fixture.py",
+        feature_extractor="none: a test fixture",
+        image_size=size,
+        tower_sha256="5e" * 32,
+        channels="rgb",
+        untrained=True,
+    )
+    helper.set_model_props(model, info.to_metadata())
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
 def main() -> None:
     folder = ROOT / "tests" / "data"
     folder.mkdir(exist_ok=True)
     for kind in (Kind.BAKED, Kind.OPEN):
         (folder / f"tiny_{kind}.onnx").write_bytes(build(kind).SerializeToString(deterministic=True))
+    (folder / "tiny_image_tower.onnx").write_bytes(image_tower().SerializeToString(deterministic=True))
     (folder / "greedy.onnx").write_bytes(greedy(build(Kind.BAKED)).SerializeToString(deterministic=True))
 
 

@@ -1,0 +1,92 @@
+"""CLIP's image tower on the device: images in, embeddings out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stale_edge_runtime.contract import COLOURS, IMAGE_EMBEDDINGS, PIXELS, Kind
+from stale_edge_runtime.errors import BadDataError, UsageError
+from stale_edge_runtime.model_file import ModelFile, read_model
+from stale_edge_runtime.session import ORT_ERRORS, open_session, provider_of, short_reason
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stale_edge_runtime.contract import ModelInfo
+
+
+class ImageTower:
+    """Turns images into embeddings, the features of a detector.
+
+    Args:
+        path: An image tower that stale-edge exported, or one that was read already.
+        threads: Threads inside one operator.
+        provider: Device to run on: `"cpu"` or `"cuda"`.
+
+    Attributes:
+        path: The file.
+        info: Metadata of the file.
+        provider: Device that the session really uses.
+
+    Raises:
+        InputMissingError: There is no such file.
+        BadDataError: The file is not what it must be.
+        UsageError: It is no image tower.
+        UnavailableError: The provider or the threads cannot be had.
+    """
+
+    def __init__(self, path: str | Path | ModelFile, threads: int = 1, provider: str = "cpu") -> None:
+        model = path if isinstance(path, ModelFile) else read_model(Path(path))
+        if model.info.kind is not Kind.IMAGE_TOWER:
+            raise UsageError(model.path, f"is a {model.info.role} file", "name an image tower from `export --clip`")
+        self.path = model.path
+        self.info: ModelInfo = model.info
+        self._session = open_session(model, threads=threads, provider=provider)
+        self.provider = provider_of(self._session)
+
+    @property
+    def size(self) -> int:
+        """Edge of the images, in pixels."""
+        return self.info.image_size
+
+    @property
+    def width(self) -> int:
+        """Width of an embedding."""
+        return self.info.feature_dim
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the weights."""
+        return self.info.tower_sha256
+
+    @property
+    def batch(self) -> int:
+        """Images that it computes fastest together."""
+        return 4
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the embeddings of images.
+
+        Args:
+            pixels: uint8 [B, size, size, 3], RGB.
+
+        Returns:
+            float32 [B, width], not normalised.
+
+        Raises:
+            BadDataError: The images are not of that shape, or the tower answers with NaN.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (self.size, self.size, COLOURS):
+            wanted = f"uint8 [batch, {self.size}, {self.size}, {COLOURS}]"
+            raise BadDataError(PIXELS, f"are {pixels.dtype} {list(pixels.shape)}, not {wanted}", "crop them first")
+        try:
+            (found,) = self._session.run([IMAGE_EMBEDDINGS], {PIXELS: np.ascontiguousarray(pixels)})
+        except ORT_ERRORS as error:
+            raise BadDataError(self.path, f"fails on {len(pixels)} images ({short_reason(error)})") from error
+        if found.shape != (len(pixels), self.width) or not np.isfinite(found).all():
+            raise BadDataError(self.path, "gives no finite embeddings", "export it again")
+        embeddings: NDArray[np.float32] = found
+        return embeddings

@@ -1,0 +1,198 @@
+"""Progress and messages of making the features of many videos."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stale_edge import __version__
+from stale_edge.cli.interrupt import prompt_interrupt
+from stale_edge_runtime.errors import StaleEdgeError
+from stale_edge_runtime.formats.files import make_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stale_edge.cli.console import Reporter
+    from stale_edge_runtime.contract import ModelInfo
+    from stale_edge_runtime.corpus import VideoFile
+    from stale_edge_runtime.jobs import Progress, Result
+    from stale_edge_runtime.video.features import ExtractionJob, FeatureSettings
+    from stale_edge_runtime.video.tower import ImageTower
+
+STEPS_OF_A_VIDEO = 100
+"""Steps of the progress bar for one video."""
+
+
+@dataclass
+class Extraction:
+    """Result of making features."""
+
+    made: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Records of the features that were made, by the file of the features."""
+    skipped: list[str] = field(default_factory=list)
+    """Feature files that were there already, made the same way."""
+    featured: list[VideoFile] = field(default_factory=list)
+    """Videos that have features now, each with the file of its features."""
+    failures: list[tuple[VideoFile, StaleEdgeError]] = field(default_factory=list)
+    """Videos that could not be used, and why."""
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """Options of `detect` for the videos among its inputs."""
+
+    image_tower: Path | None = None
+    """File of the image tower; found beside the model without."""
+    step_s: float | None = None
+    """Seconds from one row to the next; what the model learned without."""
+    approximate: tuple[str, ...] = ()
+    """Modes that are faster and not exact."""
+    keep: Path | None = None
+    """Folder to keep features in."""
+    jobs: int = 1
+    """Processes that read videos at once."""
+    threads: int = 1
+    """Threads of the tower in each of them."""
+    provider: str = "cpu"
+    """Device that the tower runs on."""
+
+
+@contextlib.contextmanager
+def featured(
+    videos: Sequence[VideoFile], info: ModelInfo, model: Path, options: FrameOptions, reporter: Reporter
+) -> Iterator[Extraction]:
+    """Make the features of those that are videos among the inputs of a model; they last as long as the block.
+
+    Args:
+        videos: Feature files and videos.
+        info: Metadata of the model.
+        model: File of the model; towers are looked for beside it.
+        options: Options for the videos.
+        reporter: Reporter for progress and warnings.
+
+    Yields:
+        All inputs with their features, in their order, and failures.
+    """
+    todo = [video for video in videos if video.is_video]
+    if not todo:
+        yield Extraction(featured=list(videos))
+        return
+    from stale_edge.cli.towers import open_image_tower
+
+    settings = _settings(info, options)
+    tower = open_image_tower(
+        options.image_tower,
+        [model.parent],
+        sha256=info.tower_sha256,
+        threads=options.threads,
+        provider=options.provider,
+    )
+    with contextlib.ExitStack() as stack:
+        if options.keep is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stale-edge-")))
+        else:
+            folder = options.keep
+            make_folder(folder)
+        made = make_features(todo, folder, tower, settings, reporter, jobs=options.jobs, threads=options.threads)
+        del tower  # its memory is for the detector now
+        ready = {video.video_id: video for video in made.featured}
+        inputs = [ready.get(video.video_id) if video.is_video else video for video in videos]
+        yield replace(made, featured=[video for video in inputs if video is not None])
+
+
+def _settings(info: ModelInfo, options: FrameOptions) -> FeatureSettings:
+    """Choose how to make features for a model: the step that it learned, or only the rows that it reads."""
+    from stale_edge.cli.frames import PUBLISHED_STEP_S, feature_settings
+
+    step = options.step_s or info.snippet_seconds or (PUBLISHED_STEP_S if info.resize_to else None)
+    return feature_settings(step, approximate=options.approximate, positions=info.resize_to)
+
+
+def make_features(
+    videos: Sequence[VideoFile],
+    folder: Path,
+    tower: ImageTower,
+    settings: FeatureSettings,
+    reporter: Reporter,
+    *,
+    jobs: int = 1,
+    threads: int = 1,
+    force: bool = False,
+) -> Extraction:
+    """Make the features of videos, in processes of their own, and show progress.
+
+    Args:
+        videos: Videos of `find_videos`.
+        folder: Folder for the features; it exists.
+        tower: The image tower.
+        settings: Settings of the features besides the tower.
+        reporter: Reporter for progress and warnings.
+        jobs: Processes that work at once.
+        threads: Threads of the tower in each of them.
+        force: Make features again that are there already.
+    """
+    from stale_edge_runtime.jobs import run_jobs
+    from stale_edge_runtime.video.features import ExtractionJob, FeatureExtractor, extraction_task, is_made
+
+    result = Extraction()
+    created_by = f"stale-edge {__version__}"
+    origin = FeatureExtractor(tower, settings, created_by).origin
+    todo: list[tuple[VideoFile, ExtractionJob]] = []
+    for video in videos:
+        job = ExtractionJob(video.path.absolute(), (folder / f"{video.video_id}.npy").absolute())
+        try:
+            video.check_id()
+        except StaleEdgeError as error:
+            result.failures.append((video, error))
+            continue
+        if not force and is_made(job.target, job.video, origin, settings):
+            result.skipped.append(str(folder / job.target.name))
+            result.featured.append(replace(video, path=job.target))
+        else:
+            todo.append((video, job))
+    if result.skipped:
+        reporter.note(f"{len(result.skipped):,} of {len(videos):,} videos have their features already")
+    _say_costs(settings, reporter)
+    task = extraction_task(tower.path.absolute(), settings, created_by, threads)
+    with prompt_interrupt(), contextlib.closing(run_jobs(task, [job for _, job in todo], jobs)) as events:
+        for index, value in _follow(events, [video.path.name for video, _ in todo], reporter):
+            video, job = todo[index]
+            if isinstance(value, StaleEdgeError):
+                result.failures.append((video, value))
+                continue
+            result.made[str(folder / job.target.name)] = value
+            result.featured.append(replace(video, path=job.target))
+            for warning in value.get("warnings", ()):
+                reporter.warn(f"{video.path}: {warning}")
+    return result
+
+
+def _follow(
+    events: Iterator[Progress | Result], names: Sequence[str], reporter: Reporter
+) -> Iterator[tuple[int, dict[str, Any] | StaleEdgeError]]:
+    """Show the progress of all videos together, and pass results on as they come."""
+    from stale_edge_runtime.jobs import Progress
+
+    shares = [0] * len(names)
+    with reporter.progress("features", len(names) * STEPS_OF_A_VIDEO) as step:
+        for event in events:
+            if isinstance(event, Progress):
+                share = STEPS_OF_A_VIDEO * event.done // event.total if event.total else 0
+                to = min(share, STEPS_OF_A_VIDEO - 1)
+            else:
+                to = STEPS_OF_A_VIDEO
+            for _ in range(shares[event.index], to):
+                step(names[event.index])
+            shares[event.index] = max(shares[event.index], to)
+            if not isinstance(event, Progress):
+                yield event.index, event.value if isinstance(event.value, StaleEdgeError) else dict(event.value)
+
+
+def _say_costs(settings: FeatureSettings, reporter: Reporter) -> None:
+    """Say what each mode costs that is not exact."""
+    for price in settings.video.notes:
+        reporter.warn(price)

@@ -1,0 +1,130 @@
+"""`stale-edge features`, and `detect` on videos."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av")
+
+from stale_edge_runtime.formats.feature_record import read_record  # noqa: E402
+
+DATA = Path(__file__).parents[1] / "data"
+TOWER, MODEL = DATA / "tiny_image_tower.onnx", DATA / "tiny_baked.onnx"
+
+
+def write_video(path: Path, frames: int) -> Path:
+    rng = np.random.default_rng(frames)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for _ in range(frames):
+            picture = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    write_video(folder / "v_one.mp4", 20)
+    write_video(folder / "two.mp4", 30)
+    (folder / "notes.txt").touch()
+    return folder
+
+
+def test_each_video_has_features_and_a_record_and_is_skipped_next_time(command, videos, tmp_path):
+    out = tmp_path / "features"
+    code, stdout, stderr = command("features", videos, "-o", out, "--image-tower", TOWER, "--jobs", "2")
+    assert (code, stdout.split(": ")[1].strip()) == (0, "made the features of 2 of 2 videos, 20 rows"), stderr
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("one.features.json", "one.npy", "two.features.json", "two.npy")
+    ]
+    record = read_record(out / "two.features.json")
+    assert (record.rows, record.duration_s, record.origin.step_s) == (12, pytest.approx(6.0), 0.5)
+    before = (out / "two.npy").stat().st_mtime_ns
+    code, stdout, _ = command("features", videos, "-o", out, "--image-tower", TOWER, "--json")
+    told = json.loads(stdout)
+    assert (code, told["made"], sorted(told["skipped"])) == (0, {}, [str(out / "one.npy"), str(out / "two.npy")])
+    assert (out / "two.npy").stat().st_mtime_ns == before
+    code, stdout, _ = command("features", videos, "-o", out, "--image-tower", TOWER, "--fps", "5", "--json")
+    assert json.loads(stdout)["made"][str(out / "two.npy")]["rows"] == 30
+
+
+def test_a_bad_video_is_listed_and_the_others_are_complete(command, videos, tmp_path):
+    (videos / "bad.mp4").write_bytes(b"no video at all")
+    code, stdout, stderr = command("features", videos, "-o", tmp_path / "features", "--image-tower", TOWER)
+    assert code == 65
+    assert "made the features of 2 of 3 videos" in stdout
+    assert "bad.mp4" in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--step", "0.5", "--fps", "2"), "--step and --fps: say the same"),
+        (("--positions", "10"), "--positions: is of --sampling published"),
+        (("--approximate", "magic"), "'magic' is no mode"),
+    ],
+)
+def test_options_that_do_not_go_together(command, videos, tmp_path, options, problem):
+    code, _, stderr = command("features", videos, "-o", tmp_path / "out", "--image-tower", TOWER, *options)
+    assert (code, problem in stderr) == (2, True), stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_tower_the_message_says_where_it_was_looked_for(command, videos, tmp_path):
+    code, _, stderr = command("features", videos, "-o", tmp_path / "out")
+    assert code == 66
+    assert "models/clip-image*.onnx" in stderr
+    assert "stale-edge export --clip" in stderr
+
+
+class TestDetect:
+    def test_videos_and_features_mixed_in_seconds(self, command, videos, tmp_path):
+        features = tmp_path / "features"
+        command("features", videos / "two.mp4", "-o", features, "--image-tower", TOWER, "--step", "2")
+        result = tmp_path / "results.json"
+        words = (MODEL, videos, features, "--image-tower", TOWER, "-o", result)
+        code, _, stderr = command("detect", *words)
+        assert code == 0, stderr
+        assert "1 videos are passed over for the features of them that were found" in stderr
+        assert "seconds, as the videos tell" in stderr
+        found = json.loads(result.read_text())["results"]
+        assert set(found) == {"one", "two"}
+        assert max(item["segment"][1] for item in found["two"]) == pytest.approx(6.0)
+        assert max(item["segment"][1] for item in found["one"]) == pytest.approx(4.0)
+
+    def test_features_that_are_kept_give_the_same(self, command, videos, tmp_path):
+        kept, first, second = tmp_path / "kept", tmp_path / "a.json", tmp_path / "b.json"
+        words = ("detect", MODEL, "--image-tower", TOWER, "--keep-features", kept)
+        assert command(*words, videos, "-o", first)[0] == 0
+        assert len(list(kept.glob("*.npy"))) == 2
+        code, _, stderr = command(*words, videos, "-o", second)
+        assert (code, "2 of 2 videos have their features already" in stderr) == (0, True)
+        assert json.loads(first.read_text())["results"] == json.loads(second.read_text())["results"]
+
+    def test_another_step_than_the_learned_one_is_refused(self, command, videos, tmp_path):
+        words = ("detect", MODEL, videos / "two.mp4", "--image-tower", TOWER, "--step", "0.5")
+        code, _, stderr = command(*words)
+        assert code == 65
+        assert "a row every 0.5 s, not every 2 s" in stderr
+        assert command(*words, "--any-features")[0] == 0
+
+    def test_a_bad_video_never_stops_the_others(self, command, videos, tmp_path):
+        (videos / "bad.mp4").write_bytes(b"no video at all")
+        code, _, stderr = command("detect", MODEL, videos, "--image-tower", TOWER, "-o", tmp_path / "r.json")
+        assert code == 65
+        assert "1 of 3 videos could not be used" in stderr
+        assert set(json.loads((tmp_path / "r.json").read_text())["results"]) == {"one", "two"}
+
+    def test_the_tower_is_found_beside_the_model(self, command, videos, tmp_path):
+        (tmp_path / "model.onnx").write_bytes(MODEL.read_bytes())
+        (tmp_path / "clip-image.int8.onnx").write_bytes(TOWER.read_bytes())
+        assert command("detect", tmp_path / "model.onnx", videos / "two.mp4", "--quiet")[0] == 0
