@@ -82,6 +82,15 @@ def require_report(purpose: str) -> None:
     _require(_REPORT, "report", purpose)
 
 
+def require_transformers(purpose: str) -> None:
+    """Make sure that Hugging Face's CLIP can be measured.
+
+    Raises:
+        UnavailableError: A package is missing; the message names the extra that brings it.
+    """
+    _require(("transformers", "torch", "av"), "peers", purpose)
+
+
 def require_peers(purpose: str) -> None:
     """Make sure that other engines can be measured.
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stale_edge.cli.bench_video import ROUNDS, TRANSFORMERS, VideoQuestion, bench_video
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.frames import ImageTowerFile, Step  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import CHECKPOINT, MODELS, STDOUT, JsonToFile, Providers, Quiet
 from stale_edge.cli.trial import try_file
@@ -116,6 +118,18 @@ def bench(
     cold_start: Annotated[
         bool, typer.Option("--cold-start/--no-cold-start", help="Measure load, first run and memory in new processes.")
     ] = True,
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            "--video",
+            metavar="FILE",
+            help="Measure the way from this video to detections instead, by stage, in processor time; with --compare "
+            "transformers beside the usual way.",
+        ),
+    ] = None,
+    image_tower: ImageTowerFile = None,
+    step: Step = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each contender with --video.")] = ROUNDS,
     json: JsonToFile = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write one line per row.")] = None,
     plot: Annotated[
@@ -127,6 +141,14 @@ def bench(
     from stale_edge.cli.bench_contenders import ContenderRequest, contenders, parse_engines
     from stale_edge_runtime.bench.machine import within_memory
 
+    if video is not None:
+        if len(models or ()) > 1:
+            raise UsageError("--video", "goes with one model", "name one")
+        one, each = models[0] if models else None, (threads or [1])[0]
+        ways = parse_engines(compare or [], (TRANSFORMERS,))
+        question = VideoQuestion(video, image_tower, one, step, ways, rounds, each)
+        bench_video(question, json, Reporter(quiet=quiet))
+        return
     if protocol not in {None, "thesis"}:
         raise UsageError("--protocol", f"{protocol!r} is not known", "use --protocol thesis")
     engines = parse_engines(compare or [])

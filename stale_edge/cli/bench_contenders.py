@@ -57,19 +57,20 @@ class ContenderRequest:
     """Windows to cut long videos into as well."""
 
 
-def parse_engines(texts: Sequence[str]) -> tuple[str, ...]:
+def parse_engines(texts: Sequence[str], known: Sequence[str] = ENGINES) -> tuple[str, ...]:
     """Read engines as in `torch,openvino`.
 
     Args:
         texts: Names separated by commas, as often as the option was given.
+        known: Engines that there are.
 
     Raises:
         UsageError: One is not known.
     """
     names = [name.strip() for text in texts for name in text.split(",")]
     for name in names:
-        if name not in ENGINES:
-            raise UsageError("--compare", f"{name!r} is not known", f"use --compare {','.join(ENGINES)}, or some")
+        if name not in known:
+            raise UsageError("--compare", f"{name!r} is not known", f"use --compare {','.join(known)}, or some")
     return tuple(engine for engine in ENGINES if engine in names)
 
 

@@ -128,3 +128,22 @@ class TestDetect:
         (tmp_path / "model.onnx").write_bytes(MODEL.read_bytes())
         (tmp_path / "clip-image.int8.onnx").write_bytes(TOWER.read_bytes())
         assert command("detect", tmp_path / "model.onnx", videos / "two.mp4", "--quiet")[0] == 0
+
+
+def test_bench_shows_where_the_time_goes(command, videos):
+    words = ("bench", MODEL, "--video", videos / "two.mp4", "--image-tower", TOWER, "--rounds", "2", "--json", "-")
+    code, stdout, stderr = command(*words, "--step", "2")
+    assert code == 0, stderr
+    report = json.loads(stdout)
+    assert report["video"] == {"seconds": pytest.approx(6.0), "codec": "mpeg4", "width": 32, "height": 32}
+    [row] = report["rows"]
+    assert set(row["parts"]) == {"decode", "colour", "resize", "tower", "network", "segments"}
+    assert 0 < sum(row["parts"].values()) <= 1.5 * row["cpu_s_per_minute"]
+    assert row["times_real_time"] == pytest.approx(60 / row["cpu_s_per_minute"])
+    assert (row["samples"], row["rounds"], report["schema"]) == (3, 2, 1)
+
+
+def test_engines_that_read_no_videos_are_refused(command, videos):
+    code, _, stderr = command("bench", "--video", videos / "two.mp4", "--image-tower", TOWER, "--compare", "torch")
+    assert code == 2
+    assert "use --compare transformers" in stderr

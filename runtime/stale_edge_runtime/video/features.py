@@ -19,6 +19,7 @@ from stale_edge_runtime.formats.files import together, write_bytes, write_json
 from stale_edge_runtime.resampling import resize, resize_read_rows
 from stale_edge_runtime.video.reader import VideoReader
 from stale_edge_runtime.video.sampling import published_samples
+from stale_edge_runtime.video.stages import TOWER, StageClock
 from stale_edge_runtime.video.tower import ImageTower
 
 if TYPE_CHECKING:
@@ -86,9 +87,13 @@ class FeatureExtractor:
         tower: The image tower.
         settings: Settings of the features besides the tower.
         created_by: Program and version, for the records.
+        stages: Clock of the processor time that each stage takes.
     """
 
-    def __init__(self, tower: Embedder, settings: FeatureSettings, created_by: str) -> None:
+    def __init__(
+        self, tower: Embedder, settings: FeatureSettings, created_by: str, stages: StageClock | None = None
+    ) -> None:
+        self._stages = stages or StageClock()
         self._tower = tower
         self._settings = settings
         self._created_by = created_by
@@ -111,7 +116,7 @@ class FeatureExtractor:
         Raises:
             StaleEdgeError: The video cannot be read.
         """
-        reader = VideoReader(path, self._settings.video)
+        reader = VideoReader(path, self._settings.video, self._stages)
         places = self._places(reader)
         rows: dict[int, NDArray[np.float32]] = {}
         pending: list[FrameCrop] = []
@@ -156,7 +161,8 @@ class FeatureExtractor:
             return
         different = {crop.digest: crop for crop in pending}
         pixels = np.stack([crop.pixels for crop in different.values()])
-        embeddings = self._tower.embed(pixels[..., ::-1] if self._swaps else pixels)
+        with self._stages.stage(TOWER):
+            embeddings = self._tower.embed(pixels[..., ::-1] if self._swaps else pixels)
         self._kept.update(zip(different, embeddings, strict=True))
         for crop in pending:
             rows.update(dict.fromkeys(crop.samples, self._kept[crop.digest]))

@@ -15,6 +15,7 @@ from stale_edge_runtime.video.crop import StillCheck, crop
 from stale_edge_runtime.video.decode import DecodingRecord, decoded_frames, one_pass_frames
 from stale_edge_runtime.video.index import index_video
 from stale_edge_runtime.video.sampling import sample_times
+from stale_edge_runtime.video.stages import COLOUR, DECODE, RESIZE, StageClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +78,7 @@ class VideoReader:
         source: A file, a pipe, `-` for standard input, or a binary stream. Files are indexed at once; what can be
             read only once is not.
         options: Settings of reading.
+        stages: Clock of the processor time that decoding, colours and resizing take.
 
     Raises:
         InputMissingError: There is no such file, or it may not be read.
@@ -84,14 +86,16 @@ class VideoReader:
         UnavailableError: PyAV or Pillow is not installed.
     """
 
-    def __init__(self, source: Path | str | BinaryIO, options: VideoOptions) -> None:
+    def __init__(self, source: Path | str | BinaryIO, options: VideoOptions, stages: StageClock | None = None) -> None:
+        self._stages = stages or StageClock()
         self._source: Path | BinaryIO = _source(source)
         self._options = options
         self._report: VideoReport | None = None
         self.index: VideoIndex | None = None
         """Frames and times; None for what can be read only once."""
         if isinstance(self._source, Path) and not is_pipe(self._source):
-            self.index = index_video(self._source, options)
+            with self._stages.stage(DECODE):
+                self.index = index_video(self._source, options)
 
     @property
     def samples_s(self) -> NDArray[np.float64] | None:
@@ -129,8 +133,8 @@ class VideoReader:
         still = None if self._options.still is None else StillCheck(self._options.still)
         kept: tuple[NDArray[np.uint8], bytes] | None = None
         served = 0
-        cutter = _Cutter(self._options, size)
-        for one in self._frames(samples_s, record):
+        cutter = _Cutter(self._options, size, self._stages)
+        for one in self._stages.each(DECODE, self._frames(samples_s, record)):
             pixels = cutter.pixels(one)
             if one.damaged:
                 damaged.extend(one.samples)
@@ -175,15 +179,17 @@ class VideoReader:
 class _Cutter:
     """Cuts crops of decoded frames."""
 
-    def __init__(self, options: VideoOptions, size: int) -> None:
+    def __init__(self, options: VideoOptions, size: int, stages: StageClock) -> None:
+        self._stages = stages
         self._area = "area" in options.approximate
         self._size = size
         self._converter = Converter(rotate=options.rotate)
 
     def pixels(self, one: DecodedFrame) -> NDArray[np.uint8]:
-        if self._area:
-            return crop(self._converter.reduced(one.frame, self._size), self._size)
-        return crop(self._converter.image(one.frame), self._size)
+        with self._stages.stage(COLOUR):
+            image = self._converter.reduced(one.frame, self._size) if self._area else self._converter.image(one.frame)
+        with self._stages.stage(RESIZE):
+            return crop(image, self._size)
 
 
 def _source(source: Path | str | BinaryIO) -> Path | BinaryIO:
