@@ -77,8 +77,9 @@ def bench_video(question: VideoQuestion, output: Path | None, reporter: Reporter
     with prompt_interrupt(), reporter.progress("bench", question.rounds * len(contenders)) as step:
         costs = measure_video(contenders, question.video.absolute(), question.rounds, step)
     floor = _floor(tower, costs[0], question.threads)
-    video = {"seconds": costs[0].runs[0].seconds}
+    video: dict[str, Any] = {"seconds": costs[0].runs[0].seconds}
     video |= {"codec": index.codec, "width": index.width, "height": index.height} if index else {}
+    comparisons = [_comparison(costs[0], cost) for cost in costs[1:]]
     report = {
         "schema": 1,
         "machine": describe_machine(before, read_load(), ["CPUExecutionProvider"]),
@@ -86,7 +87,7 @@ def bench_video(question: VideoQuestion, output: Path | None, reporter: Reporter
         "step_s": settings.video.step_s,
         "rows": [cost.to_json() for cost in costs],
         "floor_cpu_s_per_minute": floor,
-        "comparisons": [_comparison(costs[0], cost) for cost in costs[1:]],
+        "comparisons": comparisons,
     }
     if output == STDOUT:
         reporter.result_json(report)
@@ -94,7 +95,7 @@ def bench_video(question: VideoQuestion, output: Path | None, reporter: Reporter
     if output is not None:
         write_json(output, report)
     reporter.result(_table(costs, floor))
-    for pair in report["comparisons"]:
+    for pair in comparisons:
         reporter.result(
             f"{pair['b']} is {pair['ratio']:.2f} times as fast as {pair['a']} ({pair['low']:.2f} to {pair['high']:.2f})"
         )
@@ -113,9 +114,7 @@ def _others(question: VideoQuestion, info: ModelInfo, step_s: float) -> list[Vid
 
     config = info.extra.get("vision_config")
     if config is None:
-        raise UsageError(
-            "--compare transformers", "needs the sizes of the tower, which its file lacks", "export it again"
-        )
+        raise UsageError("--compare", "needs the sizes of the tower, and its file lacks them", "export it again")
     sizes: dict[str, Any] = json.loads(config)
     return [
         VideoContender(f"transformers fp32, batch {batch}", usual_way(sizes, step_s, batch, question.threads))

@@ -22,7 +22,7 @@ from stale_edge.cli.frames import (
     Step,
     feature_settings,
 )
-from stale_edge.cli.options import OUTPUT, JsonToStdout, Quiet
+from stale_edge.cli.options import FORCE, FPS, OUTPUT, STRICT, JsonToStdout, Quiet
 from stale_edge.cli.video_inputs import Threads  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge_runtime.errors import EXIT_BAD_DATA, UsageError
 
@@ -46,7 +46,7 @@ def features(
     image_tower: ImageTowerFile = None,
     step: Step = None,
     fps: Annotated[
-        float | None, typer.Option("--fps", min=1e-3, help="Rows of features per second, instead of --step.")
+        float | None, typer.Option(FPS, min=1e-3, help="Rows of features per second, instead of --step.")
     ] = None,
     sampling: Annotated[
         Sampling,
@@ -64,9 +64,9 @@ def features(
     rotate: Rotate = True,
     max_megapixels: MaxMegapixels = MAX_MEGAPIXELS,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a video that is damaged or shorter than it says.")
+        bool, typer.Option(STRICT, help="Refuse a video that is damaged or shorter than it says.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Make features again that are there already.")] = False,
+    force: Annotated[bool, typer.Option(FORCE, help="Make features again that are there already.")] = False,
     jobs: Jobs = 1,
     threads: Threads = 1,
     json: JsonToStdout = False,

@@ -13,6 +13,9 @@ FEATURES = ("--features", "-f")
 OUTPUT = ("--output", "-o")
 PROVIDER = ("--provider", "--providers")
 SNIPPET_SECONDS = "--snippet-seconds"
+FPS = "--fps"
+FORCE = "--force"
+STRICT = "--strict"
 """Names of options whose help differs between commands; help shows all of them."""
 
 Providers = Annotated[
@@ -26,7 +29,7 @@ SnippetSeconds = Annotated[
 Quick = Annotated[bool, typer.Option("--quick", help="A short look in minutes; its figures are not to cite.")]
 Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Refuse a file that holds an entry nobody can use, instead of leaving it out."),
+    typer.Option(STRICT, help="Refuse a file that holds an entry nobody can use, instead of leaving it out."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
 JsonToStdout = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

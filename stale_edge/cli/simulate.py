@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import OUTPUT, SNIPPET_SECONDS, JsonToStdout, Quiet
+from stale_edge.cli.options import FORCE, OUTPUT, SNIPPET_SECONDS, JsonToStdout, Quiet
 from stale_edge_runtime.errors import UsageError
 
 
@@ -26,7 +26,7 @@ def simulate(
         float,
         typer.Option(SNIPPET_SECONDS, "--snippet-s", help="Seconds of a snippet: 16 frames at 30 a second."),
     ] = 16 / 30,
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds other things.")] = False,
+    force: Annotated[bool, typer.Option(FORCE, help="Write into a folder that holds other things.")] = False,
     json: JsonToStdout = False,
     quiet: Quiet = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stale_edge.cli.options import GROUND_TRUTH, PROVIDER
+from stale_edge.cli.options import FPS, GROUND_TRUTH, PROVIDER
 
 AnnotationsFile = Annotated[
     Path | None,
@@ -17,7 +17,7 @@ AnnotationsFile = Annotated[
         help="ActivityNet or THUMOS JSON: durations of the videos, and the ground truth.",
     ),
 ]
-Fps = Annotated[float | None, typer.Option("--fps", help="Frames per second of the videos; with --stride.")]
+Fps = Annotated[float | None, typer.Option(FPS, help="Frames per second of the videos; with --stride.")]
 Stride = Annotated[int | None, typer.Option("--stride", help="Frames from one snippet to the next; with --fps.")]
 Threads = Annotated[int, typer.Option("--threads", help="Processor threads.")]
 Provider = Annotated[str, typer.Option(*PROVIDER, help="Device: cpu or cuda. Never another one silently.")]

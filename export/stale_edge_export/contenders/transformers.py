@@ -40,7 +40,8 @@ def _make(config: dict[str, Any], step_s: float, batch: int, threads: int) -> Ta
     begin = time.process_time()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(**config)).eval()
+    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
+    tower.train(mode=False)
     edge = config["image_size"]
     processor = CLIPImageProcessor(size={"shortest_edge": edge}, crop_size={"height": edge, "width": edge})
     load_s = time.process_time() - begin
@@ -94,6 +95,6 @@ def _frames(path: str, step_s: float, threads: int, stages: StageClock, seconds:
             count = number + 1
             if number % every == 0:
                 with stages.stage(COLOUR):
-                    image: Image = frame.to_image()
+                    image: Image = frame.to_image()  # type: ignore[no-untyped-call]
                 yield image
         seconds[0] = count / rate

@@ -62,7 +62,7 @@ class VideoCost:
     """Measurements of one contender."""
 
     contender: str
-    """Its name."""
+    """Name of the contender."""
     runs: Sequence[VideoRun]
     """Measurements, one a round."""
 
