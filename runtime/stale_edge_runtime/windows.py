@@ -11,10 +11,21 @@ overlap by tIoU >= 0.5 in what both windows could see. Then
 | no | yes | the earlier one, which saw the action whole |
 | no | no | the one with the higher score |
 
-with the higher of the two scores. The rest of a cut detection is dropped where a better one covers half of
-it, and so is a detection of another window that overlaps a better one by tIoU >= 0.5. Detections of one and the
-same window never touch each other here: decoding has weighed them already, and weighing them twice would make
-scores depend on where windows fall. One window that holds the whole video therefore changes nothing.
+with the higher of the two scores. A piece cut by a window's end and a piece of the same label cut by the next one's
+start are one action even where they hardly overlap: the later one knows its end.
+
+No result begins or ends where a window does, because that says nothing about the action. A piece that is cut and
+joined with nothing ends (or begins) somewhere in what its neighbour saw as well, since the neighbour does not see it
+cross its own border; the middle of that is taken, and a piece that lies beyond it is dropped, because the neighbour
+held it whole and did not find it. Windows that do not overlap share nothing, and keep their borders.
+
+The rest of a cut detection is dropped where a better one covers half of it, and so is a detection of another window
+that overlaps a better one by tIoU >= 0.5. Detections of one and the same window never touch each other here: decoding
+has weighed them already, and weighing them twice would make scores depend on where windows fall. One window that holds
+the whole video therefore changes nothing.
+
+An action longer than the windows' overlap is never seen whole by all of them, and one longer than a window by none: it
+is put together from pieces, as long as every window on its way gives it the same label.
 
 A detection is *settled* once no later window can change it: when the next window starts after its end.
 """
@@ -187,7 +198,7 @@ class WindowMerger:
 
     def _absorb(self, live: list[_Track], pieces: list[_Track], window_start: float) -> None:
         """Merge each piece, best first, with the track of the same action, or start a track."""
-        known = len(live)
+        known, rest, joined = len(live), [], set()
         overlap = _overlap_in_common_view(live, pieces, window_start) if known else np.zeros((1, len(pieces)))
         scores = np.array([track.score for track in live] or [0.0])[:, None]
         # A weak alternative that fits a little better must not take the place of the action itself.
@@ -195,18 +206,30 @@ class WindowMerger:
         for column, piece in enumerate(pieces):
             row = int(affinity[:, column].argmax())
             if affinity[row, column] < 0:
-                live.append(piece)
+                rest.append(piece)
             else:
                 live[row] = _same_action(live[row], piece)
                 affinity[row] = -1.0
+                joined.add(row)
+        cut = [row for row in range(known) if row not in joined and live[row].right_cut]
+        cut = [row for row in cut if live[row].border >= window_start]
+        for piece in rest:
+            if cut and piece.left_cut:
+                row = max(cut, key=lambda row: live[row].score)
+                live[row] = _same_action(live[row], piece)
+                cut.remove(row)
+            else:
+                live.append(piece)
 
     def _settle(self, before: float) -> list[Detection]:
         """Decide on everything that ends before `before`, the earliest time that a later window can touch."""
         settled: list[Detection] = []
         for label in list(self._live):
             live = self._live[label]
-            ready = sorted((t for t in live if t.end < before), key=lambda track: -track.score)
-            rest = [t for t in live if not t.end < before]
+            over = [t.end < before and not (t.right_cut and t.border >= self._border) for t in live]
+            closed = (self._closed(t) for t, done in zip(live, over, strict=True) if done)
+            ready = sorted((t for t in closed if t.start < t.end), key=lambda track: -track.score)
+            rest = [t for t, done in zip(live, over, strict=True) if not done]
             rivals = self._settled[label] + rest
             for track in ready:
                 if not _beaten(track, rivals):
@@ -215,6 +238,15 @@ class WindowMerger:
             kept = rivals[: len(self._settled[label])] + rivals[len(self._settled[label]) + len(rest) :]
             self._remember(label, rest, kept)
         return sorted(settled, key=lambda d: (d.start_s, d.end_s, -d.score, d.label))
+
+    def _closed(self, track: _Track) -> _Track:
+        """Take a border of the action from the middle of what a neighbour saw, where a window's border cut it."""
+        shared = (self._plan.window - self._plan.hop) * self._snippet_s
+        if shared and track.right_cut:
+            track = replace(track, end=track.border - 0.5 * shared, right_cut=False)
+        if shared and track.left_cut:
+            track = replace(track, start=track.start + 0.5 * shared, left_cut=False)
+        return track
 
     def _remember(self, label: str, live: list[_Track], settled: list[_Track]) -> None:
         """Keep only what can still matter: settled tracks that could beat a live one."""

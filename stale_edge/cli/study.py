@@ -35,7 +35,8 @@ def study(
         StudyName,
         typer.Argument(
             metavar="NAME",
-            help="Learning: open-set, closed-set, training, ablation. Time and memory: inference, quantization.",
+            help="Learning: open-set, closed-set, training, ablation, localization. Time and memory: inference, "
+            "quantization.",
         ),
     ],
     output: Annotated[

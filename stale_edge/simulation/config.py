@@ -21,6 +21,8 @@ from stale_edge_runtime.errors import UsageError
 _WHOLE_NUMBERS = {"classes": 1, "seen_classes": 1, "classes_per_group": 1, "feature_dim": 8, "semantic_dim": 1}
 _SHARES = ("group_share", "text_common_share", "alignment", "shared_share", "semantic_share", "distractor_group_share")
 _LARGEST = 1e6
+ADDED = frozenset({"boundary_jitter"})
+"""Parameters that worlds of earlier versions lack."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,10 @@ class WorldConfig:
     distractor_norm: float = 2.0
     """Norm of their direction. Assumed."""
 
+    boundary_jitter: float = 0.0
+    """Standard deviation of each annotated boundary around the true one, in lengths of its instance: annotators
+    disagree. Assumed; with 0, annotations are exact."""
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             self._check(field.name, getattr(self, field.name))
@@ -140,12 +146,12 @@ class WorldConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> WorldConfig:
-        """Read what `to_dict` wrote.
+        """Read what `to_dict` wrote; parameters that earlier versions lack take the value that they meant.
 
         Raises:
             UsageError: Unknown or missing parameters, or values that cannot be.
         """
         names = {field.name for field in dataclasses.fields(cls)}
-        if names != set(values):
-            raise UsageError("world parameters", f"are not as expected: {', '.join(sorted(names ^ set(values)))[:200]}")
+        if odd := (names ^ set(values)) - (ADDED - set(values)):
+            raise UsageError("world parameters", f"are not as expected: {', '.join(sorted(odd))[:200]}")
         return cls(**values)

@@ -37,6 +37,24 @@ def draw_timeline(rng: np.random.Generator) -> tuple[float, Segments]:
     return duration_s, segments
 
 
+def jittered(rng: np.random.Generator, duration_s: float, segments: Segments, share: float) -> Segments:
+    """Move each boundary as an annotator might.
+
+    Args:
+        rng: Source of randomness.
+        duration_s: Length of the video.
+        segments: Instances `[N, 2]`, seconds.
+        share: Standard deviation, in lengths of the instance.
+
+    Returns:
+        `[N, 2]`, in order of time within each instance, inside the video; an instance that would turn round stays.
+    """
+    lengths = segments[:, 1:] - segments[:, :1]
+    moved = (segments + share * lengths * rng.standard_normal(segments.shape)).clip(0.0, duration_s)
+    stays = moved[:, 1] - moved[:, 0] < np.minimum(0.5 * lengths[:, 0], SHORTEST_S)
+    return np.where(stays[:, None], segments, moved)
+
+
 def draw_cuts(rng: np.random.Generator, duration_s: float, mean_s: float) -> NDArray[np.float64]:
     """Seconds at which a new shot starts, in order, inside the video; shots last `mean_s` on average."""
     return np.sort(rng.random(int(rng.poisson(duration_s / mean_s)))) * duration_s

@@ -16,7 +16,7 @@ from stale_edge.simulation.appearance import draw_features
 from stale_edge.simulation.config import WorldConfig
 from stale_edge.simulation.measured import TWO_CLASSES_SHARE
 from stale_edge.simulation.semantics import Semantics, make_semantics
-from stale_edge.simulation.timeline import draw_timeline
+from stale_edge.simulation.timeline import draw_timeline, jittered
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.formats.annotations import Instance
 
@@ -160,6 +160,8 @@ class SimulatedVideos:
         duration_s, segments = draw_timeline(rng)
         labels = self._labels(rng, index, len(segments))
         features = draw_features(rng, config, self.world.semantics, duration_s, segments, labels)
+        if config.boundary_jitter:  # last, so that the videos stay those of the exact world
+            segments = jittered(rng, duration_s, segments, config.boundary_jitter)
         instances = tuple(
             Instance(start, end, self.world.classes[label])
             for (start, end), label in zip(segments.tolist(), labels.tolist(), strict=True)

@@ -14,7 +14,7 @@ Factor: TypeAlias = str | int | float
 
 
 class StudyName(StrEnum):
-    """The studies: the thesis's five, and ours of what holds the network back."""
+    """The studies: the thesis's five, and ours: what holds the network back, and how well ours localises."""
 
     OPEN_SET = "open-set"
     CLOSED_SET = "closed-set"
@@ -22,6 +22,7 @@ class StudyName(StrEnum):
     INFERENCE = "inference"
     QUANTIZATION = "quantization"
     ABLATION = "ablation"
+    LOCALIZATION = "localization"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ COLUMNS: Final[Mapping[StudyName, StudyColumns]] = {
         {"time_ms": "ms", "peak_mb": "MB", "file_mb": "MB"},
     ),
     StudyName.ABLATION: StudyColumns(("method", "subset"), {**ACCURACY, "seconds": "s", "steps": "count"}),
+    StudyName.LOCALIZATION: StudyColumns(
+        ("world", "method", "subset"), {**ACCURACY, "kept": "fraction", "seconds": "s", "steps": "count"}
+    ),
 }
 """The columns of each study. A measurement has all factors of its study, and one of its metrics."""
 

@@ -11,11 +11,11 @@ from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.feature_origin import FeatureOrigin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from torch import Tensor
 
-    from stale_edge.data.dataset import AnnotatedFeatures, TrainingVideo, VideoSource
+    from stale_edge.data.dataset import AnnotatedFeatures, VideoSource
     from stale_edge.data.vocabulary import ClassEmbeddings
     from stale_edge.networks.base import NetworkSpec
     from stale_edge.simulation import SimulatedVideos, SimulatedWorld
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from stale_edge.training.settings import TrainingSettings
 
 DEFAULT_WORLD = Path("default")
-FIT_VIDEOS = 4096
-"""Least videos of an endless source that a closed form is fitted on."""
 _TEXT_CURE = (
     "give --text-embeddings FILE.npy with --classes FILE, or --text-tower MODEL.safetensors, or --initial "
     "MODEL.safetensors"
@@ -116,6 +114,7 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
     from stale_edge.data.dataset import OneClass, feature_norm_of
     from stale_edge.data.reference_points import common_feature
     from stale_edge.simulation import SimulatedWorld
+    from stale_edge.training.closed_form import fit_closed_form
     from stale_edge.training.run import TrainingRun
 
     world = None
@@ -161,8 +160,9 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
             network,
             lambda: (torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0)),
         )
-        videos = _to_fit_on(source, settings.epochs, endless=world is not None)
-        data |= _fitted(spec, network, videos, source.classes, text)
+        unused_epoch = None if world is None else settings.epochs
+        record = fit_closed_form(spec, network, source, _embeddings(network, text), unused_epoch=unused_epoch)
+        data |= {"fit": record} if record else {}
     return TrainingRun(network, text, source, held_out, data, names, embeddings, first.name, **measured)
 
 
@@ -170,23 +170,6 @@ def _learned_origin(source: VideoSource, spec: NetworkSpec, config: Any) -> Feat
     """Give the way the features were made, without the step where every video is resized to one length."""
     origin: FeatureOrigin = getattr(source, "origin", FeatureOrigin())
     return origin if spec.training_length(config) is None else replace(origin, step_s=None)
-
-
-def _fitted(
-    spec: NetworkSpec, network: Any, videos: Iterator[TrainingVideo], classes: tuple[str, ...], text: Tensor
-) -> dict[str, Any]:
-    """Fit what a network has in closed form; give the record of it, empty where there is nothing to fit."""
-    if spec.fit is None:
-        return {}
-    return {"fit": dict(spec.fit(network, videos, classes, _embeddings(network, text)))}
-
-
-def _to_fit_on(source: VideoSource, epochs: int, *, endless: bool) -> Iterator[TrainingVideo]:
-    """Videos for a closed form: of epochs after the last where the source is endless, else those of training."""
-    wanted = max(FIT_VIDEOS, len(source)) if endless else len(source)
-    for number in range(wanted):
-        epoch, index = divmod(number, len(source))
-        yield source.video(index, epochs + epoch)
 
 
 def _in_short(

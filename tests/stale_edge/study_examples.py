@@ -109,6 +109,21 @@ def ablation():
             yield Measurement(factors, "steps", steps, repeat)
 
 
+def localization():
+    methods = {
+        "nearest text": (0.23, 0.27),
+        "boundary map": (0.51, 0.5),
+        "whole video, same labels": (0.25, 0.26),
+        "wrong vocabulary": (0.02, 0.01),
+    }
+    for world, (method, values), repeat in product(("base", "another seed"), methods.items(), range(3)):
+        for subset, value in zip(("seen", "unseen"), values, strict=True):
+            factors = {"world": world, "method": method, "subset": subset}
+            yield from (found for found in accuracy(factors, value, repeat) if found.metric != "seconds")
+            if method.startswith("w"):
+                yield Measurement(factors, "kept", value / methods["boundary map"][0], repeat)
+
+
 def run_of(study, machine=XEON, **changes):
     """A whole run of a study."""
     speed = 6.0 if machine.get("architecture") == "aarch64" else 1.0
@@ -119,6 +134,7 @@ def run_of(study, machine=XEON, **changes):
         StudyName.INFERENCE: lambda: timing(StudyName.INFERENCE, speed),
         StudyName.QUANTIZATION: lambda: timing(StudyName.QUANTIZATION, speed),
         StudyName.ABLATION: ablation,
+        StudyName.LOCALIZATION: localization,
     }[study]
     measurements = tuple(changes.pop("measurements", None) or measured())
     fields = {

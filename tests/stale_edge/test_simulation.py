@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -278,3 +279,19 @@ def test_a_world_file_with_odd_parameters_is_refused(tmp_path):
         path.write_text(json.dumps(good | {"world": good["world"] | change}))
         with pytest.raises(BadDataError, match=r"world\.json"):
             SimulatedWorld.from_file(path)
+
+
+def test_jittered_boundaries_are_those_of_the_same_videos():
+    exact, jittered = (
+        SimulatedWorld(replace(WorldConfig(classes=8, seen_classes=6, feature_dim=16, semantic_dim=8), **changes))
+        for changes in ({}, {"boundary_jitter": 0.05})
+    )
+    shares = []
+    for one, other in zip(exact.training(60), jittered.training(60), strict=True):
+        assert np.array_equal(one.features, other.features)
+        for true, moved in zip(one.instances, other.instances, strict=True):
+            assert 0 <= moved.start_s < moved.end_s <= one.duration_s
+            if true.start_s > 0 and true.end_s < one.duration_s:
+                shares.append((moved.end_s - true.end_s) / (true.end_s - true.start_s))
+    assert 0.03 < np.std(shares) < 0.07
+    assert WorldConfig.from_dict({k: v for k, v in exact.config.to_dict().items() if k != "boundary_jitter"})

@@ -30,6 +30,7 @@ from stale_edge.study.experiments.data_fractions import DataFractionStudy
 from stale_edge.study.experiments.data_source import learning_study, study_seeds
 from stale_edge.study.experiments.evaluation_sets import EvaluationSet
 from stale_edge.study.experiments.folder_data import FolderData
+from stale_edge.study.experiments.localization import WORLDS, LocalizationStudy
 from stale_edge.study.experiments.open_set import open_set_study
 from stale_edge.study.experiments.simulated_data import SimulatedData
 from stale_edge.study.experiments.training_cost import TrainingCostStudy
@@ -237,6 +238,54 @@ class TestClosedSet:
         )
         assert held_out == {whole.held_out.video(index, 0).id for index in range(len(whole.held_out))}
         assert not held_out & taught
+
+
+class TestLocalization:
+    SCALE = replace(TINY, batch_size=4, is_trial=True, fitted=12)
+
+    def study(self, data=None, seeds=(0,)):
+        return LocalizationStudy(data or SimulatedData(WORLD), self.SCALE, seeds)
+
+    def test_judges_every_world_beside_its_reference_points(self, tmp_path):
+        study = self.study()
+        assert [cell.key for cell in study.cells()] == [
+            *(f"references-{name.replace(' ', '-')}" for name in WORLDS),
+            *("boundary-map-base-seed0", "boundary-map-no-shared-cue-seed0", "boundary-map-another-seed-seed0"),
+        ]
+        run = run_study(study, tmp_path)
+        assert run.complete
+        check_columns(study, run.measurements)
+        rows = {(one.factors["world"], one.factors["method"], one.factors["subset"]) for one in run.measurements}
+        methods = {"nearest text", "nearest text, map's decoding", "ceiling of the decoding"}
+        methods |= {"boundary map", "whole video, same labels", "true class", "wrong vocabulary"}
+        assert rows == set(itertools.product(WORLDS, methods, ("seen", "unseen")))
+        found = {
+            (one.factors["world"], one.factors["method"], one.factors["subset"]): one.value
+            for one in run.measurements
+            if one.metric == "average_map"
+        }
+        for subset in ("seen", "unseen"):
+            assert found["base", "ceiling of the decoding", subset] > 0.85
+            assert found["base", "wrong vocabulary", subset] != found["base", "boundary map", subset]
+            assert found["base", "true class", subset] >= found["base", "boundary map", subset]
+        kept = [one for one in run.measurements if one.metric == "kept"]
+        for one in kept:
+            world, method, subset = (one.factors[name] for name in ("world", "method", "subset"))
+            expected = found[world, method, subset] / found[world, "boundary map", subset]
+            assert one.value == pytest.approx(expected)
+        monkeypatched = LocalizationStudy.measure
+        try:
+            LocalizationStudy.measure = lambda *_: pytest.fail("measured again")
+            assert run_study(self.study(), tmp_path).measurements == run.measurements
+        finally:
+            LocalizationStudy.measure = monkeypatched
+
+    def test_a_folder_has_one_world(self, tmp_path):
+        write_world(tmp_path, SimulatedWorld(WORLD), videos=40, validation=16)
+        study = self.study(FolderData(tmp_path))
+        assert [cell.key for cell in study.cells()] == ["references-base", "boundary-map-base-seed0"]
+        found = measure(study, "boundary-map")
+        assert {one.factors["subset"] for one in found} == {"seen", "unseen"}
 
 
 def test_videos_too_few_to_hold_some_out_are_refused():

@@ -257,6 +257,25 @@ def test_the_ablation_marks_reference_points_and_sets_seen_beside_unseen():
     assert "centred †" in [row[0] for row in named.rows]
 
 
+def test_localisation_sets_every_row_beside_the_network_of_its_world():
+    run = run_of(StudyName.LOCALIZATION)
+    table = tables(run)["localization"]
+    assert [row[:2] for row in table.rows[:4]] == [
+        ("base", "nearest text †"),
+        ("base", "boundary map"),
+        ("base", "whole video, same labels †"),
+        ("base", "wrong vocabulary"),
+    ]
+    assert {row[0] for row in table.rows[4:]} == {"another seed"}
+    whole = dict(zip(table.columns, table.rows[2], strict=True))
+    measured = 100 * values(run, "average_map", world="base", method="whole video, same labels", subset="unseen")
+    assert whole["unseen classes, average mAP"] == f"{measured.mean():.1f} ± {measured.std(ddof=1):.1f}"
+    assert whole["seen, share kept, %"] == "49 ± 0"
+    assert dict(zip(table.columns, table.rows[1], strict=True))["seen, share kept, %"] == "–"
+    (chart,) = charts_of(label_runs([run]))
+    assert chart.categories == ("base", "another seed")
+
+
 def test_what_was_not_trained_comes_last_and_is_marked_in_sets_of_classes():
     run = run_of(StudyName.OPEN_SET)
     first = [
@@ -302,7 +321,8 @@ def test_files_of_the_report(two_machines):
         "fig-4c-memory",
         "fig-4c-speed-up",
     }
-    assert pictures == {"open-set", "fig-3", "ablation", "table-2-seconds", "table-2-memory", "table-2-map", *lengths}
+    learned = {"open-set", "fig-3", "ablation", "localization", "table-2-seconds", "table-2-memory", "table-2-map"}
+    assert pictures == {*learned, *lengths}
     for stem in pictures:
         assert (two_machines / "figures" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -312,7 +332,7 @@ def test_figures_hold_their_series(two_machines):
     charts = [
         chart for study in StudyName for chart in charts_of([item for item in labelled if item.run.study is study])
     ]
-    assert len(charts) == 13
+    assert len(charts) == 14
     for chart in charts:
         drawn = groups(two_machines / "figures" / f"{chart.key}.svg")
         beside = rows(two_machines / "figures" / f"{chart.key}.csv")
@@ -363,13 +383,13 @@ def test_the_page_stands_alone(two_machines):
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", own)
     assert "default-src 'none'" in page
     assert page.count("plotly.js v") == 1
-    assert own.count("<noscript><img") == 13
+    assert own.count("<noscript><img") == 14
     for study in StudyName:
         assert f'<section id="{study}"' in page
     for text in ("0123456789ab", "2026-11-26 20:00 UTC", "avx512_vnni", "0.4 → 1.2", "onnxruntime 1.32.0", "simulated"):
         assert text in page
     charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.DOTALL)[1])
-    assert len(charts) == 13
+    assert len(charts) == 14
 
 
 def test_every_table_cell_is_on_the_page(two_machines):

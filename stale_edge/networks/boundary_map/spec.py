@@ -11,6 +11,7 @@ from stale_edge.networks.boundary_map.classes import pool_examples
 from stale_edge.networks.boundary_map.config import BoundaryMapConfig
 from stale_edge.networks.boundary_map.loss import MapPrediction, MapTerms, map_loss
 from stale_edge.networks.boundary_map.model import BoundaryMap, MapOutput
+from stale_edge.networks.boundary_map.reference_points import REFERENCE_POINTS
 from stale_edge.networks.boundary_map.seeding import seeded_values
 from stale_edge.networks.boundary_map.targets import MapTargets, map_targets
 from stale_edge_runtime.resampling import resize
@@ -97,5 +98,6 @@ BOUNDARY_MAP_SPEC = NetworkSpec(
     presets=PRESETS,
     seeded_values=seeded_values,
     metadata=lambda _: {},
+    reference_points=REFERENCE_POINTS,
 )
 """The network `boundary-map`."""

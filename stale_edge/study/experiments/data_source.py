@@ -33,7 +33,7 @@ def learning_study(
     """Make one of the studies of learning, ready to be run.
 
     Args:
-        name: Ablation, open set, closed set, or training.
+        name: Ablation, localization, open set, closed set, or training.
         quick: A trial of a minute or two: a small world, a handful of steps, one repeat. Its numbers say nothing.
         repeats: Number of repeats; as the thesis has them by default.
         seeds: One for each repeat; 0, 1, … by default.
@@ -44,12 +44,18 @@ def learning_study(
         UsageError: Repeats and seeds that cannot be, or another study.
         StaleEdgeError: The folder is not what it must be.
     """
-    from stale_edge.study.experiments import ablation, closed_set, open_set, training_cost
+    from stale_edge.study.experiments import ablation, closed_set, localization, open_set, training_cost
     from stale_edge.study.experiments.folder_data import FolderData
     from stale_edge.study.experiments.simulated_data import SimulatedData
 
     kinds: dict[StudyName, tuple[Callable[..., Study], StudyScale, StudyScale, int]] = {
         StudyName.ABLATION: (ablation.AblationStudy, ablation.FULL, ablation.QUICK, ablation.REPEATS),
+        StudyName.LOCALIZATION: (
+            localization.LocalizationStudy,
+            localization.FULL,
+            localization.QUICK,
+            localization.REPEATS,
+        ),
         StudyName.OPEN_SET: (open_set.open_set_study, open_set.FULL, open_set.QUICK, open_set.REPEATS),
         StudyName.CLOSED_SET: (closed_set.closed_set_study, closed_set.FULL, closed_set.QUICK, closed_set.REPEATS),
         StudyName.TRAINING: (

@@ -16,10 +16,12 @@ from stale_edge.networks.base import FirstSizes
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.study.context import ANYWHERE, RunContext
 from stale_edge.training import first_weights
+from stale_edge.training.closed_form import FIT_VIDEOS, fit_closed_form
 from stale_edge.training.launch import accelerator, launch
 from stale_edge.training.run import RunOptions, TrainingRun
 from stale_edge.training.settings import TrainingSettings
 from stale_edge_runtime.contract import ACTION, ACTIONFORMER, STALE_NETWORK
+from stale_edge_runtime.heads.boundary_map import BOUNDARY_MAP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,6 +77,8 @@ PUBLISHED = Method()
 """The thesis's network."""
 ACTIONFORMER_METHOD = Method(network=ACTIONFORMER, preset="activitynet-clip")
 """The network that the thesis reads it beside, as published for ActivityNet, on features as wide as CLIP's."""
+MAP_METHOD = Method(network=BOUNDARY_MAP, preset="clip")
+"""The network of this project."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class StudyScale:
     """Videos in a step."""
     learning_rate: float = 1e-3
     """Highest learning rate: above the default of `train`, because the trainings of a study are short."""
+    fitted: int = FIT_VIDEOS
+    """Least videos of an endless source that a closed form is fitted on."""
     is_trial: bool = False
     """Whether a network with hyper-parameters of its own is given this scale's epochs and batch all the same."""
 
@@ -188,6 +194,26 @@ def first_network(material: Material, method: Method, seed: int) -> Any:
     return network
 
 
+def fit_network(
+    network: Any, material: Material, method: Method, scale: StudyScale, *, endless: bool
+) -> Mapping[str, Any]:
+    """Fit what a network has in closed form, as `train` does.
+
+    Args:
+        network: Network with its first weights.
+        material: Training data.
+        method: Kind of network.
+        scale: Amounts of training.
+        endless: Whether the source has other videos in every epoch.
+
+    Returns:
+        Record of the fit; empty where there is nothing to fit.
+    """
+    unused_epoch = scale.settings(0, method=method).epochs if endless else None
+    text = torch.from_numpy(material.text)
+    return fit_closed_form(method.spec, network, material.source, text, unused_epoch=unused_epoch, least=scale.fitted)
+
+
 def train_network(
     network: Any,
     material: Material,
@@ -242,6 +268,6 @@ def predictor_of(network: Any, evaluation_set: EvaluationSet, method: Method = P
     return network_predictor(method.network, network, evaluation_set.text, classes)
 
 
-def reference_point(name: str, evaluation_set: EvaluationSet, material: Material) -> Predictor:
-    """Predict the classes of an evaluation set as one of the network's reference points does."""
-    return reference_predictor(NETWORK, name, evaluation_set.classes, evaluation_set.text, material.common)
+def reference_point(name: str, evaluation_set: EvaluationSet, material: Material, network: str = NETWORK) -> Predictor:
+    """Predict the classes of an evaluation set as one of a network's reference points does."""
+    return reference_predictor(network, name, evaluation_set.classes, evaluation_set.text, material.common)

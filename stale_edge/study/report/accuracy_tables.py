@@ -1,4 +1,4 @@
-"""Tables of what was learned: mAP of the open and the closed set, of training and of the ablation."""
+"""Tables of what was learned: mAP of the open and the closed set, of training, the ablation and localisation."""
 
 from __future__ import annotations
 
@@ -143,6 +143,42 @@ def ablation_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
     note = (f"{REFERENCE_NOTE} " if references else "") + "The thesis has no such experiment."
     title, heads = "Methods and reference points", len(_machine_column(runs)) + 1
     return (_table("ablation", title, SPREAD, headings, ours + references, note, marked, heads),)
+
+
+def localization_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
+    """Worlds and methods by the classes they are evaluated on, with the share of the mAP that each keeps."""
+    rows: list[tuple[str, ...]] = []
+    marked: set[int] = set()
+    for machine, labelled in _with_machine(runs):
+        found, kept = (samples(labelled.run, metric, _by(("world", "method", "subset"))) for metric in _LOCALIZED)
+        for world, which in dict.fromkeys(sorted(((key[0], key[1]) for key in found), key=_by_world(found))):
+            cells, repeats = [], 0
+            for subset in _SEEN:
+                mean = _mean(found, (world, which, subset), 100)
+                cells += [with_deviation(mean), with_deviation(_mean(kept, (world, which, subset), 100), 0)]
+                repeats = max(repeats, mean.count if mean else 0)
+            if is_reference(str(which), labelled.run.options):
+                marked.add(len(rows))
+            rows.append((*machine, one_line(world), method(which, labelled.run.options), *cells, str(repeats)))
+    headings = [*_machine_column(runs), "world", "method"]
+    for subset in _SEEN:
+        headings += [f"{subset} classes, average mAP", f"{subset}, share kept, %"]
+    note = (
+        "† Not another training: a reference point, or made from the trained network's detections. Share kept: average "
+        "mAP beside that of the trained network. The thesis has no such experiment."
+    )
+    heads = len(_machine_column(runs)) + 2
+    title = "Localisation, and what it must be read beside"
+    return (_table("localization", title, SPREAD, [*headings, "repeats"], rows, note, marked, heads),)
+
+
+_LOCALIZED: Final = ("average_map", "kept")
+
+
+def _by_world(found: Mapping[tuple[Factor, ...], Sample]) -> Callable[[tuple[Factor, Factor]], int]:
+    """Order by the world that was measured first, and leave the order within it."""
+    order = {world: place for place, world in enumerate(dict.fromkeys(key[0] for key in found))}
+    return lambda row: order[row[0]]
 
 
 def _thesis_open_set(factors: Mapping[str, Factor]) -> str:

@@ -259,6 +259,25 @@ def _ablation(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     return (Chart("ablation", title, caption, "method", "average mAP, %", lines.series(), is_bars=True),)
 
 
+def _localization(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    """Chart the unseen classes, which the network is for, by world: one colour for each method."""
+    lines = _Lines(several=len(runs) > 1)
+    for item in runs:
+        found = samples(item.run, "average_map", lambda one: tuple(map(str, map(one.factors.get, _LOCALIZED))))
+        for (world, which, subset), sample in found.items():
+            if subset.lower() == "unseen":
+                lines.add(item.machine, method(which, item.run.options), one_line(world), sample.mean(100))
+    caption = (
+        "Mean; whiskers: standard deviation over the repeats. † A reference point, or made from the detections of the "
+        "boundary map. The thesis has no such experiment."
+    )
+    title = "Unseen classes in several worlds"
+    return (Chart("localization", title, caption, "world", "average mAP, %", lines.series(), is_bars=True),)
+
+
+_LOCALIZED: Final = ("world", "method", "subset")
+
+
 def _inference(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     return (
         _by_length("fig-4a", "Time against length (Fig. 4a)", runs, TIME, thesis.TIME_MS),
@@ -305,6 +324,7 @@ _MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[Chart, ..
     StudyName.INFERENCE: _inference,
     StudyName.QUANTIZATION: _quantization,
     StudyName.ABLATION: _ablation,
+    StudyName.LOCALIZATION: _localization,
 }
 
 

@@ -157,6 +157,24 @@ def _ablation(item: Labelled) -> Headline | None:
     )
 
 
+def _localization(item: Labelled) -> Headline | None:
+    """Give the trained network on unseen classes of the world measured first, beside the best reference point."""
+    names = ("world", "method", "subset")
+    found = samples(item.run, "average_map", lambda one: tuple(str(one.factors[name]) for name in names))
+    unseen = {key[:2]: sample.mean(100) for key, sample in found.items() if key[2].lower() == "unseen"}
+    trained = [key for key in unseen if not is_reference(key[1], item.run.options)]
+    if not trained:
+        return None
+    world, best = trained[0]
+    texts = {which: spread for (place, which), spread in unseen.items() if place == world and "text" in which}
+    return Headline(
+        "Average mAP, unseen classes, localiser without classes",
+        f"{with_deviation(unseen[world, best])} %",
+        f"{one_line(best)}, world {one_line(world)}; {_repeats(unseen[world, best])}{_beside(texts)}",
+        "Thesis: no such experiment",
+    )
+
+
 def _repeats(spread: Spread) -> str:
     return f"{spread.count} repeat{'s' if spread.count > 1 else ''}"
 
@@ -180,4 +198,5 @@ _MAKERS: Final[Mapping[StudyName, Callable[[Labelled], Headline | None]]] = {
     StudyName.INFERENCE: _inference,
     StudyName.QUANTIZATION: _quantization,
     StudyName.ABLATION: _ablation,
+    StudyName.LOCALIZATION: _localization,
 }

@@ -22,6 +22,7 @@ TITLES: Final[dict[StudyName, str]] = {
     StudyName.INFERENCE: "Inference: time, utilisation and memory against length",
     StudyName.QUANTIZATION: "Quantisation: precision and engine",
     StudyName.ABLATION: "Ablation: what holds the network back",
+    StudyName.LOCALIZATION: "Localisation: the boundary map in several worlds",
 }
 REFERENCES: Final = ("untrained", "nearest text", "whole video", "ceiling")
 """Methods that nothing was trained for, see `stale_edge.data.reference_points`."""

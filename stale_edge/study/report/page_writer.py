@@ -34,6 +34,8 @@ LEADS: Final[Mapping[str, str]] = {
     "result) and fp32, measured by turns in one run.",
     "ablation": "What changes in the recipe change in mAP, on classes that training saw and on classes that it did "
     "not.",
+    "localization": "The boundary map in several worlds, beside what tells finding an action from naming the video: "
+    "the whole video with the same labels, the true class, and names that belong to other classes.",
 }
 LOOKS: Final = {"light": COLOURS, "dark": DARK_COLOURS}
 _POLICY: Final = (

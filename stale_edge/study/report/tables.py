@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stale_edge.study.design import StudyName
-from stale_edge.study.report.accuracy_tables import ablation_tables, set_tables, training_tables
+from stale_edge.study.report.accuracy_tables import ablation_tables, localization_tables, set_tables, training_tables
 from stale_edge.study.report.timing_tables import inference_tables, quantization_tables
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ _MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[ReportTab
     StudyName.INFERENCE: inference_tables,
     StudyName.QUANTIZATION: quantization_tables,
     StudyName.ABLATION: ablation_tables,
+    StudyName.LOCALIZATION: localization_tables,
 }
 
 

@@ -1,0 +1,75 @@
+"""Detections made from others, to read their mAP beside: without their segments, and without their mistakes in class.
+
+* *whole video, same labels*: each label that was found, from the start of the video to its end, with the score of its
+  best detection. Actions are long in ActivityNet: what this keeps of the mAP was not localised.
+* *true class*: the segments that were found, each with a label of the ground truth and all of its score. What this adds
+  to the mAP is lost by classification.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from stale_edge_runtime.decoding import Detection
+from stale_edge_runtime.segments import tiou
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stale_edge_runtime.formats.annotations import Annotations, Video
+
+WHOLE_VIDEO: Final = "whole video, same labels"
+TRUE_CLASS: Final = "true class"
+
+
+def whole_videos(ground_truth: Annotations, results: Mapping[str, Sequence[Detection]]) -> dict[str, list[Detection]]:
+    """Replace the detections of each label of a video by one as long as the video, with the highest score.
+
+    Args:
+        ground_truth: Videos; detections of others are left out. One without a duration is as long as all that is known
+            in it.
+        results: Detections of each video.
+    """
+    found = {}
+    for video in ground_truth.videos:
+        detections = results.get(video.id, ())
+        best: dict[str, float] = {}
+        for detection in detections:
+            best[detection.label] = max(best.get(detection.label, 0.0), detection.score)
+        known = [detection.end_s for detection in detections] + [instance.end_s for instance in video.instances]
+        end_s = max(known, default=0.0) if video.duration_s is None else video.duration_s
+        whole = [Detection(0.0, end_s, label, score) for label, score in best.items()]
+        found[video.id] = sorted(whole, key=lambda detection: -detection.score)
+    return found
+
+
+def true_classes(ground_truth: Annotations, results: Mapping[str, Sequence[Detection]]) -> dict[str, list[Detection]]:
+    """Give each segment the label of the true instance that it overlaps most, and the scores of all of its labels.
+
+    A segment that overlaps none takes the label of the video's first instance: it stays a mistake.
+
+    Args:
+        ground_truth: Videos with their true instances; detections of others are left out.
+        results: Detections of each video.
+    """
+    return {video.id: _relabelled(video, results.get(video.id, ())) for video in ground_truth.videos}
+
+
+def _relabelled(video: Video, detections: Sequence[Detection]) -> list[Detection]:
+    if not video.instances:
+        return []
+    scores: dict[tuple[float, float], float] = {}
+    for found in detections:
+        segment = (found.start_s, found.end_s)
+        scores[segment] = min(1.0, scores.get(segment, 0.0) + found.score)
+    if not scores:
+        return []
+    true = np.array([(instance.start_s, instance.end_s) for instance in video.instances], dtype=np.float64)
+    nearest = tiou(np.array(list(scores), dtype=np.float64), true).argmax(axis=1)
+    relabelled = [
+        Detection(start, end, video.instances[index].label, score)
+        for ((start, end), score), index in zip(scores.items(), nearest.tolist(), strict=True)
+    ]
+    return sorted(relabelled, key=lambda found: -found.score)
