@@ -112,7 +112,7 @@ def click_lane(browser, time_s, y):
     """Click the lanes at a time and a height in pixels."""
     place = """const box = at('lanes').getBoundingClientRect(), shown = at('timeline').dataset;
       const part = (arguments[0] - shown.from) / (shown.to - shown.from), gutter = Number(shown.gutter);
-      return [box.left + gutter + part * (at('timeline').clientWidth - gutter - 8), box.top + arguments[1]]"""
+      return [box.left + gutter + part * (at('lane-box').clientWidth - gutter - 8), box.top + arguments[1]]"""
     script(browser, "at('lanes').scrollIntoView({ block: 'start' })")
     x, top = script(browser, place, time_s, y)
     for kind in ("mousePressed", "mouseReleased"):
@@ -305,6 +305,8 @@ def test_five_thousand_videos_stay_usable(browser, tmp_path):
     assert script(page, "return at('name').textContent") == "video 4321"
     assert script(page, "return at('matches').textContent") == "5,000 videos"
     assert 0 < len(rows(page, "videos")) < 60
+    assert script(page, "return at('lane-box').scrollHeight > at('lane-box').clientHeight")
+    assert script(page, "return at('lanes').clientWidth <= at('lane-box').clientWidth")
     assert 0 < len(rows(page)) < 60
     act = """const begun = performance.now(); at('sort').value = 'many'; at('sort').dispatchEvent(new Event('change'));
       at('search').value = 'class 7'; at('search').dispatchEvent(new Event('input'));

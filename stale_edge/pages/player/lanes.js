@@ -90,7 +90,9 @@ class Timeline {
     return { levels, hidden };
   }
 
-  get width() { return this.box.clientWidth - this.gutter - 8; }
+  // A scroll bar beside the lanes takes its room from the ruler too.
+  get whole() { return this.scroller.clientWidth; }
+  get width() { return this.whole - this.gutter - 8; }
   x(time) { return this.gutter + (time - this.from) / (this.to - this.from) * this.width; }
   timeAt(x) { return this.from + (x - this.gutter) / this.width * (this.to - this.from); }
 
@@ -158,7 +160,7 @@ class Timeline {
 
   drawRuler(colours) {
     const strip = this.thumbnails.aspect ? FRAMES + 4 : 0;
-    const context = prepared(this.ruler, this.box.clientWidth, RULER + strip);
+    const context = prepared(this.ruler, this.whole, RULER + strip);
     if (strip) {
       const wide = FRAMES * this.thumbnails.aspect, count = Math.max(1, Math.round(this.width / wide));
       for (let place = 0; place < count; place++) {
@@ -190,7 +192,7 @@ class Timeline {
   drawLanes(colours, everything) {
     const room = everything ? this.height : Math.min(this.height, this.scroller.clientHeight || this.height);
     const shift = everything ? 0 : this.scroller.scrollTop;
-    const context = prepared(this.canvas, this.box.clientWidth, room);
+    const context = prepared(this.canvas, this.whole, room);
     context.translate(0, -shift);
     context.fillStyle = colours.grid;
     for (const tick of this.ticks().ticks) context.fillRect(Math.round(this.x(tick)), shift, 1, room);
@@ -209,9 +211,9 @@ class Timeline {
   drawLane(context, colours, lane, bottom) {
     const right = this.gutter + this.width, colour = colours.of(lane.label);
     context.fillStyle = colours.line;
-    context.fillRect(0, lane.top - GAP / 2, this.box.clientWidth, 1);
+    context.fillRect(0, lane.top - GAP / 2, this.whole, 1);
     context.fillStyle = colours.paper;
-    context.fillRect(0, lane.top - GAP / 2 + 1, this.box.clientWidth, HEAD + 2);
+    context.fillRect(0, lane.top - GAP / 2 + 1, this.whole, HEAD + 2);
     context.fillStyle = colour;
     context.fillRect(4, lane.top + 7, 10, 10);
     const parts = [];
