@@ -199,7 +199,8 @@ def detect(
     with together():
         if output is not None and output != STDOUT:
             _write_file(output, kind, outcome, record)
-        _write_shown(picture, page, run, outcome, reporter)
+        watched = {video.video_id: video.path for video in videos if video.is_video}
+        _write_shown(picture, page, run, outcome, watched, reporter)
     _show(output, kind, outcome, record, reporter)
     if as_json and output != STDOUT:
         _show(STDOUT, Format.JSON, outcome, record, reporter)
@@ -381,16 +382,21 @@ def _draw(picture: Path, run: DetectionRun, outcome: Outcome) -> None:
 
 
 def _write_shown(
-    picture: Path | None, page: Path | None, run: DetectionRun, outcome: Outcome, reporter: Reporter
+    picture: Path | None,
+    page: Path | None,
+    run: DetectionRun,
+    outcome: Outcome,
+    watched: dict[str, Path],
+    reporter: Reporter,
 ) -> None:
     """Draw and write what people look at, where they asked for it."""
     if picture is not None:
         _draw(picture, run, outcome)
     if page is not None:
-        _write_page(page, run, outcome, reporter)
+        _write_page(page, run, outcome, watched, reporter)
 
 
-def _write_page(page: Path, run: DetectionRun, outcome: Outcome, reporter: Reporter) -> None:
+def _write_page(page: Path, run: DetectionRun, outcome: Outcome, watched: dict[str, Path], reporter: Reporter) -> None:
     from stale_edge.cli.view import write_page
     from stale_edge.pages.player.content import PlayerContent, ResultSet
     from stale_edge_runtime.corpus import SECONDS
@@ -402,4 +408,4 @@ def _write_page(page: Path, run: DetectionRun, outcome: Outcome, reporter: Repor
         outcome.lengths,
         in_seconds=run.clock.unit == SECONDS,
     )
-    write_page(page, content, reporter, title=f"Detections of {model.name}")
+    write_page(page, content, reporter, title=f"Detections of {model.name}", videos=watched or None)

@@ -305,8 +305,9 @@ def test_five_thousand_videos_stay_usable(browser, tmp_path):
     assert script(page, "return at('name').textContent") == "video 4321"
     assert script(page, "return at('matches').textContent") == "5,000 videos"
     assert 0 < len(rows(page, "videos")) < 60
-    assert script(page, "return at('lane-box').scrollHeight > at('lane-box').clientHeight")
-    assert script(page, "return at('lanes').clientWidth <= at('lane-box').clientWidth")
+    look(page, width=1300, height=500)
+    wait(lambda: script(page, "return at('lane-box').scrollHeight > at('lane-box').clientHeight"))
+    wait(lambda: script(page, "return at('lanes').clientWidth <= at('lane-box').clientWidth"))
     assert 0 < len(rows(page)) < 60
     act = """const begun = performance.now(); at('sort').value = 'many'; at('sort').dispatchEvent(new Event('change'));
       at('search').value = 'class 7'; at('search').dispatchEvent(new Event('input'));

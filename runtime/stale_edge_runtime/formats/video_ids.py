@@ -22,9 +22,9 @@ MAX_ID_LENGTH: Final = 255
 ID_RULE: Final = f"an id is 1 to {MAX_ID_LENGTH} printable characters without '/'"
 
 PREFIX: Final = "v_"
-VIDEO_ENDINGS: Final = ("mp4", "mkv", "webm", "avi", "mov", "m4v", "mpg", "mpeg", "wmv", "flv", "3gp", "ogv")
+_VIDEO_ENDINGS: Final = ("mp4", "mkv", "webm", "avi", "mov", "m4v", "mpg", "mpeg", "wmv", "flv", "3gp", "ogv")
 _FEATURE_ENDINGS: Final = ("npy", "npz", "h5", "hdf5", "pt", "pth", "pkl")
-_ENDINGS: Final = frozenset((*VIDEO_ENDINGS, *_FEATURE_ENDINGS))
+_ENDINGS: Final = frozenset((*_VIDEO_ENDINGS, *_FEATURE_ENDINGS))
 
 
 def is_video_id(text: str) -> bool:

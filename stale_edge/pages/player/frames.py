@@ -84,8 +84,17 @@ def _images(container: Any, stream: Any, times_s: list[float]) -> Iterator[Any]:
             if frame is None or frame.time is None or frame.time - start_s >= time_s:
                 break
         if frame is not None:
-            width = min(MAX_WIDTH, max(16, round(frame.width * HEIGHT / frame.height)))
-            yield frame.to_image(width=width, height=HEIGHT)
+            yield _small(frame)
+
+
+def _small(frame: Any) -> Any:
+    """Make a frame small and upright."""
+    wide = max(16, round(frame.width * HEIGHT / frame.height))
+    image = frame.to_image(width=2 * wide, height=2 * HEIGHT)
+    if frame.rotation:
+        image = image.rotate(frame.rotation, expand=True)
+    width = min(MAX_WIDTH, max(16, round(image.width * HEIGHT / image.height)))
+    return image.resize((width, HEIGHT))
 
 
 def _sprite(images: list[Any]) -> Sprite:

@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 from stale_edge.pages.player.content import VideoMedia
 from stale_edge.pages.player.frames import has_frame_reader, look_into
+from stale_edge_runtime.corpus import VIDEO_SUFFIXES
 from stale_edge_runtime.errors import InputMissingError, StaleEdgeError
 from stale_edge_runtime.formats import files
-from stale_edge_runtime.formats.video_ids import VIDEO_ENDINGS, match_ids
+from stale_edge_runtime.formats.video_ids import match_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +24,7 @@ MAX_EMBEDDED_SUM_BYTES: Final = 192 << 20
 """Most bytes of videos that are embedded in one page."""
 MAX_SPRITES: Final = 200
 """Videos that get small frames; browsers make those of others themselves."""
-_PLAYED_EVERYWHERE: Final = ("mp4", "webm", "m4v")
+_PLAYED_EVERYWHERE: Final = (".mp4", ".webm", ".m4v")
 
 
 def find_media(folder: Path, ids: Iterable[str]) -> dict[str, Path]:
@@ -41,9 +42,8 @@ def find_media(folder: Path, ids: Iterable[str]) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise InputMissingError(folder, "is no folder", "name the folder that holds the videos")
-    wanted = set(VIDEO_ENDINGS)
-    found = [path for path in folder.rglob("*") if path.suffix.lower().removeprefix(".") in wanted and path.is_file()]
-    found.sort(key=lambda path: (path.suffix.lower().removeprefix(".") not in _PLAYED_EVERYWHERE, str(path)))
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+    found.sort(key=lambda path: (path.suffix.lower() not in _PLAYED_EVERYWHERE, str(path)))
     by_name: dict[str, Path] = {}
     for path in found:
         by_name.setdefault(path.stem, path)
