@@ -40,7 +40,7 @@ edge-report: $(VENV)/ready
 test-slow: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m 'slow or realtime'
 
-# The report of studies in a real browser; skipped where Chromium or its driver is absent.
+# Pages in a real browser; skipped where Chromium or its driver is absent.
 test-browser: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m browser
 
@@ -53,7 +53,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(VENV)/bin/python $(PIP) install -q -c constraints.txt -e '.[all]' --group dev
 	touch $@
 
-$(EDGE)/ready: pyproject.toml constraints.txt $(shell find stale_edge export runtime -name '*.py' -o -name '*.txt')
+$(EDGE)/ready: pyproject.toml constraints.txt $(shell find stale_edge export runtime -type f -not -name '*.pyc')
 	$(PYTHON) -m venv $(EDGE)
 	$(EDGE)/bin/python $(PIP) install -q --upgrade pip
 	rm -rf build/wheel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -17,6 +18,16 @@ DARK_COLOURS: Final = (
     *("#E6B95C", "#9AD0F0", "#7FD6C8"),
 )
 """The same on a dark page."""
+CLASS_COLOURS: Final = (
+    *("#9E141E", "#A35303", "#6D5001", "#6A7300", "#036819", "#007E68"),
+    *("#036169", "#0275A3", "#254BB2", "#7550C2", "#812688", "#B23471"),
+)
+"""Colours of classes on a light page, a turn of hues at two levels of lightness: white text on each is readable."""
+DARK_CLASS_COLOURS: Final = (
+    *("#ED756E", "#FFA666", "#C79608", "#BBC949", "#5BB661", "#09DCB8"),
+    *("#0DB3C1", "#69CAFF", "#709AFB", "#C3AFFE", "#CC7BD1", "#FE9AC2"),
+)
+"""The same hues on a dark page: the text on each is the page's colour."""
 MARKERS: Final = "osD^vPX*<>p"
 """Markers of matplotlib, one for each colour."""
 INK, SOFT, GRID = "#1f2328", "#57606a", "#e3e6ea"
@@ -49,6 +60,18 @@ DARK_PAGE: Final = {
     "warn-line": "#7d6420",
 }
 """The same for a dark page."""
+
+
+def class_colour(name: str) -> int:
+    """Choose the colour of a class by its name alone, so that it is the same in every picture and page.
+
+    Args:
+        name: Name of the class.
+
+    Returns:
+        Index into `CLASS_COLOURS` and `DARK_CLASS_COLOURS`.
+    """
+    return zlib.crc32(name.encode(errors="replace")) % len(CLASS_COLOURS)
 
 
 def page_variables() -> str:

@@ -30,6 +30,7 @@ from stale_edge.cli.simulate import simulate
 from stale_edge.cli.streams import drop_stream, prepare_streams
 from stale_edge.cli.study import study
 from stale_edge.cli.train import train
+from stale_edge.cli.view import view
 from stale_edge_runtime.errors import (
     EXIT_BAD_DATA,
     EXIT_INTERRUPTED,
@@ -87,6 +88,7 @@ for command in (
     features,
     detect,
     evaluate,
+    view,
     compare,
     dataset,
     simulate,

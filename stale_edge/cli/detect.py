@@ -133,6 +133,10 @@ def detect(
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw a timeline of the videos, .png or .svg.")
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.html", help="Write a page to watch the detections on; `view` adds videos to one."),
+    ] = None,
     max_memory: Annotated[
         float, typer.Option(metavar="MB", min=1, help="Refuse a video predicted to need more memory.")
     ] = MAX_MEMORY_MB,
@@ -159,6 +163,7 @@ def detect(
         "FEATURES": features,
         "--output": output,
         "--picture": picture,
+        "--page": page,
         "--external": external,
         "--annotations": annotations,
         "--top": top,
@@ -170,7 +175,7 @@ def detect(
     truth = None if annotations is None else read_ground_truth(annotations, reporter)
     ids = [video.id for video in truth.videos] if truth else ()
     videos = [] if follow else find_videos(features or [], ids, reporter.note, suffixes={*SUFFIXES, *VIDEO_SUFFIXES})
-    _check_outputs(output, picture, [model, *(video.path for video in videos)])
+    _check_outputs(output, picture, page, [model, *(video.path for video in videos)])
     kind = _format(output, file_format)
     if as_json and output in {None, STDOUT}:
         if kind is Format.CSV:
@@ -194,8 +199,8 @@ def detect(
     with together():
         if output is not None and output != STDOUT:
             _write_file(output, kind, outcome, record)
-        if picture is not None:
-            _draw(picture, run, outcome)
+        watched = {video.video_id: video.path for video in videos if video.is_video}
+        _write_shown(picture, page, run, outcome, watched, reporter)
     _show(output, kind, outcome, record, reporter)
     if as_json and output != STDOUT:
         _show(STDOUT, Format.JSON, outcome, record, reporter)
@@ -232,7 +237,7 @@ def _format(output: Path | None, wanted: Format | None) -> Format:
         raise UsageError("--output", f"{output.name!r} tells no format", cure) from None
 
 
-def _check_outputs(output: Path | None, picture: Path | None, inputs: list[Path]) -> None:
+def _check_outputs(output: Path | None, picture: Path | None, page: Path | None, inputs: list[Path]) -> None:
     """Find out that an output cannot be written before the work, not after it."""
     from stale_edge_runtime.formats.files import check_target
 
@@ -240,7 +245,7 @@ def _check_outputs(output: Path | None, picture: Path | None, inputs: list[Path]
         from stale_edge.cli.timeline_plot import check_picture
 
         check_picture(picture, len(inputs) - 1)
-    for target in (output, picture):
+    for target in (output, picture, page):
         if target is not None and target != STDOUT:
             check_target(target, inputs)
 
@@ -374,3 +379,33 @@ def _draw(picture: Path, run: DetectionRun, outcome: Outcome) -> None:
         for video_id, found in outcome.results.items()
     ]
     write_timeline(picture, panels)
+
+
+def _write_shown(
+    picture: Path | None,
+    page: Path | None,
+    run: DetectionRun,
+    outcome: Outcome,
+    watched: dict[str, Path],
+    reporter: Reporter,
+) -> None:
+    """Draw and write what people look at, where they asked for it."""
+    if picture is not None:
+        _draw(picture, run, outcome)
+    if page is not None:
+        _write_page(page, run, outcome, watched, reporter)
+
+
+def _write_page(page: Path, run: DetectionRun, outcome: Outcome, watched: dict[str, Path], reporter: Reporter) -> None:
+    from stale_edge.cli.view import write_page
+    from stale_edge.pages.player.content import PlayerContent, ResultSet
+    from stale_edge_runtime.corpus import SECONDS
+
+    model = run.detector.path
+    content = PlayerContent(
+        [ResultSet(model.stem, outcome.results, f"{model.name}, {run.detector.info.precision}")],
+        run.clock.annotations,
+        outcome.lengths,
+        in_seconds=run.clock.unit == SECONDS,
+    )
+    write_page(page, content, reporter, title=f"Detections of {model.name}", videos=watched or None)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.formats.annotations import Annotations, Instance, Video
-from stale_edge_runtime.metrics.diagnosis import Fate, Verdict, diagnose
+from stale_edge_runtime.metrics.diagnosis import Fate, Verdict, diagnose, judge
 from stale_edge_runtime.metrics.evaluation import evaluate
 
 
@@ -102,3 +102,30 @@ def test_sums_hold_and_agree_with_the_evaluation(instances, detections):
     assert sum(diagnosis.fates.values()) == len(instances)
     assert outcomes[Verdict.TRUE_POSITIVE] == diagnosis.fates[Fate.FOUND] <= min(len(instances), len(detections))
     assert (outcomes[Verdict.TRUE_POSITIVE] > 0) == bool(np.any(result.average_precision))
+
+
+def test_every_detection_has_its_verdict_and_every_instance_its_finder():
+    truth = truth_of({"b": [(0, 5, "x")], "a": [(20, 30, "y"), (0, 10, "x")]})
+    unknown = [Detection(0, 10, "z", 1.0)]
+    results = {"c": unknown, "a": [*reversed(PLANTED.values()), *unknown], "b": []}
+    judged = judge(truth, results)
+    assert judged.verdicts == {"c": (None,), "a": (*reversed(PLANTED), None), "b": ()}
+    assert judged.finders == {"b": (None,), "a": (None, 5)}
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_verdicts_add_up_to_the_breakdown(seed):
+    rng = np.random.default_rng(seed)
+
+    def segments(count):
+        return np.sort(rng.uniform(0, 20, (count, 2)), axis=1).tolist()
+
+    truth = truth_of({name: [(*pair, rng.choice(["x", "y"])) for pair in segments(3)] for name in "ab"})
+    found = {name: [Detection(*pair, rng.choice(["x", "y"]), rng.uniform()) for pair in segments(8)] for name in "ab"}
+    judged = judge(truth, found)
+    counts = diagnose(truth, found, multiples=(1000,)).breakdowns[0].counts
+    told = [verdict for video in truth.videos for verdict in judged.verdicts[video.id] if verdict is not None]
+    assert {kind: told.count(kind) for kind in Verdict} == counts
+    for video, finders in judged.finders.items():
+        for place in (place for place in finders if place is not None):
+            assert judged.verdicts[video][place] is Verdict.TRUE_POSITIVE

@@ -56,6 +56,15 @@ def test_detect_then_evaluate(features):
     assert json.loads((features / "map.json").read_text())["average_map"] == 1.0
 
 
+def test_view(features):
+    assert stale_edge(features, "detect", MODEL, ".", "-o", "found.json", "--page", "page.html")[0] == 0
+    code, _, err = stale_edge(features, "view", "found.json", "--videos", ".", "-o", "view.html")
+    assert code == 0, err
+    assert "no file there is named like a video" in err
+    for page in ("page.html", "view.html"):
+        assert "Content-Security-Policy" in (features / page).read_text(encoding="utf-8")
+
+
 def test_bench(features):
     words = ("bench", MODEL, "--threads", 1, "--lengths", "20,50", "--runs", 2, "--json", "b.json", "--csv", "b.csv")
     code, out, err = stale_edge(features, *words)

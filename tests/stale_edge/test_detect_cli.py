@@ -519,3 +519,15 @@ def test_what_is_left_out_of_the_annotations_is_said(one, tmp_path, capsys):
     truth.write_text(json.dumps(content))
     assert run(["detect", BAKED, str(one), "-g", str(truth), "-o", str(tmp_path / "r.json")]) == 0
     assert "left out 1 segments that end before they start" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_page_shows_what_was_found(folder, tmp_path, capsys):
+    page = tmp_path / "p.html"
+    truth = annotations(tmp_path / "gt.json", {f"clip{index}": 30.0 for index in range(4)})
+    words = ["detect", BAKED, str(folder), "-g", truth, "-o", str(tmp_path / "r.json"), "--page", str(page)]
+    assert run(words) == 0
+    assert f"wrote {page}: 4 videos" in capsys.readouterr().err
+    packed = json.loads(page.read_text().partition('id="packed">')[2].partition("</script>")[0])
+    assert packed["ids"] == list(read(tmp_path / "r.json")["results"])
+    assert packed["truth"] is not None
+    assert run([*words[:-1], str(tmp_path / "absent" / "p.html")]) == 73

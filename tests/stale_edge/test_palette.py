@@ -6,7 +6,17 @@ import re
 from pathlib import Path
 
 import stale_edge
-from stale_edge.palette import COLOURS, DARK_COLOURS, DARK_PAGE, LIGHT_PAGE, MARKERS, page_variables
+from stale_edge.palette import (
+    CLASS_COLOURS,
+    COLOURS,
+    DARK_CLASS_COLOURS,
+    DARK_COLOURS,
+    DARK_PAGE,
+    LIGHT_PAGE,
+    MARKERS,
+    class_colour,
+    page_variables,
+)
 
 PRODUCT = Path(stale_edge.__file__).parent
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")
@@ -30,14 +40,39 @@ def luminance(colour: str) -> float:
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-def test_text_stands_out_from_its_page() -> None:
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_text_stands_out_from_what_it_is_on() -> None:
     for page in (LIGHT_PAGE, DARK_PAGE):
         for text in ("ink", "soft", "accent"):
-            dark, light = sorted((luminance(page[text]), luminance(page["paper"])))
-            assert (light + 0.05) / (dark + 0.05) > 4.5, (text, page[text])
+            for ground in ("paper", "raised", "marked"):
+                assert contrast(page[text], page[ground]) >= 4.5, (text, ground)
+        assert contrast(page["warn-ink"], page["warn-paper"]) >= 4.5
+
+
+def test_bars_of_classes_stand_out_and_carry_readable_scores() -> None:
+    for page, colours in ((LIGHT_PAGE, CLASS_COLOURS), (DARK_PAGE, DARK_CLASS_COLOURS)):
+        for colour in colours:
+            assert contrast(colour, page["paper"]) >= 4.5, (
+                colour
+            )  # as a bar, and as the ground of a score in paper's colour
+
+
+def test_the_colour_of_a_class_depends_on_its_name_alone() -> None:
+    assert len(CLASS_COLOURS) == len(set(CLASS_COLOURS)) == len(DARK_CLASS_COLOURS) == len(set(DARK_CLASS_COLOURS))
+    assert class_colour("Long jump") == class_colour("Long jump") == 6
+    assert {class_colour(f"class {place}") for place in range(200)} == set(range(len(CLASS_COLOURS)))
+    assert class_colour("\ud800") >= 0
 
 
 def test_style_sheets_know_all_their_variables() -> None:
     declared = set(re.findall(r"--([a-z-]+):", page_variables()))
-    for path in (PRODUCT / "study/report/page/report.css", PRODUCT / "pages/demo.py"):
+    for path in (
+        PRODUCT / "study/report/page/report.css",
+        PRODUCT / "pages/demo.py",
+        PRODUCT / "pages/player/player.css",
+    ):
         assert set(re.findall(r"var\(--([a-z-]+)\)", path.read_text(encoding="utf-8"))) <= declared

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import csv
-import shutil
-import time
 from dataclasses import replace
 
 import pytest
 
 from stale_edge.study.design import StudyName
 from stale_edge.study.report.report import write_report
+from tests.browsing import look, wait
 from tests.stale_edge.study_examples import PI, run_of
 
 pytestmark = pytest.mark.browser
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1280,900"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
-)
-PATIENCE_S = 60
 STUDIES = (StudyName.OPEN_SET, StudyName.CLOSED_SET, StudyName.TRAINING, StudyName.QUANTIZATION, StudyName.ABLATION)
 
 
@@ -31,24 +24,6 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     write_report([*map(run_of, STUDIES), run_of(StudyName.QUANTIZATION, PI)], folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (pip install selenium)")
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("needs Chromium and chromedriver (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
-    found.set_page_load_timeout(PATIENCE_S)
-    yield found
-    found.quit()
 
 
 @pytest.fixture(scope="module")
@@ -69,21 +44,6 @@ def page(opened):
     script = "return [...document.querySelectorAll('.main-svg')].every(svg => svg.getBoundingClientRect().width > 360)"
     wait(lambda: browser.execute_script(script))
     return browser
-
-
-def look(browser, *, width, dark=False):
-    """Set the width of the window, and what the system prefers."""
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": scheme})
-
-
-def wait(holds):
-    end = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < end, "the page did not get there"
-        time.sleep(0.05)
 
 
 def brightness(browser, selector, name):

@@ -107,6 +107,58 @@ class Diagnosis:
         }
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """Verdict on every detection, and the finder of every instance, at one tIoU threshold."""
+
+    verdicts: Mapping[str, tuple[Verdict | None, ...]]
+    """Verdicts on the detections of each video, in their order; None where the ground truth lacks label or video."""
+    finders: Mapping[str, tuple[int | None, ...]]
+    """Positions of the detections that match the instances of each video, in the order of the annotations; None where
+    none does."""
+
+
+def judge(ground_truth: Annotations, results: Mapping[str, Sequence[Detection]], tiou: float = 0.5) -> Judgement:
+    """Tell for every detection what it is and for every instance which detection finds it.
+
+    Better-scoring detections are served first, so that a verdict holds whatever is left out below a score.
+
+    Args:
+        ground_truth: The videos that count.
+        results: Detections of each video, in any order.
+        tiou: The threshold, at least `NEAR_TIOU` and at most 1.
+
+    Raises:
+        UsageError: The threshold is out of range.
+    """
+    table, own, other = _overlaps(ground_truth, results, tiou)
+    matched = match(own, tiou, len(table.detections), len(table.instances))
+    known, classes = {video.id for video in ground_truth.videos}, frozenset(table.classes)
+    counted = [
+        (video, index)
+        for video, found in results.items()
+        if video in known
+        for index, detection in enumerate(found)
+        if detection.label in classes
+    ]
+    kinds = tuple(Verdict)
+    verdicts: dict[str, list[Verdict | None]] = {video: [None] * len(found) for video, found in results.items()}
+    outcomes = _outcomes(own, other, matched, tiou)
+    for place, outcome in zip(table.detections.place.tolist(), outcomes.tolist(), strict=True):
+        video, index = counted[place]
+        verdicts[video][index] = kinds[outcome]
+    instances = [(video.id, index) for video in ground_truth.videos for index in range(len(video.instances))]
+    finders: dict[str, list[int | None]] = {video.id: [None] * len(video.instances) for video in ground_truth.videos}
+    places = table.detections.place, table.instances.place
+    for row in np.flatnonzero(matched != UNMATCHED).tolist():
+        video, index = instances[places[1][matched[row]]]
+        finders[video][index] = counted[places[0][row]][1]
+    return Judgement(
+        {video: tuple(found) for video, found in verdicts.items()},
+        {video: tuple(found) for video, found in finders.items()},
+    )
+
+
 def diagnose(
     ground_truth: Annotations,
     results: Mapping[str, Sequence[Detection]],
@@ -126,12 +178,9 @@ def diagnose(
     Raises:
         UsageError: The threshold is out of range, or a multiple is below 1.
     """
-    if not NEAR_TIOU <= tiou <= 1 or any(multiple < 1 for multiple in multiples):
-        raise UsageError("diagnosis", f"needs a tIoU from {NEAR_TIOU} to 1 and multiples from 1")
-    table = tabulate(ground_truth, results, keep_unknown_videos=False)
-    pairs = overlapping(table.detections, table.instances, NEAR_TIOU, same_class=False)
-    same_class = table.detections.label[pairs.detection] == table.instances.label[pairs.instance]
-    own, other = _select(pairs, same_class), _select(pairs, ~same_class)
+    if any(multiple < 1 for multiple in multiples):
+        raise UsageError("diagnosis", "needs multiples from 1")
+    table, own, other = _overlaps(ground_truth, results, tiou)
     matched = match(own, tiou, len(table.detections), len(table.instances))
     outcomes = _outcomes(own, other, matched, tiou)
     rank = _rank_in_class(table)
@@ -140,6 +189,18 @@ def diagnose(
         Breakdown(multiple, _tally(Verdict, outcomes[rank < multiple * counts])) for multiple in multiples
     )
     return Diagnosis(tiou, breakdowns, _tally(Fate, _fates(own, other, matched, len(table.instances), tiou)))
+
+
+def _overlaps(
+    ground_truth: Annotations, results: Mapping[str, Sequence[Detection]], tiou: float
+) -> tuple[Table, Pairs, Pairs]:
+    """Tabulate, and pair detections with instances of their own class and with those of others."""
+    if not NEAR_TIOU <= tiou <= 1:
+        raise UsageError("diagnosis", f"needs a tIoU from {NEAR_TIOU} to 1")
+    table = tabulate(ground_truth, results, keep_unknown_videos=False)
+    pairs = overlapping(table.detections, table.instances, NEAR_TIOU, same_class=False)
+    same_class = table.detections.label[pairs.detection] == table.instances.label[pairs.instance]
+    return table, _select(pairs, same_class), _select(pairs, ~same_class)
 
 
 def _select(pairs: Pairs, kept: NDArray[np.bool_]) -> Pairs:

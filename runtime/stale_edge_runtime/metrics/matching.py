@@ -42,13 +42,15 @@ class Columns:
     """Start and end in seconds, `[N, 2]`."""
     score: FloatArray
     """Score of each row, `[N]`; zeros for ground truth."""
+    place: IntArray
+    """Position of each row in the order it was given in, `[N]`: that of the file, without rows that do not count."""
 
     def __len__(self) -> int:
         return len(self.label)
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Columns:
         """Select the rows of an index or a mask."""
-        return Columns(self.label[rows], self.video[rows], self.segment[rows], self.score[rows])
+        return Columns(self.label[rows], self.video[rows], self.segment[rows], self.score[rows], self.place[rows])
 
 
 @dataclass(frozen=True)
@@ -215,9 +217,10 @@ def _sorted_columns(rows: Iterable[tuple[int, int, float, float, float]]) -> Col
     """Rows of class, video, start, end and score as columns: by class, descending score, video, start, end."""
     table = np.array(list(rows), dtype=np.float64).reshape(-1, 5)
     label, video, start, end, score = table.T
-    table = table[np.lexsort((end, start, video, -score, label))]
+    order = np.lexsort((end, start, video, -score, label))
+    table = table[order]
     whole = table[:, :2].astype(np.int64)
-    return Columns(whole[:, 0], whole[:, 1], table[:, 2:4], table[:, 4])
+    return Columns(whole[:, 0], whole[:, 1], table[:, 2:4], table[:, 4], order)
 
 
 def _blocks(counts: IntArray) -> list[IntArray]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
+from stale_edge.page_parts import script_json, theme_script
 from stale_edge.palette import COLOURS, DARK_COLOURS, page_variables
 from stale_edge.study.report import thesis
 from stale_edge.study.report.labels import TITLES, one_line
@@ -109,7 +109,7 @@ def page(
 <footer><p>Made by <code>stale-edge report</code>. The tables and the numbers behind the figures lie beside this page as
 CSV files, the figures as SVG and PNG, every measurement under <code>measurements/</code>.</p></footer>
 </div>
-<script>{_asset("theme.js")}</script>
+<script>{theme_script()}</script>
 {_scripts(charts)}
 </body>
 </html>
@@ -125,20 +125,12 @@ def _scripts(charts: Sequence[Chart]) -> str:
         return ""
     from plotly.offline import get_plotlyjs
 
-    data = _script_json([_chart_data(chart) for chart in charts])
+    data = script_json([_chart_data(chart) for chart in charts])
     library = get_plotlyjs().replace("</script", r"<\/script")
     return (
         f'<script type="application/json" id="charts">{data}</script>\n'
-        f"<script>{library}</script>\n<script>const LOOKS = {_script_json(LOOKS)};\n{_asset('report.js')}</script>"
+        f"<script>{library}</script>\n<script>const LOOKS = {script_json(LOOKS)};\n{_asset('report.js')}</script>"
     )
-
-
-def _script_json(value: Any) -> str:
-    """JSON that cannot end the script it stands in, or begin a comment."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def _chart_data(chart: Chart) -> dict[str, Any]:
