@@ -136,7 +136,7 @@ def _expected_tiou(curve: Float32Array) -> Float32Array:
     inside = sums[None, 1:] - sums[:-1, None]
     at = np.arange(len(curve))
     length = np.maximum(at[None] + 1 - at[:, None], 1)
-    return np.triu(inside / (length + sums[-1] - inside)).astype(np.float32)
+    return np.asarray(np.triu(inside / (length + sums[-1] - inside)), dtype=np.float32)
 
 
 def _logit(shares: Float32Array) -> Float32Array:
