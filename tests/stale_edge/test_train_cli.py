@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from stale_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from stale_edge_runtime.feature_origin import FeatureOrigin
+from stale_edge_runtime.formats.feature_record import FeatureRecord, read_record, record_path
+from stale_edge_runtime.formats.files import write_json
 from stale_edge_runtime.model_file import read_model
 from tests.stale_edge.training_driver import CLASSES, TEXT, WIDTH, training_run, video
 
@@ -353,3 +357,36 @@ def test_statistics_are_computed_only_for_a_network_that_needs_them():
     for options in ((), ("centring",)):
         STALE_SPEC.set_statistics(STALE_SPEC.build(STALE_SPEC.first_config(FirstSizes(512, options=options))), means)
     assert len(calls) == 1
+
+
+class TestFeatureOrigin:
+    """How features were made goes from their records through the checkpoint into the exported file."""
+
+    @pytest.fixture
+    def recorded(self, data, tmp_path):
+        folder = tmp_path / "data"
+        shutil.copytree(data, folder)
+        for path in (folder / "features").glob("*.npy"):
+            origin = FeatureOrigin("CLIP ViT-B/32", "ab" * 32, "rgb", 0.5)
+            record = FeatureRecord(origin, 30.0, len(np.load(path)))
+            write_json(record_path(path), record.to_dict())
+        return folder
+
+    def test_is_recorded(self, recorded, tmp_path, command):
+        code, _, err = command(*words(recorded, tmp_path / "run", "--epochs", 1, "--held-out", 0.5))
+        assert code == 0, err
+        # Every video is resized to one length, so no step was learned.
+        learned = FeatureOrigin("CLIP ViT-B/32", "ab" * 32, "rgb")
+        assert load_checkpoint(tmp_path / "model.safetensors").features == learned
+        code, _, err = command("export", tmp_path / "model.safetensors", "-o", tmp_path / "model.onnx")
+        assert code == 0, err
+        assert FeatureOrigin.of(read_model(tmp_path / "model.onnx").info) == learned
+
+    def test_two_ways_are_refused(self, recorded, tmp_path, command):
+        path = sorted((recorded / "features").glob("*.json"))[3]
+        record = read_record(path)
+        write_json(path, replace(record, origin=replace(record.origin, tower_sha256="cd" * 32)).to_dict())
+        code, _, err = command(*words(recorded, tmp_path / "run", "--epochs", 1, "--held-out", 0.5))
+        assert code == 65
+        assert "(cdcdcdcdcdcd), not of CLIP ViT-B/32 (abababababab)" in err
+        assert "make all of them the same way with `stale-edge features`" in err
