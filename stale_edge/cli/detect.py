@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 FOLLOW_WINDOW = 200
 TABLE_ROWS = 10
+PICTURE_FRAMES = 16
+"""Small frames of a video in a picture."""
 SCALE_ROWS = 16
 """Rows of a stream that tell its scale."""
 
@@ -131,7 +133,7 @@ def detect(
     top: Top = None,
     min_score: MinScore = 0.0,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw a timeline of the videos, .png or .svg.")
+        Path | None, typer.Option(metavar="FILE", help="Draw timelines of the videos: .pdf with pages, .png or .svg.")
     ] = None,
     page: Annotated[
         Path | None,
@@ -244,7 +246,7 @@ def _check_outputs(output: Path | None, picture: Path | None, page: Path | None,
     if picture is not None:
         from stale_edge.cli.timeline_plot import check_picture
 
-        check_picture(picture, len(inputs) - 1)
+        check_picture(picture)
     for target in (output, picture, page):
         if target is not None and target != STDOUT:
             check_target(target, inputs)
@@ -364,9 +366,12 @@ def _table(outcome: Outcome, unit: str) -> Any:
     return table
 
 
-def _draw(picture: Path, run: DetectionRun, outcome: Outcome) -> None:
+def _draw(picture: Path, run: DetectionRun, outcome: Outcome, watched: dict[str, Path]) -> list[Path]:
     from stale_edge.cli.timeline_plot import TimelinePanel, write_timeline
+    from stale_edge.pages.player.media import media_of
     from stale_edge_runtime.corpus import SECONDS
+
+    media, _ = media_of(watched, picture, thumbnails=PICTURE_FRAMES)
 
     panels = [
         TimelinePanel(
@@ -375,10 +380,11 @@ def _draw(picture: Path, run: DetectionRun, outcome: Outcome) -> None:
             detections=found,
             truth=run.clock.truth(video_id),
             in_seconds=run.clock.unit == SECONDS,
+            frames=media[video_id].sprite if video_id in media else None,
         )
         for video_id, found in outcome.results.items()
     ]
-    write_timeline(picture, panels)
+    return write_timeline(picture, panels)
 
 
 def _write_shown(
@@ -391,7 +397,8 @@ def _write_shown(
 ) -> None:
     """Draw and write what people look at, where they asked for it."""
     if picture is not None:
-        _draw(picture, run, outcome)
+        for path in _draw(picture, run, outcome, watched):
+            reporter.note(f"wrote {path}")
     if page is not None:
         _write_page(page, run, outcome, watched, reporter)
 

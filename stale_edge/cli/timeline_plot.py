@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from dataclasses import dataclass
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from stale_edge.extras import require_plot
-from stale_edge.palette import COLOURS, GRID, INK, SOFT
+from stale_edge.palette import CLASS_COLOURS, GRID, INK, SOFT, class_colour
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.formats.files import atomic_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from stale_edge.pages.player.content import Sprite
     from stale_edge_runtime.decoding import Detection
 
-MAX_PANELS = 8
-MAX_LANES = 16
-MAX_LEVELS = 3
-NAME_WIDTH = 30
-FORMATS = {".png": "png", ".svg": "svg"}
+MAX_LANES: Final = 16
+"""Classes of a video that are drawn."""
+MAX_LEVELS: Final = 3
+"""Overlapping detections of a lane that are drawn."""
+NAME_WIDTH: Final = 30
+"""Letters of a name beside a lane."""
+FORMATS: Final = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 
-LANE_INCHES = 0.42
-PANEL_INCHES = 0.85
-LEGEND_INCHES = 0.75
-WIDTH_INCHES = 11.0
-FAINTEST = 0.10
-NARROWEST = 500
+WIDTH_INCHES: Final = 11.0
+PAGE_INCHES: Final = 15.0
+"""Height that a page is filled to."""
+PANEL_INCHES: Final = 0.95
+"""Height of a panel's title and axis."""
+LEGEND_INCHES: Final = 0.45
+LEVEL_INCHES: Final = 0.2
+TRUTH_INCHES: Final = 0.16
+LANE_GAP_INCHES: Final = 0.14
+FRAMES_INCHES: Final = 0.55
+AXIS_INCHES: Final = 8.2
+"""Width of a time axis, about: what names leave."""
+LETTER_INCHES: Final = 0.072
+"""Width of a digit of a score."""
+NARROWEST: Final = 500
 """Parts of the time axis that a bar takes up at least one of."""
-TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
+TICK_STEPS_S: Final = (*(0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800),)
 
 
 @dataclass(frozen=True)
@@ -48,122 +61,207 @@ class TimelinePanel:
     """Start, end and label of the ground truth; None where there is none."""
     in_seconds: bool = True
     """The unit of all times: seconds or snippets."""
+    frames: Sprite | None = None
+    """Small frames of the video, where it was at hand."""
 
 
-def check_picture(target: Path, videos: int) -> None:
+@dataclass(frozen=True)
+class _Lane:
+    """Detections and true instances of one class."""
+
+    label: str
+    levels: list[list[Detection]]
+    """Detections without overlaps, the best in the first level."""
+    truth: list[tuple[float, float]]
+    hidden: int
+    """Number of detections that fit in no level."""
+
+    def inches(self, *, with_truth: bool) -> float:
+        """Give the height."""
+        return LANE_GAP_INCHES + TRUTH_INCHES * with_truth + LEVEL_INCHES * max(1, len(self.levels))
+
+
+def check_picture(target: Path) -> None:
     """Refuse what cannot be drawn, before any work is done.
 
     Args:
         target: File to write.
-        videos: Number of videos in the picture.
 
     Raises:
-        UsageError: The name does not end in .png or .svg, or there are too many videos.
+        UsageError: The name does not end in .png, .svg or .pdf.
         UnavailableError: matplotlib is not installed.
     """
     if target.suffix.lower() not in FORMATS:
-        raise UsageError(target, "is not a picture that can be written", "end its name in .png or .svg")
-    if videos > MAX_PANELS:
-        raise UsageError(target, f"would show {videos} videos, {MAX_PANELS} fit", "name fewer videos with --picture")
+        raise UsageError(target, "is not a picture that can be written", f"end its name in {', '.join(FORMATS)}")
     require_plot("detect --picture")
 
 
-def write_timeline(target: Path, panels: Sequence[TimelinePanel]) -> None:
-    """Draw the panels one above the other and write them as PNG or SVG, by the ending of `target`.
+def write_timeline(target: Path, panels: Sequence[TimelinePanel]) -> list[Path]:
+    """Draw the panels one above the other and write them as PNG, SVG or PDF, by the ending of `target`.
 
-    Opacity is the score in parts of the highest score of the picture; the legend shows the scale.
+    A page holds as many panels as fit. Pages are those of the PDF; those of other formats are files, `NAME-2.png` after
+    `NAME.png`. Bars have the colour of their class and, where there is room, their score in or beside them.
+
+    Returns:
+        The files that were written.
 
     Raises:
         UsageError: See `check_picture`; also when there is nothing to draw.
         CannotWriteError: The folder is missing or not writable.
     """
-    check_picture(target, len(panels))
+    check_picture(target)
     if not panels:
         raise UsageError(target, "has no video to show", "see the errors above")
     import matplotlib as mpl
-    from matplotlib.figure import Figure
 
-    top = max((d.score for panel in panels for d in panel.detections), default=0.0) or 1.0
-    lanes = [_lanes(panel) for panel in panels]
-    labels = dict.fromkeys(label for shown, _ in lanes for label in shown)
-    colours = {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(labels)}
-    heights = [PANEL_INCHES + LANE_INCHES * max(1, len(shown)) for shown, _ in lanes]
+    kind = FORMATS[target.suffix.lower()]
     # A fixed salt and no date: the same result gives the same file.
     settings: Any = {"svg.hashsalt": "stale-edge", "font.size": 9, "axes.edgecolor": INK, "text.parse_math": False}
     with mpl.rc_context(settings):
-        figure = Figure(figsize=(WIDTH_INCHES, sum(heights) + LEGEND_INCHES), layout="constrained")
-        grid = figure.add_gridspec(len(panels) + 1, 1, height_ratios=[*heights, LEGEND_INCHES])
-        for row, (panel, (shown, hidden)) in enumerate(zip(panels, lanes, strict=True)):
-            _draw_panel(figure.add_subplot(grid[row]), panel, shown, hidden, colours, top)
-        with_truth = any(panel.truth is not None for panel in panels)
-        _draw_legend(figure.add_subplot(grid[len(panels)]), top, with_truth=with_truth)
-        kind = FORMATS[target.suffix.lower()]
+        pages = _pages(panels)
+        if kind == "pdf":
+            from matplotlib.backends.backend_pdf import PdfPages
+
+            with atomic_path(target) as temporary, PdfPages(temporary, metadata={"CreationDate": None}) as document:
+                for page in pages:
+                    document.savefig(_figure(page))
+            return [target]
         metadata = {"Date": None} if kind == "svg" else {}
-        with atomic_path(target) as temporary:
-            figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
+        written = []
+        for number, page in enumerate(pages, 1):
+            path = target if number == 1 else target.with_stem(f"{target.stem}-{number}")
+            with atomic_path(path) as temporary:
+                _figure(page).savefig(temporary, format=kind, dpi=150, metadata=metadata)
+            written.append(path)
+        return written
 
 
-def _lanes(panel: TimelinePanel) -> tuple[list[str], int]:
-    """Labels to show, ground truth first, then by best score; and how many are left out."""
+def _pages(panels: Sequence[TimelinePanel]) -> Iterator[list[tuple[TimelinePanel, list[_Lane], int]]]:
+    """Fill pages with panels, their lanes and the number of classes left out."""
+    page: list[tuple[TimelinePanel, list[_Lane], int]] = []
+    height = 0.0
+    for panel in panels:
+        lanes, left_out = _lanes(panel)
+        more = _panel_inches(panel, lanes)
+        if page and height + more > PAGE_INCHES:
+            yield page
+            page, height = [], 0.0
+        page.append((panel, lanes, left_out))
+        height += more
+    yield page
+
+
+def _panel_inches(panel: TimelinePanel, lanes: Sequence[_Lane]) -> float:
+    with_truth = panel.truth is not None
+    inside = sum(lane.inches(with_truth=with_truth) for lane in lanes) or LEVEL_INCHES * 2
+    return PANEL_INCHES + inside + (FRAMES_INCHES if panel.frames else 0.0)
+
+
+def _figure(page: Sequence[tuple[TimelinePanel, list[_Lane], int]]) -> Any:
+    from matplotlib.figure import Figure
+
+    heights = [_panel_inches(panel, lanes) for panel, lanes, _ in page]
+    figure = Figure(figsize=(WIDTH_INCHES, sum(heights) + LEGEND_INCHES + 0.3), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.12, w_pad=0.15)
+    grid = figure.add_gridspec(len(page) + 1, 1, height_ratios=[*heights, LEGEND_INCHES])
+    for row, (panel, lanes, left_out) in enumerate(page):
+        _draw_panel(figure.add_subplot(grid[row]), panel, lanes, left_out)
+    _draw_legend(figure.add_subplot(grid[len(page)]), with_truth=any(panel.truth is not None for panel, *_ in page))
+    return figure
+
+
+def _lanes(panel: TimelinePanel) -> tuple[list[_Lane], int]:
+    """Choose classes to show, those of the ground truth first, then by best score; and count those left out."""
     best: dict[str, tuple[int, float]] = {}
     for found in panel.detections:
         best[found.label] = max(best.get(found.label, (0, 0.0)), (0, found.score))
     for _, _, label in panel.truth or ():
         best[label] = (1, best.get(label, (0, 0.0))[1])
     ordered = sorted(best, key=lambda label: (-best[label][0], -best[label][1], label))
-    return ordered[:MAX_LANES], max(0, len(ordered) - MAX_LANES)
+    lanes = []
+    for label in ordered[:MAX_LANES]:
+        own = [found for found in panel.detections if found.label == label]
+        levels = stack(own)
+        truth = [(start, end) for start, end, name in panel.truth or () if name == label]
+        lanes.append(_Lane(label, levels, truth, len(own) - sum(map(len, levels))))
+    return lanes, max(0, len(ordered) - MAX_LANES)
 
 
-def _draw_panel(
-    axes: Any, panel: TimelinePanel, labels: list[str], hidden: int, colours: dict[str, str], top: float
-) -> None:
-    rows = {label: row for row, label in enumerate(labels)}
-    covered = _draw_detections(axes, panel, rows, colours, top)
-    for start, end, label in panel.truth or ():
-        if label in rows:
-            axes.broken_barh(
-                [(start, end - start)], (rows[label] - 0.42, 0.22), facecolor=INK, edgecolor="white", lw=0.6
-            )
-    for boundary in range(1, len(labels)):
-        axes.axhline(boundary - 0.5, color=GRID, lw=0.7, zorder=0)
-    if not labels:
-        axes.text(0.5, 0.5, "nothing found", transform=axes.transAxes, ha="center", va="center", color="grey")
-    axes.set_ylim(max(1, len(labels)) - 0.5, -0.55)
-    axes.set_yticks(range(len(labels)), [shorten_name(label) for label in labels])
+def _draw_panel(axes: Any, panel: TimelinePanel, lanes: Sequence[_Lane], left_out: int) -> None:
+    with_truth = panel.truth is not None
+    top = FRAMES_INCHES if panel.frames else 0.0
+    if panel.frames:
+        _draw_frames(axes, panel.frames, panel.length)
+    middles = []
+    for lane in lanes:
+        height = lane.inches(with_truth=with_truth)
+        middles.append(top + height / 2)
+        _draw_lane(axes, panel, lane, top + LANE_GAP_INCHES / 2)
+        top += height
+        if lane is not lanes[-1]:
+            axes.axhline(top, color=GRID, lw=0.7, zorder=0)
+    if not lanes:
+        axes.text(0.5, 0.5, "nothing found", transform=axes.transAxes, ha="center", va="center", color=SOFT)
+        top += 2 * LEVEL_INCHES
+    axes.set_ylim(top, 0)
+    axes.set_yticks(middles, [shorten_name(lane.label) for lane in lanes])
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, panel.length)
     _label_time(axes, panel)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_title(shorten_name(panel.video_id, 60), loc="left", fontsize=10, fontweight="bold", color=INK)
-    axes.set_title(_summary(panel, hidden, covered), loc="right", fontsize=8, color=SOFT)
+    hidden = sum(lane.hidden for lane in lanes)
+    axes.set_title(_summary(panel, left_out, hidden), loc="right", fontsize=8, color=SOFT)
 
 
-def _draw_detections(axes: Any, panel: TimelinePanel, rows: dict[str, int], colours: dict[str, str], top: float) -> int:
-    """Draw what fits and return how many detections did not: the weakest of those that lie over each other."""
-    from matplotlib.colors import to_rgb
+def _draw_lane(axes: Any, panel: TimelinePanel, lane: _Lane, top: float) -> None:
+    if panel.truth is not None:
+        bars = [(start, max(end - start, panel.length / NARROWEST)) for start, end in lane.truth]
+        axes.broken_barh(bars, (top + 0.02, TRUTH_INCHES - 0.05), facecolor=INK, edgecolor="white", lw=0.6)
+        top += TRUTH_INCHES
+    colour = CLASS_COLOURS[class_colour(lane.label)]
+    for level in lane.levels:
+        ordered = sorted(level, key=lambda found: found.start_s)
+        for place, found in enumerate(ordered):
+            # What is shorter than a pixel would vanish.
+            wide = max(found.end_s - found.start_s, panel.length / NARROWEST)
+            start = min(found.start_s, panel.length - wide)
+            # White edges part neighbours; on hair-thin bars they would hide the bar.
+            edge = {"edgecolor": "white", "lw": 0.7} if wide > panel.length / 150 else {"edgecolor": "none"}
+            axes.broken_barh([(start, wide)], (top + 0.01, LEVEL_INCHES - 0.02), facecolor=colour, **edge)
+            free_until = ordered[place + 1].start_s if place + 1 < len(ordered) else panel.length
+            _write_score(axes, panel.length, found.score, (start, start + wide, free_until), top + LEVEL_INCHES / 2)
+        top += LEVEL_INCHES
 
-    levels = {label: stack([d for d in panel.detections if d.label == label]) for label in rows}
-    strips = _strips(max(map(len, levels.values()), default=1), with_truth=panel.truth is not None)
-    for label, row in rows.items():
-        for (bottom, height), level in zip(strips, levels[label], strict=False):
-            for found in level:
-                opacity = _opacity(found.score, top)
-                paint = tuple(1 - opacity * (1 - part) for part in to_rgb(colours[label]))
-                # What is shorter than a pixel would vanish.
-                width = max(found.end_s - found.start_s, panel.length / NARROWEST)
-                start = min(found.start_s, panel.length - width)
-                # White edges part neighbours; on hair-thin bars they would hide the bar.
-                edge = {"edgecolor": "white", "lw": 0.7} if width > panel.length / 150 else {"edgecolor": "none"}
-                axes.broken_barh([(start, width)], (row + bottom, height), facecolor=paint, **edge)
-        if levels[label]:
-            bottom, height = strips[0]
-            _write_best_score(axes, panel, levels[label][0][0], row + bottom + height / 2, top)
-    shown = sum(len(level) for found in levels.values() for level in found)
-    return sum(d.label in rows for d in panel.detections) - shown
+
+def _write_score(axes: Any, length: float, score: float, places: tuple[float, float, float], height: float) -> None:
+    """Write a score into its bar, or beside it where there is room, or not at all."""
+    start, end, free_until = places
+    text = f"{score:.2f}" if abs(score) >= 0.01 else f"{score:.1g}"
+    wide = (len(text) + 1) * LETTER_INCHES / AXIS_INCHES * length
+    style = {"va": "center_baseline", "fontsize": 8, "fontweight": "bold"}
+    if wide <= end - start:
+        axes.text((start + end) / 2, height, text, ha="center", color="white", **style)
+    elif end + wide <= free_until:
+        axes.text(end + wide * 0.12, height, text, ha="left", color=INK, **style)
+
+
+def _draw_frames(axes: Any, sprite: Sprite, length: float) -> None:
+    """Draw as many small frames as fit beside each other above the lanes, each at its time."""
+    import numpy as np
+    from PIL import Image
+
+    strip = np.asarray(Image.open(io.BytesIO(sprite.jpeg)).convert("RGB"))
+    count = max(1, round(AXIS_INCHES / (FRAMES_INCHES * sprite.width / sprite.height)))
+    for place in range(count):
+        frame = min(sprite.frames - 1, int((place + 0.5) / count * sprite.frames))
+        picture = strip[:, frame * sprite.width : (frame + 1) * sprite.width]
+        extent = (place / count * length, (place + 0.98) / count * length, FRAMES_INCHES - 0.04, 0.0)
+        axes.imshow(picture, extent=extent, aspect="auto", interpolation="bilinear")
 
 
 def stack(detections: Sequence[Detection]) -> list[list[Detection]]:
-    """Detections of one lane in levels without overlaps, the best in the first; what fits in none is left out."""
+    """Sort detections of one lane into levels without overlaps, the best in the first; others are left out."""
     levels: list[list[Detection]] = []
     for found in sorted(detections, key=lambda d: -d.score):
         for level in levels:
@@ -176,57 +274,25 @@ def stack(detections: Sequence[Detection]) -> list[list[Detection]]:
     return levels
 
 
-def _strips(levels: int, *, with_truth: bool) -> list[tuple[float, float]]:
-    """Bottom and height of each level in its lane: the best one high, the others thin below it."""
-    bottom, height = (-0.16, 0.56) if with_truth else (-0.36, 0.72)
-    if levels <= 1:
-        return [(bottom, height)]
-    thin = height / 5
-    first = height - thin * (levels - 1)
-    return [(bottom, first), *((bottom + first + thin * index, thin) for index in range(levels - 1))]
-
-
-def _write_best_score(axes: Any, panel: TimelinePanel, found: Detection, height: float, top: float) -> None:
-    if found.end_s - found.start_s < panel.length / 16:
-        return
-    axes.text(
-        (found.start_s + found.end_s) / 2,
-        height,
-        f"{found.score:.2g}",
-        ha="center",
-        va="center_baseline",
-        fontsize=7.5,
-        color="white" if _opacity(found.score, top) > 0.55 else INK,
-    )
-
-
-def _opacity(score: float, top: float) -> float:
-    return FAINTEST + (1 - FAINTEST) * min(1.0, max(0.0, score / top))
-
-
 def _label_time(axes: Any, panel: TimelinePanel) -> None:
     if not panel.in_seconds:
-        axes.set_xlabel("snippets", fontsize=8)
+        axes.set_xlabel("snippets", fontsize=8, color=SOFT)
         return
-    wide = [step for step in TICK_STEPS_S if panel.length / step <= 12]
-    step = wide[0] if wide else panel.length / 10
-    if panel.length < 6:
-        axes.set_xlabel("seconds", fontsize=8)
-        return
-    ticks = [step * index for index in range(int(panel.length // step) + 1)]
+    step = next((step for step in TICK_STEPS_S if panel.length / step <= 12), panel.length / 10)
+    ticks = [step * index for index in range(int(panel.length / step + 1e-9) + 1)]
     axes.set_xticks(ticks, [clock(tick, panel.length) for tick in ticks])
-    axes.set_xlabel("seconds" if panel.length <= 120 else "time", fontsize=8)
+    axes.set_xlabel("time, h:mm:ss" if panel.length > 3600 else "time, m:ss", fontsize=8, color=SOFT)
 
 
 def clock(seconds: float, length: float) -> str:
-    """Write a time for the axis of a video of `length` seconds: seconds, m:ss or h:mm:ss."""
-    whole = round(seconds)
-    if length <= 120:
-        return str(whole)
+    """Write a time for the axis of a video of `length` seconds: m:ss or h:mm:ss, with tenths in a short video."""
+    tenths = length < 6
+    whole = round(seconds * 10) / 10 if tenths else round(seconds)
     minutes, rest = divmod(whole, 60)
+    text = f"{rest:04.1f}" if tenths else f"{int(rest):02d}"
     if length <= 3600:
-        return f"{minutes}:{rest:02d}"
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+        return f"{int(minutes)}:{text}"
+    return f"{int(minutes) // 60}:{int(minutes) % 60:02d}:{text}"
 
 
 def shorten_name(name: str, width: int = NAME_WIDTH) -> str:
@@ -241,14 +307,14 @@ def shorten_name(name: str, width: int = NAME_WIDTH) -> str:
     return printable[: width // 2] + "…" + printable[-(width - width // 2 - 1) :]
 
 
-def _summary(panel: TimelinePanel, hidden: int, covered: int) -> str:
+def _summary(panel: TimelinePanel, left_out: int, hidden: int) -> str:
     parts = [_count(len(panel.detections), "detection")]
     if panel.truth is not None:
         parts.append(_count(len(panel.truth), "true instance"))
-    if covered:
-        parts.append(f"{covered} weaker overlapping ones not shown")
     if hidden:
-        parts.append(f"{hidden} more {'class' if hidden == 1 else 'classes'} not shown")
+        parts.append(f"{hidden} weaker overlapping ones not shown")
+    if left_out:
+        parts.append(f"{left_out} more {'class' if left_out == 1 else 'classes'} not shown")
     return ", ".join(parts)
 
 
@@ -256,18 +322,13 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _draw_legend(axes: Any, top: float, *, with_truth: bool) -> None:
-    """Draw a scale of opacity in neutral grey-blue, and the bar of the ground truth."""
+def _draw_legend(axes: Any, *, with_truth: bool) -> None:
     axes.set_axis_off()
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 1)
-    steps = 40
-    for step in range(steps):
-        shade = 1 - _opacity(top * (step + 0.5) / steps, top) * (1 - 0.25)
-        axes.broken_barh([(step * 0.5, 0.52)], (0.42, 0.4), facecolor=(shade,) * 3, edgecolor="none")
-    for position, score, side in ((0, 0.0, "left"), (20, top, "right")):
-        axes.text(position, 0.3, f"{score:.2g}", ha=side, va="top", fontsize=7.5, color=INK)
-    axes.text(21, 0.62, "score of a detection", va="center", fontsize=8, color=INK)
+    axes.broken_barh([(0, 4)], (0.3, 0.5), facecolor=SOFT)
+    axes.text(2, 0.55, "0.90", ha="center", va="center_baseline", fontsize=8, fontweight="bold", color="white")
+    axes.text(5, 0.55, "detection and its score; colours tell classes", va="center_baseline", fontsize=8, color=INK)
     if with_truth:
-        axes.broken_barh([(45, 5)], (0.54, 0.16), facecolor=INK)
-        axes.text(51, 0.62, "ground truth", va="center", fontsize=8, color=INK)
+        axes.broken_barh([(45, 4)], (0.42, 0.26), facecolor=INK)
+        axes.text(50, 0.55, "ground truth", va="center_baseline", fontsize=8, color=INK)

@@ -337,7 +337,7 @@ def test_two_files_of_one_video_are_refused_by_name(folder, capsys):
         (["one.npy", "-o", "."], 73, "is a folder"),
         (["one.npy", "--annotations", "absent.json"], 66, "absent.json"),
         (["one.npy", "--external", "absent.json"], 66, "absent.json"),
-        (["one.npy", "--picture", "r.gif"], 2, ".png or .svg"),
+        (["one.npy", "--picture", "r.gif"], 2, "end its name in .png, .svg, .pdf"),
         (["one.npy", "-o", "one.npy"], 2, "is an input of this command"),
         (["one.npy", "-o", "r.txt"], 2, "--output: 'r.txt' tells no format; name it .json or .csv, or give --format"),
         (["one.npy", "--picture", "absent/r.png"], 73, "absent/r.png"),
@@ -399,12 +399,16 @@ def test_a_picture_of_the_videos(folder, tmp_path):
     assert target.read_bytes().startswith(b"\x89PNG")
 
 
-def test_too_many_videos_for_a_picture_are_refused_before_the_work(tmp_path, capsys):
+def test_a_picture_of_many_videos_has_pages(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     for index in range(9):
         np.save(tmp_path / f"clip{index}.npy", features(index))
-    assert run(["detect", BAKED, str(tmp_path), "--picture", str(tmp_path / "t.png")]) == 2
-    assert "would show 9 videos, 8 fit" in capsys.readouterr().err
+    assert run(["detect", BAKED, str(tmp_path), "--top", "3", "--picture", str(tmp_path / "t.svg")]) == 0
+    said = capsys.readouterr().err
+    pages = sorted(tmp_path.glob("t*.svg"))
+    assert len(pages) > 1
+    for page in pages:
+        assert f"wrote {page}\n" in said
 
 
 def follow(*words):

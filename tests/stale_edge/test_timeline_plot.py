@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import struct
 import sys
 from xml.etree import ElementTree as ET
@@ -12,7 +14,6 @@ import pytest
 from stale_edge.cli.timeline_plot import (
     MAX_LANES,
     MAX_LEVELS,
-    MAX_PANELS,
     TimelinePanel,
     check_picture,
     clock,
@@ -20,6 +21,8 @@ from stale_edge.cli.timeline_plot import (
     stack,
     write_timeline,
 )
+from stale_edge.pages.player.content import Sprite
+from stale_edge.palette import CLASS_COLOURS, class_colour
 from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import CannotWriteError, UnavailableError, UsageError
 
@@ -114,7 +117,8 @@ def test_text_is_never_read_as_markup(tmp_path):
 
 
 def test_clock():
-    assert [clock(90, 100), clock(90, 300), clock(3700, 9000)] == ["90", "1:30", "1:01:40"]
+    assert [clock(9, 100), clock(90, 300), clock(3700, 9000)] == ["0:09", "1:30", "1:01:40"]
+    assert [clock(0.5, 3), clock(2.25, 5.9)] == ["0:00.5", "0:02.2"]
 
 
 @pytest.mark.parametrize("length", [0.01, 1.0, 5.9, 119.0, 4000.0, 36_000.0, 400_000.0])
@@ -125,10 +129,8 @@ def test_any_length_of_video(length, tmp_path):
 
 
 def test_limits_are_told(tmp_path):
-    with pytest.raises(UsageError, match=r"\.png or \.svg"):
-        check_picture(tmp_path / "t.jpeg", 1)
-    with pytest.raises(UsageError, match=f"would show {MAX_PANELS + 1} videos, {MAX_PANELS} fit"):
-        check_picture(tmp_path / "t.png", MAX_PANELS + 1)
+    with pytest.raises(UsageError, match=r"\.png, \.svg, \.pdf"):
+        check_picture(tmp_path / "t.jpeg")
     with pytest.raises(CannotWriteError):
         write_timeline(tmp_path / "absent" / "t.png", [TimelinePanel("clip", 1.0, [])])
 
@@ -137,7 +139,7 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("stale_edge.extras.find_spec", lambda _name: None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UnavailableError, match=r"stale-edge\[plot\]"):
-        check_picture(tmp_path / "t.png", 1)
+        check_picture(tmp_path / "t.png")
 
 
 def test_a_second_in_ten_hours_can_be_seen(tmp_path):
@@ -151,3 +153,47 @@ def test_a_second_in_ten_hours_can_be_seen(tmp_path):
     coloured = [int((np.ptp(imread(path)[..., :3], axis=2) > 0.3).any(axis=0).sum()) for path in (empty, full)]
     assert 2 <= coloured[0] <= 6
     assert coloured[1] >= 3 * coloured[0] - 3
+
+
+def test_any_number_of_videos_fills_pages(tmp_path):
+    panels = [TimelinePanel(f"clip {place}", 60.0, many(6, 3, 60.0)) for place in range(30)]
+    assert write_timeline(tmp_path / "t.pdf", panels) == [tmp_path / "t.pdf"]
+    pages = len(re.findall(rb"/Type /Page\b", (tmp_path / "t.pdf").read_bytes()))
+    written = write_timeline(tmp_path / "t.svg", panels)
+    assert 2 < pages == len(written) < 30
+    assert [path.name for path in written[:2]] == ["t.svg", "t-2.svg"]
+    said = "".join(map(svg_text, written))
+    for panel in panels:
+        assert said.count(f"<!-- {panel.video_id} -->") == 1
+
+
+def test_bars_have_their_classes_colours_and_their_scores_in_words(tmp_path):
+    found = [
+        Detection(0, 40, "Long jump", 0.9),
+        Detection(50, 51, "Long jump", 0.25),
+        Detection(60, 90, "Archery", 0.004),
+    ]
+    write_timeline(tmp_path / "t.svg", [TimelinePanel("clip", 100.0, found, [(0.0, 30.0, "Archery")])])
+    said = svg_text(tmp_path / "t.svg").lower()
+    for label, bars in (("Long jump", 2), ("Archery", 1)):
+        assert said.count(f"fill: {CLASS_COLOURS[class_colour(label)].lower()}") == bars
+    for score in ("0.90", "0.25", "0.004"):
+        assert f"<!-- {score} -->" in said
+    assert "<!-- time, m:ss -->" in said
+
+
+def test_small_frames_stand_above_their_video(tmp_path):
+    from matplotlib.image import imread
+    from PIL import Image
+
+    content = io.BytesIO()
+    strip = Image.new("RGB", (64, 9), (255, 0, 0))
+    strip.paste((0, 0, 255), (32, 0, 64, 9))
+    strip.save(content, "JPEG", quality=95)
+    panel = TimelinePanel("clip", 100.0, [], frames=Sprite(content.getvalue(), 4, 16, 9))
+    write_timeline(tmp_path / "t.png", [panel])
+    pixels = imread(tmp_path / "t.png")[..., :3]
+    red, blue = (pixels[..., channel] - pixels[..., 2 - channel] > 0.5 for channel in (0, 2))
+    columns = [np.flatnonzero(part.any(axis=0)) for part in (red, blue)]
+    assert columns[0].max() < columns[1].min()
+    assert len(columns[0]) > 500
