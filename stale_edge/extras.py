@@ -18,7 +18,7 @@ def require_export(purpose: str) -> None:
     Raises:
         UnavailableError: A package is missing; the message names the extra that brings it.
     """
-    _require(("torch", "onnx", "onnxscript", "safetensors", "instant_clip_tokenizer"), "export", purpose)
+    _require(("torch", "onnx", "onnxscript", "safetensors"), "export", purpose)
 
 
 def require_train(purpose: str) -> None:
@@ -27,7 +27,7 @@ def require_train(purpose: str) -> None:
     Raises:
         UnavailableError: A package is missing; the message names the extra that brings it.
     """
-    packages = ("torch", "safetensors", "instant_clip_tokenizer", "lightning_fabric", "tensorboardX", "filelock")
+    packages = ("torch", "safetensors", "lightning_fabric", "tensorboardX", "filelock")
     _require(packages, "train", purpose)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from stale_edge import __version__
+from stale_edge.networks.clip_text import clip_merges
 from stale_edge.networks.registry import NETWORKS
 from stale_edge_export.encoding import encode_model, inner_nodes
 from stale_edge_export.graphs.registry import GRAPHS
@@ -24,6 +25,7 @@ from stale_edge_runtime.contract import (
     CLASSES,
     INPUTS,
     OPSET,
+    PROMPT,
     SNIPPETS,
     TEXT_EMBEDDINGS,
     TOKEN_IDS,
@@ -121,6 +123,8 @@ def export_checkpoint(
         channels=checkpoint.features.channels,
         snippet_seconds=snippet_seconds or checkpoint.features.step_s,
         feature_norm=checkpoint.feature_norm,
+        prompt=PROMPT if uses_text and network.text_tower is not None else "",
+        merges=clip_merges() if kind is Kind.TEXT_TOWER else "",
         untrained=checkpoint.untrained,
         weights=checkpoint.origin,
         rewrites=applied,

@@ -52,6 +52,8 @@ MAX_SNIPPETS = 8192
 MAX_CLASSES = 100_000
 MAX_TOKENS = 77
 MAX_IMAGE_SIZE = 1024
+PROMPT = "a video of action "
+"""Words before a class name, as STALE was published."""
 MAX_MEMORY_MB = 4096.0
 """Memory that a run may take unless told otherwise: enough for the longest video in one piece."""
 

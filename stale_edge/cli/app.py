@@ -29,6 +29,7 @@ from stale_edge.cli.report import report
 from stale_edge.cli.simulate import simulate
 from stale_edge.cli.streams import drop_stream, prepare_streams
 from stale_edge.cli.study import study
+from stale_edge.cli.text import text
 from stale_edge.cli.train import train
 from stale_edge.cli.view import view
 from stale_edge_runtime.errors import (
@@ -86,6 +87,7 @@ for command in (
     bench,
     inspect,
     features,
+    text,
     detect,
     evaluate,
     view,

@@ -96,6 +96,7 @@ def compare(
     Exits with 65 when a figure is beyond a bound that was given.
     """
     from stale_edge.cli.detection_run import open_detector, report_failures, run_all
+    from stale_edge.cli.vocabulary import VocabularyOptions
     from stale_edge_runtime.corpus import Clock, DetectionRun, find_videos
     from stale_edge_runtime.windows import WindowPlan
 
@@ -107,12 +108,13 @@ def compare(
     truth = None if annotations is None else read_ground_truth(annotations, reporter)
     videos = find_videos(features, [video.id for video in truth.videos] if truth else (), reporter.note)
     plan = None if window is None else WindowPlan.of(window, hop)
-    detector = open_detector(a, threads, provider, text_embeddings, classes)
+    vocabulary = VocabularyOptions(text_embeddings, classes)
+    detector = open_detector(a, threads, provider, vocabulary, reporter=reporter)
     clock = Clock.of(detector.info, truth, fps, stride, videos)
     run = DetectionRun(detector, clock, plan, top=top, min_score=min_score, any_origin=any_features)
     with prompt_interrupt():
         first = run_all(run, videos, reporter, label=a.name)
-        changed = open_detector(b, threads, provider, text_embeddings, classes)
+        changed = open_detector(b, threads, provider, vocabulary, reporter=reporter)
         if changed.classes != detector.classes:
             reporter.warn(f"{a} and {b} have different classes: labels of one cannot match in the other")
         run = replace(run, detector=changed)

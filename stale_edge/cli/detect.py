@@ -35,6 +35,11 @@ from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotation
     Top,
     Window,
 )
+from stale_edge.cli.vocabulary import (  # noqa: TC001 (typer reads annotations when it runs)
+    Cache,
+    ClassWords,
+    TextTowerFile,
+)
 from stale_edge_runtime.contract import MAX_MEMORY_MB
 from stale_edge_runtime.errors import BadDataError, UsageError, printable_json
 
@@ -130,6 +135,9 @@ def detect(
     compat: Annotated[Compat | None, typer.Option(help="Decode as the published code does, defects included.")] = None,
     text_embeddings: TextEmbeddings = None,
     classes: ClassNames = None,
+    names: ClassWords = None,
+    text_tower: TextTowerFile = None,
+    cache: Cache = True,
     top: Top = None,
     min_score: MinScore = 0.0,
     picture: Annotated[
@@ -154,6 +162,7 @@ def detect(
     """
     from stale_edge.cli.detection_run import open_detector, report_failures, run_all
     from stale_edge.cli.extraction_run import FrameOptions, featured
+    from stale_edge.cli.vocabulary import VocabularyOptions
     from stale_edge_runtime.corpus import SUFFIXES, VIDEO_SUFFIXES, Clock, DetectionRun, find_videos
     from stale_edge_runtime.feature_scale import learned_length
     from stale_edge_runtime.formats.external_scores import read_external
@@ -171,6 +180,7 @@ def detect(
         "--top": top,
     }
     _check_options(follow, compat, window, hop, whole_results)
+    vocabulary = VocabularyOptions(text_embeddings, classes, tuple(names or ()), text_tower, cache)
     frames = FrameOptions(image_tower, step, tuple(approximate or ()), keep_features, jobs, threads, provider)
     if dtype is not None and not follow:
         raise UsageError("--dtype", "is of a stream; files tell theirs", "leave it out, or use --follow")
@@ -183,9 +193,9 @@ def detect(
         if kind is Format.CSV:
             raise UsageError("--json", "does not go with --format csv on stdout", "leave one of the two out")
         output = STDOUT
-    detector = open_detector(model, threads, provider, text_embeddings, classes, max_memory)
-    if external is not None and text_embeddings is not None and detector.is_class_agnostic:
-        raise UsageError("--external", "and --text-embeddings both name what the model finds", "leave one out")
+    detector = open_detector(model, threads, provider, vocabulary, max_memory, reporter=reporter)
+    if external is not None and vocabulary.named and detector.is_class_agnostic:
+        raise UsageError("--external", "and the classes that were named both say what the model finds", "leave one out")
     clock = Clock.of(detector.info, truth, fps, stride, videos)
     plan = None if window is None else WindowPlan.of(window, hop)
     scores = None if external is None else read_external(external)

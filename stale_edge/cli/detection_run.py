@@ -10,7 +10,6 @@ from stale_edge_runtime.errors import (
     EXIT_BAD_DATA,
     BadDataError,
     StaleEdgeError,
-    UsageError,
 )
 from stale_edge_runtime.feature_scale import scale_warning
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stale_edge.cli.console import Reporter
+    from stale_edge.cli.vocabulary import VocabularyOptions
     from stale_edge_runtime.corpus import DetectionRun, Outcome, VideoDetector, VideoFile
 
 
@@ -26,30 +26,36 @@ def open_detector(
     model: Path,
     threads: int,
     provider: str,
-    text_embeddings: Path | None = None,
-    classes: Path | None = None,
+    vocabulary: VocabularyOptions | None = None,
     max_memory_mb: float = MAX_MEMORY_MB,
+    *,
+    reporter: Reporter,
 ) -> VideoDetector:
     """Open a model with what the options give it, in a process of its own: it may be anyone's.
 
     One of a network that this program registered for itself opens in this process, the only one to know it.
 
+    Args:
+        model: File of the model.
+        threads: Threads inside an operator.
+        provider: Device to run on.
+        vocabulary: Options that say what to look for.
+        max_memory_mb: Largest memory that a run may need.
+        reporter: Reporter for a note on the source of the text.
+
     Raises:
-        UsageError: An open-vocabulary model without embeddings and class names, or a baked one with them.
+        UsageError: An open-vocabulary model without classes, or a baked one with them.
     """
-    from stale_edge_runtime.formats.class_list import read_class_list
-    from stale_edge_runtime.formats.features import read_features
+    from stale_edge.cli.vocabulary import VocabularyOptions, read_vocabulary
     from stale_edge_runtime.heads.registry import SHIPPED
     from stale_edge_runtime.isolation import IsolatedDetector
     from stale_edge_runtime.model_file import read_model
 
-    if (text_embeddings is None) != (classes is None):
-        raise UsageError("--text-embeddings and --classes", "belong together", "give both, or neither")
     info = read_model(model).info
     options: dict[str, Any] = {"threads": threads, "provider": provider, "max_memory_mb": max_memory_mb}
-    if text_embeddings is not None and classes is not None:
-        options["text_embeddings"] = read_features(text_embeddings, info.feature_dim)
-        options["classes"] = read_class_list(classes)
+    wanted = read_vocabulary(vocabulary or VocabularyOptions(), info, model, reporter, threads=threads)
+    if wanted is not None:
+        options |= {"text_embeddings": wanted.text_embeddings, "classes": wanted.classes}
     if info.network in SHIPPED:
         return IsolatedDetector(model, **options)
     from stale_edge_runtime.detector import Detector

@@ -41,6 +41,11 @@ TextEmbeddings = Annotated[
     Path | None,
     typer.Option(metavar="FILE.npy", help="Text to look for with an open-vocabulary model: classes x width."),
 ]
-ClassNames = Annotated[Path | None, typer.Option(metavar="FILE", help="Names of these classes, one a line.")]
+ClassNames = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Class names, one a line: of the rows of --text-embeddings, or for the text tower."
+    ),
+]
 Top = Annotated[int | None, typer.Option("--top", min=1, help="Keep the best N detections of a video.")]
 MinScore = Annotated[float, typer.Option("--min-score", help="Leave out detections that score less.")]

@@ -6,24 +6,42 @@ docs/network.md, part 4.
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import resources
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stale_edge_runtime.contract import PROMPT
+from stale_edge_runtime.text.tokenizer import Tokenizer, decode_merges
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stale_edge.networks.stale.config import TextConfig
 
-PROMPT = "a video of action "
 MASKED = -10_000.0
 
 
-def tokenize(class_names: Sequence[str], context: int = 77) -> np.ndarray:
-    """Token ids of the prompts of some classes.
+@cache
+def clip_merges() -> str:
+    """Read the merges of CLIP's own vocabulary, packed as the metadata of a text tower holds them."""
+    return resources.files("stale_edge.networks").joinpath("clip_merges.txt").read_text(encoding="ascii").strip()
+
+
+@cache
+def clip_tokenizer() -> Tokenizer:
+    """Give the tokenizer of CLIP's own vocabulary."""
+    return Tokenizer(decode_merges(clip_merges()))
+
+
+def tokenize(class_names: Sequence[str], context: int = 77) -> NDArray[np.int64]:
+    """Tokenise the prompts of some classes with CLIP's own vocabulary.
 
     Args:
         class_names: Names as a person writes them.
@@ -32,15 +50,7 @@ def tokenize(class_names: Sequence[str], context: int = 77) -> np.ndarray:
     Returns:
         int64 [classes, tokens]: start, byte pairs, end; padded with the end token to the longest.
     """
-    from instant_clip_tokenizer import Tokenizer
-
-    tokenizer = Tokenizer()
-    start, end = tokenizer.encode("<start_of_text>"), tokenizer.encode("<end_of_text>")
-    rows = [[*start, *tokenizer.encode(PROMPT + name)[: context - 2], *end] for name in class_names]
-    ids = np.full((len(rows), max(map(len, rows))), end[0], dtype=np.int64)
-    for row, tokens in zip(ids, rows, strict=True):
-        row[: len(tokens)] = tokens
-    return ids
+    return clip_tokenizer().tokenize([PROMPT + name for name in class_names], context)
 
 
 class TextTower(nn.Module):

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "runtime"))
 
-from stale_edge_runtime.contract import IR_VERSION, OPSET, Kind, ModelInfo, Precision  # noqa: E402
+from stale_edge_runtime.contract import IR_VERSION, MAX_TOKENS, OPSET, Kind, ModelInfo, Precision  # noqa: E402
+from stale_edge_runtime.text.tokenizer import Tokenizer, encode_merges  # noqa: E402
 
 DIM, ANCHORS, WIDTH = 8, 10, 16
 IMAGE_SIZE = 16
@@ -179,12 +180,59 @@ def image_tower() -> onnx.ModelProto:
     return model
 
 
+def text_tower() -> onnx.ModelProto:
+    """A tower that sees every token up to the first end: a sum of their vectors, each weighed by its place."""
+    value = helper.make_tensor_value_info
+    tokenizer = Tokenizer(np.array([[64, 65], [512, 322], [65, 321]], np.uint16))
+    rng = np.random.default_rng(13)
+    arrays = {
+        "vectors": rng.standard_normal((tokenizer.size, DIM)).astype(np.float32),
+        "weights": np.linspace(1, 2, MAX_TOKENS, dtype=np.float32)[:, None],
+        "end": np.array(tokenizer.end, np.int64),
+        "zero": np.array([0], np.int64),
+        "one": np.array([1], np.int64),
+    }
+    node = helper.make_node
+    graph = helper.make_graph(
+        [
+            node("Equal", ["token_ids", "end"], ["is_end"], name="tiny/Equal_0"),
+            node("Not", ["is_end"], ["inside"], name="tiny/Not_1"),
+            node("Cast", ["inside"], ["counted"], name="tiny/Cast_2", to=TensorProto.FLOAT),
+            node("Unsqueeze", ["counted", "minus_one"], ["mask"], name="tiny/Unsqueeze_3"),
+            node("Gather", ["vectors", "token_ids"], ["looked_up"], name="tiny/Gather_4"),
+            node("Shape", ["token_ids"], ["length"], name="tiny/Shape_5", start=1),
+            node("Slice", ["weights", "zero", "length"], ["weighed"], name="tiny/Slice_6"),
+            node("Mul", ["looked_up", "weighed"], ["placed"], name="tiny/Mul_7"),
+            node("Mul", ["placed", "mask"], ["masked"], name="tiny/Mul_8"),
+            node("ReduceSum", ["masked", "one"], ["text_embeddings"], name="tiny/ReduceSum_9", keepdims=0),
+        ],
+        "clip-text",
+        [value("token_ids", TensorProto.INT64, ["classes", "tokens"])],
+        [value("text_embeddings", TensorProto.FLOAT, ["classes", DIM])],
+        [numpy_helper.from_array(array, name) for name, array in (arrays | {"minus_one": np.array([-1])}).items()],
+    )
+    opsets = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="stale-edge tests")
+    info = ModelInfo(
+        kind=Kind.TEXT_TOWER,
+        precision=Precision.FP32,
+        feature_dim=DIM,
+        created_by="tests/runtime/make_fixture.py",
+        merges=encode_merges(tokenizer.merges),
+        untrained=True,
+    )
+    helper.set_model_props(model, info.to_metadata())
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
 def main() -> None:
     folder = ROOT / "tests" / "data"
     folder.mkdir(exist_ok=True)
     for kind in (Kind.BAKED, Kind.OPEN):
         (folder / f"tiny_{kind}.onnx").write_bytes(build(kind).SerializeToString(deterministic=True))
     (folder / "tiny_image_tower.onnx").write_bytes(image_tower().SerializeToString(deterministic=True))
+    (folder / "tiny_text_tower.onnx").write_bytes(text_tower().SerializeToString(deterministic=True))
     (folder / "greedy.onnx").write_bytes(greedy(build(Kind.BAKED)).SerializeToString(deterministic=True))
 
 

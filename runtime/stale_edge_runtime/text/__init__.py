@@ -1,0 +1,1 @@
+"""Class names as a person types them, to text embeddings."""

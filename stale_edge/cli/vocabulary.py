@@ -1,0 +1,175 @@
+"""Classes that a command looks for: from embeddings in a file, or from names by a text tower."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stale_edge.cli.options import MODELS
+from stale_edge_runtime.errors import BadDataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stale_edge.cli.console import Reporter
+    from stale_edge_runtime.contract import ModelInfo
+    from stale_edge_runtime.text.tower import TextTower
+
+ClassWords = Annotated[
+    list[str] | None,
+    typer.Option("--class", metavar="NAME", help="Class to look for, in words; repeatable. Needs a text tower."),
+]
+TextTowerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--text-tower",
+        metavar="FILE.onnx",
+        help="CLIP text tower for class names; by default clip-text*.onnx or *.text-tower*.onnx beside the model or in "
+        "models/.",
+    ),
+]
+Cache = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Keep text embeddings in the user's cache, and take them from it.")
+]
+
+
+@dataclass(frozen=True)
+class VocabularyOptions:
+    """Options that say what to look for."""
+
+    text_embeddings: Path | None = None
+    """File of text embeddings [C, D]."""
+    classes: Path | None = None
+    """File of class names."""
+    names: tuple[str, ...] = ()
+    """Class names."""
+    tower: Path | None = None
+    """File of the text tower."""
+    cache: bool = True
+    """Whether embeddings are kept and taken from the user's cache."""
+
+    @property
+    def named(self) -> bool:
+        """Whether classes are named at all."""
+        return bool(self.text_embeddings or self.classes or self.names)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Classes with their text embeddings."""
+
+    classes: tuple[str, ...]
+    """Names, each once."""
+    text_embeddings: NDArray[np.float32]
+    """[C, D]."""
+
+
+def read_vocabulary(
+    options: VocabularyOptions, info: ModelInfo, model: Path, reporter: Reporter, *, threads: int = 1
+) -> Vocabulary | None:
+    """Give the classes that the options name; None where they name none.
+
+    Args:
+        options: Options that say what to look for.
+        info: Metadata of the model that looks.
+        model: File of the model; a text tower is looked for beside it.
+        reporter: Reporter for a note on where the text comes from.
+        threads: Threads of the text tower.
+
+    Raises:
+        UsageError: The options do not go together, or the model has its classes inside.
+        StaleEdgeError: A file cannot be used.
+    """
+    from stale_edge_runtime.contract import PROMPT, Kind
+    from stale_edge_runtime.formats.features import read_features
+    from stale_edge_runtime.heads.registry import HEADS
+
+    names = given_names(options.classes, options.names)
+    if options.text_embeddings is not None:
+        if not names:
+            raise UsageError("--text-embeddings", "needs the names of its rows", "give --classes or --class as well")
+        return Vocabulary(names, read_features(options.text_embeddings, info.feature_dim))
+    if not names:
+        if info.kind is Kind.OPEN:
+            raise UsageError(model, "is an open-vocabulary file", "name classes with --class or --classes")
+        return None
+    if info.kind is not Kind.OPEN and not HEADS[info.network].is_class_agnostic(info):
+        raise UsageError(model, "has its classes baked in", "export it with --open to choose them freely")
+    tower = open_text_tower(options.tower, [model.parent], threads=threads)
+    if tower.info.feature_dim != info.feature_dim:
+        problem = f"gives embeddings of width {tower.info.feature_dim}, and {model} takes {info.feature_dim}"
+        raise BadDataError(tower.path, problem, "name the text tower of the model's CLIP")
+    embeddings = embedded(tower, names, info.prompt or PROMPT, reporter, cache=options.cache)
+    return Vocabulary(names, embeddings)
+
+
+def given_names(classes: Path | None, names: Sequence[str]) -> tuple[str, ...]:
+    """Give the class names of a file or of the command line.
+
+    Args:
+        classes: File of class names.
+        names: Names from the command line.
+
+    Raises:
+        UsageError: Both are given, or a name is none.
+        StaleEdgeError: The file cannot be used.
+    """
+    from stale_edge_runtime.formats.class_list import is_class_name, read_class_list
+
+    if classes is not None and names:
+        raise UsageError("--class and --classes", "both name classes", "leave one out")
+    if classes is not None:
+        return read_class_list(classes)
+    stripped = tuple(dict.fromkeys(name.strip() for name in names))
+    if odd := [name for name in stripped if not is_class_name(name)]:
+        raise UsageError("--class", f"{odd[0][:40]!r} is no class name", "write one printable name")
+    return stripped
+
+
+def open_text_tower(named: Path | None, beside: Sequence[Path], *, threads: int = 1) -> TextTower:
+    """Open the text tower that was named, or the one that is found.
+
+    Args:
+        named: File that the user named.
+        beside: Folders to look in before `models/`.
+        threads: Threads inside an operator.
+
+    Raises:
+        StaleEdgeError: There is none, or it cannot be used.
+    """
+    from stale_edge_runtime.contract import Kind
+    from stale_edge_runtime.text.tower import TextTower
+    from stale_edge_runtime.tower_files import find_tower, read_tower
+
+    kind = Kind.TEXT_TOWER
+    model = read_tower(named, kind) if named else find_tower(kind, [*beside, MODELS])
+    return TextTower(model, threads=threads)
+
+
+def embedded(
+    tower: TextTower, names: Sequence[str], prompt: str, reporter: Reporter, *, cache: bool = True
+) -> NDArray[np.float32]:
+    """Compute text embeddings [C, D] of class names, or take them from the user's cache.
+
+    Args:
+        tower: The text tower.
+        names: Class names.
+        prompt: Words before each of them.
+        reporter: Reporter for a note on where they come from.
+        cache: Use the cache.
+
+    Raises:
+        BadDataError: The tower does not answer as it must.
+    """
+    from stale_edge_runtime.text.cache import cache_folder, embed_names
+
+    embeddings, known = embed_names(tower, names, prompt, cache_folder() if cache else None)
+    count = f"{len(names):,} class" + ("" if len(names) == 1 else "es")
+    reporter.note(f"text of {count} {'from the cache' if known else f'by {tower.path}'}, as in {prompt + names[0]!r}")
+    return embeddings
