@@ -107,7 +107,7 @@ def page(
 {body}
 </main>
 <footer><p>Made by <code>stale-edge report</code>. The tables and the numbers behind the figures lie beside this page as
-CSV files, the figures as SVG and PNG, every measurement under <code>measurements/</code>.</p></footer>
+CSV, LaTeX and Markdown, the figures as SVG, PNG and PDF, every measurement under <code>measurements/</code>.</p></footer>
 </div>
 <script>{theme_script()}</script>
 {_scripts(charts)}
