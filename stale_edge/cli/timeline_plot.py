@@ -162,10 +162,8 @@ def _figure(page: Sequence[tuple[TimelinePanel, list[_Lane], int]]) -> Any:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     heights = [_panel_inches(panel, lanes) for panel, lanes, _ in page]
-    figure = Figure(
-        figsize=(WIDTH_INCHES, sum(heights) + LEGEND_INCHES + 0.3),
-        layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.15),
-    )
+    margins = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.15)
+    figure = Figure(figsize=(WIDTH_INCHES, sum(heights) + LEGEND_INCHES + 0.3), layout=margins)
     grid = figure.add_gridspec(len(page) + 1, 1, height_ratios=[*heights, LEGEND_INCHES])
     for row, (panel, lanes, left_out) in enumerate(page):
         _draw_panel(figure.add_subplot(grid[row]), panel, lanes, left_out)
