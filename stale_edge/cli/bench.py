@@ -14,7 +14,16 @@ from stale_edge.cli.bench_video import ROUNDS, TRANSFORMERS, VideoQuestion, benc
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.frames import ImageTowerFile, Step  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.interrupt import prompt_interrupt
-from stale_edge.cli.options import CHECKPOINT, MODELS, STDOUT, JsonToFile, Providers, Quiet
+from stale_edge.cli.options import (
+    CHECKPOINT,
+    MODELS,
+    STDOUT,
+    JsonToFile,
+    LatexFile,
+    MarkdownFile,
+    Providers,
+    Quiet,
+)
 from stale_edge.cli.trial import try_file
 from stale_edge_runtime.contract import MAX_SNIPPETS, MIN_SNIPPETS, Kind, Precision, Role
 from stale_edge_runtime.errors import InputMissingError, UsageError
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stale_edge.cli.bench_contenders import ContenderSet
+    from stale_edge.paper_tables import PaperTable
     from stale_edge_runtime.bench.budget import LongestVideo
     from stale_edge_runtime.bench.explain import Explanation
     from stale_edge_runtime.bench.onnx_contender import OnnxContender
@@ -52,6 +62,15 @@ class Outputs:
     """One line per configuration."""
     plot: Path | None
     """Time against length."""
+    latex: Path | None = None
+    """The tables."""
+    markdown: Path | None = None
+    """The tables."""
+
+    def named(self) -> tuple[tuple[str, Path | None], ...]:
+        """Give all files by their options."""
+        options = ("--json", "--csv", "--plot", "--latex", "--markdown")
+        return tuple(zip(options, (self.json, self.csv, self.plot, self.latex, self.markdown), strict=True))
 
 
 @dataclass(frozen=True)
@@ -135,6 +154,8 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw time against length as .png, .svg or .pdf.")
     ] = None,
+    latex: LatexFile = None,
+    markdown: MarkdownFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure time, memory and arithmetic of exported files, taking turns, warmed up at each length."""
@@ -153,7 +174,7 @@ def bench(
         raise UsageError("--protocol", f"{protocol!r} is not known", "use --protocol thesis")
     engines = parse_engines(compare or [])
     questions = Questions(bool(engines), parse_budget(budget) if budget is not None else None, explain)
-    outputs = Outputs(json, csv, plot)
+    outputs = Outputs(json, csv, plot, latex, markdown)
     check_outputs(outputs)
     report = Reporter(quiet=quiet)
     plan = _plan(protocol, lengths, threads, batch, seed, runs, seconds, cold_start=cold_start)
@@ -281,7 +302,7 @@ def check_outputs(outputs: Outputs) -> None:
                 "--plot", f"{outputs.plot.name!r} has no known format", f"use {', '.join(sorted(PICTURES))}"
             )
         require_plot("stale-edge bench --plot")
-    for option, target in (("--json", outputs.json), ("--csv", outputs.csv), ("--plot", outputs.plot)):
+    for option, target in outputs.named():
         if target and target != STDOUT:
             if target.suffix.lower() == MODEL_SUFFIX:
                 raise UsageError(option, f"{target.name!r} is named like a model", "give the result another ending")
@@ -386,6 +407,7 @@ def _explain(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -> It
 
 
 def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
+    from stale_edge.paper_tables import write_tables
     from stale_edge_runtime.bench.records import save_csv, save_json
     from stale_edge_runtime.formats.files import together
 
@@ -405,9 +427,19 @@ def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
             from stale_edge.cli.bench_plot import draw
 
             draw(result, outputs.plot)
-    for target in (outputs.json, outputs.csv, outputs.plot):
+        write_tables(_paper_tables(result), outputs.latex, outputs.markdown)
+    for _, target in outputs.named():
         if target and target != STDOUT:
             report.note(f"wrote {target}")
+
+
+def _paper_tables(result: Report) -> list[PaperTable]:
+    """Make the tables of the terminal ones for papers, and name the machine below the first."""
+    from stale_edge.cli.bench_table import configurations, machine_line, table
+    from stale_edge.paper_tables import from_rich
+
+    found = [from_rich(table(result, threads, batch), heads=("model",)) for threads, batch in configurations(result)]
+    return [replace(one, note=f"{one.note}. {machine_line(result)}") for one in found]
 
 
 def _answers(result: Report) -> Iterator[Table | str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stale_edge.palette import COLOURS, GRID, MARKERS
+from stale_edge.palette import COLOURS, GRID, INK, MARKERS
+from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.bench.windowed import WINDOWS
 from stale_edge_runtime.formats.files import atomic_path
 
@@ -25,8 +26,8 @@ LABEL_OFFSET_PT = 10.0
 def draw(report: Report, target: Path) -> None:
     """Draw the median time against the length, one line for each contender, with its quartiles as a band.
 
-    Lines are labelled where they end, so that no legend has to be matched; windows are dashed, in the colour of their
-    file.
+    Times at one length alone are bars from zero. Lines are labelled where they end, so that no legend has to be
+    matched; windows are dashed, in the colour of their file.
 
     Args:
         report: The results.
@@ -40,19 +41,57 @@ def draw(report: Report, target: Path) -> None:
     from matplotlib.figure import Figure
 
     lines = _lines(report)
+    lengths = sorted({row.snippets for row in report.rows})
     # A figure of its own: pyplot would look for a display.
-    figure = Figure(figsize=(9, max(5.0, 1.5 + 0.22 * len(lines))), layout="constrained", dpi=160)
+    height = 1.4 + 0.42 * len(lines) if len(lengths) == 1 else max(5.0, 1.5 + 0.22 * len(lines))
+    figure = Figure(figsize=(9, height), layout="constrained", dpi=160)
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    axes.set_title(_title(report), loc="left", fontsize=10)
+    if len(lengths) == 1:
+        _bars(axes, lines, lengths[0])
+    else:
+        _curves(figure, axes, lines)
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, format=target.suffix[1:].lower())
+
+
+def _curves(figure: Figure, axes: Axes, lines: Mapping[str, list[Row]]) -> None:
     colours: dict[str, int] = {}
     for label, rows in lines.items():
         place = colours.setdefault(label.partition(WINDOWS)[0], len(colours))
         _line(axes, label, rows, place)
-    _style(axes, sorted({row.snippets for row in report.rows}))
-    axes.set_title(_title(report), loc="left", fontsize=10)
+    _style(axes)
     _label(figure, axes, lines)
-    with atomic_path(target) as temporary:
-        figure.savefig(temporary, format=target.suffix[1:].lower())
+
+
+def _bars(axes: Axes, lines: Mapping[str, list[Row]], snippets: int) -> None:
+    """Draw a bar from zero for each contender, with its quartiles, and write its median beside it."""
+    rows = {label: found[0] for label, found in lines.items()}
+    medians = [row.median_ms for row in rows.values()]
+    below = [row.median_ms - row.low_ms for row in rows.values()]
+    above = [row.high_ms - row.median_ms for row in rows.values()]
+    places = range(len(rows))
+    axes.barh(places, medians, 0.62, xerr=[below, above], color=COLOURS[0], error_kw={"ecolor": INK, "capsize": 3})
+    for place, row in zip(places, rows.values(), strict=True):
+        axes.annotate(
+            f"{number(row.median_ms)} ms",
+            (row.high_ms, place),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=INK,
+        )
+    axes.set_yticks(places, list(rows))
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, 1.18 * max(row.high_ms for row in rows.values()))
+    axes.set_xlabel(f"median time of a forward of {snippets:,} snippets, ms")
+    axes.xaxis.set_major_formatter(lambda value, _position: f"{value:,g}")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=True, axis="x", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def spread(positions: Sequence[float], gap: float) -> list[float]:
@@ -97,7 +136,7 @@ def _line(axes: Axes, label: str, rows: list[Row], place: int) -> None:
     axes.plot(snippets, medians, color=colour, marker=marker, markersize=4.5, linestyle=style, label=label)
 
 
-def _style(axes: Axes, lengths: Sequence[int]) -> None:
+def _style(axes: Axes) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
     axes.set_yscale("log")
@@ -106,8 +145,6 @@ def _style(axes: Axes, lengths: Sequence[int]) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _position: f"{value:,g}")
     axes.xaxis.set_major_formatter(lambda value, _position: f"{value:,g}")
-    if len(lengths) == 1:
-        axes.set_xticks(lengths)
     axes.set_xlabel("snippets")
     axes.set_ylabel("median time of a forward, ms")
     axes.grid(visible=True, which="major", color=GRID, linewidth=0.8)

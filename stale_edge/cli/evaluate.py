@@ -11,7 +11,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.ground_truth import read_ground_truth
-from stale_edge.cli.options import GROUND_TRUTH, STDOUT, JsonToFile, Quiet, Strict
+from stale_edge.cli.options import GROUND_TRUTH, STDOUT, JsonToFile, LatexFile, MarkdownFile, Quiet, Strict
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
@@ -61,12 +61,15 @@ def evaluate(
     json: JsonToFile = None,
     strict: Strict = False,
     worst: Annotated[int, typer.Option(min=0, metavar="N", help="Number of worst and best classes to show.")] = 5,
+    latex: LatexFile = None,
+    markdown: MarkdownFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Evaluate detections: mAP per tIoU, best and worst classes, kinds of errors.
 
     Every video of the subset counts, also one without a detection.
     """
+    from stale_edge.paper_tables import from_rich, write_tables
     from stale_edge_runtime.formats import files
     from stale_edge_runtime.formats.left_out import left_out_lines
     from stale_edge_runtime.formats.results import read_results
@@ -77,8 +80,9 @@ def evaluate(
 
     report = Reporter(quiet=quiet)
     tious = parse_tious(tiou) if tiou is not None else None
-    if json and json != STDOUT:
-        files.check_target(json, (results, ground_truth))
+    for target in (json, latex, markdown):
+        if target and target != STDOUT:
+            files.check_target(target, (results, ground_truth))
     annotations, subset = _annotations(report, ground_truth, subset, classes, strict=strict)
     tious = tious or (THUMOS_TIOUS if annotations.is_thumos else ACTIVITYNET_TIOUS)
     found = read_results(results, strict=strict)
@@ -98,15 +102,24 @@ def evaluate(
         "score_enhancement": found.score_enhancement,
         "diagnosis": diagnosis.to_json(),
     }
+    heading = _heading(result, subset, found)
+    tables = [
+        table for table in (_map_table(result), _class_table(result, worst), _error_table(diagnosis)) if table.row_count
+    ]
+    tables[0].title = heading
+    written = write_tables([from_rich(table) for table in tables], latex, markdown)
+    tables[0].title = None
     if json == STDOUT:
         report.result_json(content)
         return
     if json:
         files.write_json(json, content)
-    report.result(_heading(result, subset, found))
-    for table in (_map_table(result), _class_table(result, worst), _error_table(diagnosis)):
-        if table.row_count:
-            report.result(table)
+        written.insert(0, json)
+    for path in written:
+        report.note(f"wrote {path}")
+    report.result(heading)
+    for table in tables:
+        report.result(table)
     report.result(_missed_line(diagnosis))
 
 

@@ -36,6 +36,12 @@ JsonToStdout = Annotated[bool, typer.Option("--json", help="Print the result as 
 JsonToFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
 ]
+LatexFile = Annotated[
+    Path | None, typer.Option("--latex", metavar="FILE.tex", help="Write the tables as LaTeX, for a paper.")
+]
+MarkdownFile = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE.md", help="Write the tables as Markdown, for a note.")
+]
 STDOUT = Path("-")
 
 MODELS = Path("models")

@@ -161,9 +161,9 @@ def _figure(page: Sequence[tuple[TimelinePanel, list[_Lane], int]]) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.15)
     heights = [_panel_inches(panel, lanes) for panel, lanes, _ in page]
-    figure = Figure(figsize=(WIDTH_INCHES, sum(heights) + LEGEND_INCHES + 0.3), layout=layout)
+    margins = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.15)
+    figure = Figure(figsize=(WIDTH_INCHES, sum(heights) + LEGEND_INCHES + 0.3), layout=margins)
     grid = figure.add_gridspec(len(page) + 1, 1, height_ratios=[*heights, LEGEND_INCHES])
     for row, (panel, lanes, left_out) in enumerate(page):
         _draw_panel(figure.add_subplot(grid[row]), panel, lanes, left_out)

@@ -147,15 +147,32 @@ def test_the_thesis_protocol_times_one_cold_forward_per_seed(command: Command, t
     assert all(row["runs"] == 5 and row["warmup_runs"] == 0 for row in report["rows"])
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_plot(command: Command, tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(("suffix", "begin"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_plot(command: Command, tmp_path: Path, suffix: str, begin: bytes) -> None:
     pytest.importorskip("matplotlib")
     picture = tmp_path / f"bench.{suffix}"
     code, _, err = command("bench", BAKED, OPEN, *QUICK, "--plot", picture)
     assert code == 0, err
     content = picture.read_bytes()
-    assert content.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
+    assert content.startswith(begin)
     assert len(content) > 5000
+
+
+def test_one_length_is_drawn_as_bars_and_tables_go_into_papers(command: Command, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture, tex, note = (tmp_path / name for name in ("b.svg", "b.tex", "b.md"))
+    words = (*QUICK, "--lengths", "20", "--plot", picture, "--latex", tex, "--markdown", note)
+    code, _, err = command("bench", BAKED, OPEN, *words)
+    assert code == 0, err
+    drawn = picture.read_text()
+    for path in (BAKED, OPEN):
+        assert f"<!-- {Path(path).name} -->" in drawn
+        assert Path(path).name in note.read_text().replace("\\", "")
+    assert "of 20 snippets, ms -->" in drawn
+    assert "<!-- 0 -->" in drawn
+    assert tex.read_text().count(r"\begin{tabular}{ll") == 1
+    for path in (picture, tex, note):
+        assert f"wrote {path}" in err
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,11 @@ def test_files_of_the_report(two_machines):
     assert pictures == {*learned, *lengths}
     for stem in pictures:
         assert (two_machines / "figures" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+        assert (two_machines / "figures" / f"{stem}.pdf").read_bytes().startswith(b"%PDF")
+    for table in (two_machines / "tables").glob("*.csv"):
+        lines = table.read_text(encoding="utf-8").count("\n")
+        assert table.with_suffix(".tex").read_text(encoding="utf-8").count(r" \\") == lines
+        assert table.with_suffix(".md").read_text(encoding="utf-8").count("\n|") >= lines
 
 
 def test_figures_hold_their_series(two_machines):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from stale_edge.study.report.charts import Chart, Series
 
-FIGURE_KINDS: Final = (".svg", ".png", ".csv")
+FIGURE_KINDS: Final = (".svg", ".png", ".pdf", ".csv")
 """Endings of the files of a figure."""
 DASHES: Final[tuple[Any, ...]] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (8, 3)), (0, (3, 3)))
 HATCHES: Final = ("", "////", "....", "\\\\\\\\", "xxxx", "++++")
@@ -28,7 +28,7 @@ _GROUP: Final = 0.8
 
 
 def write_figure(chart: Chart, folder: Path) -> bytes:
-    """Write a chart as `.svg`, `.png` and `.csv`.
+    """Write a chart as `.svg`, `.png`, `.pdf` and `.csv`.
 
     The vector file keeps text as text, and every series is a group whose id is its name.
 
@@ -43,19 +43,20 @@ def write_figure(chart: Chart, folder: Path) -> bytes:
         CannotWriteError: The folder cannot be written.
         StorageError: The disk is full or failed.
     """
-    vector, raster = _draw(chart)
+    vector, raster, document = _draw(chart)
     write_bytes(folder / f"{chart.key}.svg", vector)
     write_bytes(folder / f"{chart.key}.png", raster)
+    write_bytes(folder / f"{chart.key}.pdf", document)
     write_text(folder / f"{chart.key}.csv", chart.to_csv())
     return vector
 
 
-def _draw(chart: Chart) -> tuple[bytes, bytes]:
+def _draw(chart: Chart) -> tuple[bytes, bytes, bytes]:
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    vector, raster = io.BytesIO(), io.BytesIO()
+    vector, raster, document = io.BytesIO(), io.BytesIO(), io.BytesIO()
     style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": chart.key, "text.parse_math": False}
     style |= {"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": INK}
     with mpl.rc_context(style), warnings.catch_warnings():
@@ -73,7 +74,8 @@ def _draw(chart: Chart) -> tuple[bytes, bytes]:
         figure.set_layout_engine(None)
         figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None, "Title": _plain(chart.title)})
         figure.savefig(raster, format="png", metadata={"Software": None})
-    return vector.getvalue(), raster.getvalue()
+        figure.savefig(document, format="pdf", metadata={"CreationDate": None, "Title": _plain(chart.title)})
+    return vector.getvalue(), raster.getvalue(), document.getvalue()
 
 
 def _line(axes: Axes, series: Series) -> Any:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 RECORD: Final = "report-files.json"
 TABLES, FIGURES, MEASUREMENTS = "tables", "figures", "measurements"
-_KINDS: Final = {TABLES: (".csv",), FIGURES: FIGURE_KINDS, MEASUREMENTS: (".csv",)}
+TABLE_KINDS: Final = (".csv", ".tex", ".md")
+"""Endings of the files of a table."""
+_KINDS: Final = {TABLES: TABLE_KINDS, FIGURES: FIGURE_KINDS, MEASUREMENTS: (".csv",)}
 """Folders of a report, and the files that it may write there."""
 
 

@@ -106,8 +106,9 @@ def page(
 {_cards(headlines)}
 {body}
 </main>
-<footer><p>Made by <code>stale-edge report</code>. The tables and the numbers behind the figures lie beside this page as
-CSV files, the figures as SVG and PNG, every measurement under <code>measurements/</code>.</p></footer>
+<footer><p>Made by <code>stale-edge report</code>. The tables lie beside this page as CSV, LaTeX and Markdown, the
+figures as SVG, PNG and PDF, the numbers behind them as CSV, every measurement under <code>measurements/</code>.</p>
+</footer>
 </div>
 <script>{theme_script()}</script>
 {_scripts(charts)}

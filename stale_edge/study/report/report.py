@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stale_edge.paper_tables import latex, markdown
 from stale_edge.study.design import StudyName
 from stale_edge.study.report.charts import charts_of
 from stale_edge.study.report.figures import FIGURE_KINDS, write_figure
-from stale_edge.study.report.files import FIGURES, MEASUREMENTS, TABLES, ReportFiles
+from stale_edge.study.report.files import FIGURES, MEASUREMENTS, TABLE_KINDS, TABLES, ReportFiles
 from stale_edge.study.report.headlines import headlines
 from stale_edge.study.report.labels import check_run, label_runs
 from stale_edge.study.report.machines import machines_table, runs_table
@@ -32,8 +33,8 @@ def write_report(runs: Sequence[StudyRun], folder: Path) -> Path:
     """Write everything that runs say into a folder.
 
     report.html            all of it on one page, without any other file
-    tables/*.csv           its tables
-    figures/*.svg, .png    its figures, and as .csv the numbers behind them
+    tables/*.csv           its tables, and for papers the same as .tex and .md
+    figures/*.svg          its figures, also as .png and .pdf, and as .csv the numbers behind them
     measurements/*.csv     every measurement, one file for each study
     report-files.json      which of these files are the report's
 
@@ -78,7 +79,10 @@ def write_report(runs: Sequence[StudyRun], folder: Path) -> Path:
 
 def _texts(tables: Sequence[ReportTable], sections: Sequence[Section]) -> dict[str, str]:
     """Tables and measurements by their files' names."""
-    texts = {f"{TABLES}/{table.key}.csv": table.to_csv() for table in tables}
+    texts: dict[str, str] = {}
+    for table in tables:
+        written = (table.to_csv(), latex([table.for_paper()]), markdown([table.for_paper()]))
+        texts |= {f"{TABLES}/{table.key}{kind}": text for kind, text in zip(TABLE_KINDS, written, strict=True)}
     for section in sections:
         content = to_csv([item.run for item in section.runs], [item.machine for item in section.runs])
         texts[f"{MEASUREMENTS}/{section.study}.csv"] = content

@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stale_edge.paper_tables import PaperTable
 from stale_edge.study.report.thesis import NONE
 from stale_edge_runtime.formats.csv_cells import inert_cells
 
@@ -41,6 +42,11 @@ class ReportTable:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(map(inert_cells, [self.columns, *self.rows]))
         return text.getvalue()
+
+    def for_paper(self) -> PaperTable:
+        """Give the table for a paper: what identifies a row to the left, notes below."""
+        note = " ".join(filter(None, (self.caption, self.note)))
+        return PaperTable(self.title, self.columns, self.rows, self.heads, note)
 
 
 def three_digits(value: float) -> str:
