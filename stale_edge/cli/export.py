@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import CHECKPOINT, MODELS, ONNX, OUTPUT, SNIPPET_SECONDS, JsonToStdout, Quiet, ready_default
+from stale_edge.cli.options import (
+    CHECKPOINT,
+    MODELS,
+    ONNX,
+    OUTPUT,
+    SNIPPET_SECONDS,
+    TEXT_TOWER,
+    JsonToStdout,
+    Quiet,
+    ready_default,
+)
 from stale_edge_runtime.contract import STALE_NETWORK, Kind
 from stale_edge_runtime.errors import InputMissingError, UsageError
 
@@ -46,7 +56,7 @@ def export(
     full: Annotated[
         bool, typer.Option("--full", help="Keep the text tower inside and take token ids, as the thesis timed it.")
     ] = False,
-    text_tower: Annotated[bool, typer.Option("--text-tower", help="Export the text tower alone.")] = False,
+    text_tower: Annotated[bool, typer.Option(TEXT_TOWER, help="Export the text tower alone.")] = False,
     fold: Annotated[
         bool, typer.Option("--fold/--no-fold", help="Apply the exact rewrites, or keep the plain graph.")
     ] = True,

@@ -14,6 +14,7 @@ OUTPUT = ("--output", "-o")
 PROVIDER = ("--provider", "--providers")
 SNIPPET_SECONDS = "--snippet-seconds"
 FPS = "--fps"
+TEXT_TOWER = "--text-tower"
 FORCE = "--force"
 STRICT = "--strict"
 """Names of options whose help differs between commands; help shows all of them."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stale_edge.cli.options import MODELS
+from stale_edge.cli.options import MODELS, TEXT_TOWER
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stale_edge.cli.console import Reporter
     from stale_edge_runtime.contract import ModelInfo
-    from stale_edge_runtime.text.tower import TextTower
+    from stale_edge_runtime.text.tower import TextEncoder
 
 ClassWords = Annotated[
     list[str] | None,
@@ -28,7 +28,7 @@ ClassWords = Annotated[
 TextTowerFile = Annotated[
     Path | None,
     typer.Option(
-        "--text-tower",
+        TEXT_TOWER,
         metavar="FILE.onnx",
         help="CLIP text tower for class names; by default clip-text*.onnx or *.text-tower*.onnx beside the model or in "
         "models/.",
@@ -61,7 +61,7 @@ class VocabularyOptions:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class NamedClasses:
     """Classes with their text embeddings."""
 
     classes: tuple[str, ...]
@@ -72,7 +72,7 @@ class Vocabulary:
 
 def read_vocabulary(
     options: VocabularyOptions, info: ModelInfo, model: Path, reporter: Reporter, *, threads: int = 1
-) -> Vocabulary | None:
+) -> NamedClasses | None:
     """Give the classes that the options name; None where they name none.
 
     Args:
@@ -94,7 +94,7 @@ def read_vocabulary(
     if options.text_embeddings is not None:
         if not names:
             raise UsageError("--text-embeddings", "needs the names of its rows", "give --classes or --class as well")
-        return Vocabulary(names, read_features(options.text_embeddings, info.feature_dim))
+        return NamedClasses(names, read_features(options.text_embeddings, info.feature_dim))
     if not names:
         if info.kind is Kind.OPEN:
             raise UsageError(model, "is an open-vocabulary file", "name classes with --class or --classes")
@@ -106,7 +106,7 @@ def read_vocabulary(
         problem = f"gives embeddings of width {tower.info.feature_dim}, and {model} takes {info.feature_dim}"
         raise BadDataError(tower.path, problem, "name the text tower of the model's CLIP")
     embeddings = embedded(tower, names, info.prompt or PROMPT, reporter, cache=options.cache)
-    return Vocabulary(names, embeddings)
+    return NamedClasses(names, embeddings)
 
 
 def given_names(classes: Path | None, names: Sequence[str]) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ def given_names(classes: Path | None, names: Sequence[str]) -> tuple[str, ...]:
     return stripped
 
 
-def open_text_tower(named: Path | None, beside: Sequence[Path], *, threads: int = 1) -> TextTower:
+def open_text_tower(named: Path | None, beside: Sequence[Path], *, threads: int = 1) -> TextEncoder:
     """Open the text tower that was named, or the one that is found.
 
     Args:
@@ -144,16 +144,16 @@ def open_text_tower(named: Path | None, beside: Sequence[Path], *, threads: int 
         StaleEdgeError: There is none, or it cannot be used.
     """
     from stale_edge_runtime.contract import Kind
-    from stale_edge_runtime.text.tower import TextTower
+    from stale_edge_runtime.text.tower import TextEncoder
     from stale_edge_runtime.tower_files import find_tower, read_tower
 
     kind = Kind.TEXT_TOWER
     model = read_tower(named, kind) if named else find_tower(kind, [*beside, MODELS])
-    return TextTower(model, threads=threads)
+    return TextEncoder(model, threads=threads)
 
 
 def embedded(
-    tower: TextTower, names: Sequence[str], prompt: str, reporter: Reporter, *, cache: bool = True
+    tower: TextEncoder, names: Sequence[str], prompt: str, reporter: Reporter, *, cache: bool = True
 ) -> NDArray[np.float32]:
     """Compute text embeddings [C, D] of class names, or take them from the user's cache.
 

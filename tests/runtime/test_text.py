@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.text.cache import cache_folder, embed_names
 from stale_edge_runtime.text.tokenizer import Tokenizer, decode_merges, encode_merges
-from stale_edge_runtime.text.tower import TextTower
+from stale_edge_runtime.text.tower import TextEncoder
 
 DATA = Path(__file__).parents[1] / "data"
 TOWER = DATA / "tiny_text_tower.onnx"
@@ -80,7 +80,7 @@ class TestTokenizer:
 
 class TestTower:
     def test_each_name_has_the_embedding_that_it_has_alone(self):
-        tower = TextTower(TOWER)
+        tower = TextEncoder(TOWER)
         names = ["abc", "b" * 40, "ab ab ab", "c"]
         together = tower.embed(names, "a ")
         for name, row in zip(names, together, strict=True):
@@ -88,15 +88,15 @@ class TestTower:
         assert not np.allclose(together[0], together[1])
 
     def test_the_prompt_counts(self):
-        tower = TextTower(TOWER)
+        tower = TextEncoder(TOWER)
         assert not np.allclose(tower.embed(["abc"], "a "), tower.embed(["abc"], "b "))
 
     def test_a_detector_is_no_tower(self):
         with pytest.raises(UsageError, match="is a detector file"):
-            TextTower(DATA / "tiny_baked.onnx")
+            TextEncoder(DATA / "tiny_baked.onnx")
 
 
-class CountingTower(TextTower):
+class CountingTower(TextEncoder):
     runs = 0
 
     def embed(self, names, prompt=""):
@@ -115,7 +115,7 @@ class TestCache:
             assert not embed_names(tower, names, prompt, tmp_path / "cache")[1]
 
     def test_a_damaged_entry_is_computed_again(self, tmp_path):
-        tower = TextTower(TOWER)
+        tower = TextEncoder(TOWER)
         expected, _ = embed_names(tower, ["abc"], "a ", tmp_path)
         [entry] = tmp_path.glob("*.npy")
         entry.write_bytes(b"nothing")
@@ -124,11 +124,11 @@ class TestCache:
 
     def test_a_place_that_is_not_writable_does_not_matter(self, tmp_path):
         (tmp_path / "file").touch()
-        assert embed_names(TextTower(TOWER), ["abc"], "a ", tmp_path / "file" / "cache")[1] is False
+        assert embed_names(TextEncoder(TOWER), ["abc"], "a ", tmp_path / "file" / "cache")[1] is False
 
     def test_the_oldest_entries_go(self, tmp_path, monkeypatch):
         monkeypatch.setattr("stale_edge_runtime.text.cache.KEPT", 2)
-        tower = TextTower(TOWER)
+        tower = TextEncoder(TOWER)
         for age, name in enumerate("abcd"):
             embed_names(tower, [name], "", tmp_path)
             for path in tmp_path.glob("*.npy"):
@@ -154,4 +154,4 @@ def test_hostile_merges_are_bad_data(tmp_path):
     path = tmp_path / "tower.onnx"
     path.write_bytes(content.replace(packed, b"A" * len(packed)))
     with pytest.raises(BadDataError, match="holds merges that cannot be used"):
-        TextTower(path).embed(["abc"])
+        TextEncoder(path).embed(["abc"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stale_edge.networks.clip_text import PROMPT, clip_tokenizer, tokenize
-from stale_edge_runtime.text.tower import TextTower
+from stale_edge_runtime.text.tower import TextEncoder
 
 DATA = Path(__file__).parents[1] / "data"
 TOWER, OPEN = DATA / "tiny_text_tower.onnx", DATA / "tiny_open.onnx"
@@ -35,7 +35,7 @@ def test_embeddings_of_names(command, tmp_path, cache):
     code, out, err = command(*words, "--json")
     assert code == 0, err
     assert json.loads(out)["classes"] == list(NAMES)
-    np.testing.assert_array_equal(np.load(tmp_path / "names.npy"), TextTower(TOWER).embed(NAMES))
+    np.testing.assert_array_equal(np.load(tmp_path / "names.npy"), TextEncoder(TOWER).embed(NAMES))
     assert "text of 2 classes by" in err
     assert "as in 'a video of action pouring tea'" in err
     assert "from the cache" in command(*words)[2]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stale_edge_runtime.text.tower import TextTower
+    from stale_edge_runtime.text.tower import TextEncoder
 
 KEPT: Final = 64
 """Lists of names that are kept; the oldest go first."""
@@ -42,7 +42,7 @@ def cache_folder() -> Path | None:
 
 
 def embed_names(
-    tower: TextTower, names: Sequence[str], prompt: str, folder: Path | None
+    tower: TextEncoder, names: Sequence[str], prompt: str, folder: Path | None
 ) -> tuple[NDArray[np.float32], bool]:
     """Give the text embeddings of class names, from the cache where they were computed before.
 
@@ -79,7 +79,7 @@ def embed_names(
     return embeddings, False
 
 
-def _key(tower: TextTower, names: Sequence[str], prompt: str) -> str:
+def _key(tower: TextEncoder, names: Sequence[str], prompt: str) -> str:
     told = json.dumps([prompt, *names]).encode()
     return hashlib.sha256(tower.digest + b"\0" + told).hexdigest()
 

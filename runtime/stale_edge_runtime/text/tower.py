@@ -27,7 +27,7 @@ BATCH_TOKENS: Final = 1024
 """Tokens that go through the tower at once: bounds memory, and is as fast as more."""
 
 
-class TextTower:
+class TextEncoder:
     """Turns class names into the text embeddings of an open-vocabulary detector.
 
     Args:
