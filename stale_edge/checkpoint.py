@@ -9,7 +9,6 @@ import errno
 import hashlib
 import json
 import re
-import zipfile
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +18,13 @@ import torch
 from torch import Tensor
 
 from stale_edge.networks.registry import NETWORKS
+from stale_edge.networks.weight_files import check_tensors, load_weights
 from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
 from stale_edge_runtime.feature_origin import FeatureOrigin
 from stale_edge_runtime.formats.class_list import is_class_name
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.files import atomic_path
-from stale_edge_runtime.memory_limit import limited_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,11 +33,7 @@ if TYPE_CHECKING:
 
 FORMAT_FAMILY = "stale-edge-checkpoint-"
 FORMAT = f"{FORMAT_FAMILY}1"
-MAX_BYTES = 8 << 30
 MAX_FEATURE_NORM = 1e6
-UNPICKLING_BYTES = 256 << 20
-UNPICKLING_COPIES = 3
-"""Memory that loading a published file may take, beside this many times its size."""
 MAX_SIZE = 1 << 20
 """Largest number in a configuration; the largest of ours is a vocabulary of 49,408."""
 METADATA_KEY = "stale_edge"
@@ -348,42 +343,13 @@ def _without_parallel_prefix(names: Iterable[str]) -> dict[str, str]:
 
 def _load_pickle(path: Path) -> dict[str, Any]:
     """Content of a published file, its state dict checked; sizes are checked before anything is unpacked."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(item.file_size for item in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        if (other := misplaced(path, read_head(path), Wanted.PUBLISHED)) is not None:
-            raise other from error
-        raise BadDataError(path, "is not a PyTorch checkpoint, or it is cut short", _AS_PUBLISHED) from error
-    except OSError as error:
-        raise reading_error(path, error) from error
-    if size > min(MAX_BYTES, 2 * path.stat().st_size):
-        raise BadDataError(path, f"would unpack to {size:,} bytes", _AS_PUBLISHED)
-    try:
-        # A pickle of a hundred bytes can ask for a gigabyte; what is loaded is about as large as the file.
-        with limited_memory(UNPICKLING_BYTES + UNPICKLING_COPIES * path.stat().st_size):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can provoke any exception
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise BadDataError(path, f"cannot be read as weights alone ({reason})", _AS_PUBLISHED) from error
+    content = load_weights(path, _AS_PUBLISHED)
     key = _weights_key(content) if isinstance(content, dict) else ""
     state = content.get(key) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state:
         raise BadDataError(path, "has no 'state_dict'", _AS_PUBLISHED)
-    odd = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
-    if odd:
-        raise BadDataError(path, f"{_listed(map(str, odd))} in {key!r} is not a tensor", _AS_PUBLISHED)
-    for name, value in state.items():
-        _check_plain(path, name, value)
+    check_tensors(path, key, state, _AS_PUBLISHED)
     return dict(content)
-
-
-def _check_plain(path: Path, name: str, value: Tensor) -> None:
-    """Refuse a tensor that claims more numbers than it stores: copying it would allocate what it claims."""
-    plain = value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
-    if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        shown = list(value.shape[:8])
-        raise BadDataError(path, f"{name[:80]} {shown} is not a plain tensor with all its numbers", _AS_PUBLISHED)
 
 
 def _weights_key(content: Mapping[str, Any]) -> str:

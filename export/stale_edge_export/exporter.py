@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import logging
-import warnings
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +11,16 @@ import torch
 from stale_edge import __version__
 from stale_edge.networks.clip_text import clip_merges
 from stale_edge.networks.registry import NETWORKS
-from stale_edge_export.encoding import encode_model, inner_nodes
+from stale_edge_export.encoding import encode_model
+from stale_edge_export.graphs.clip_text import REWRITES, TextTowerGraph
 from stale_edge_export.graphs.registry import GRAPHS
 from stale_edge_export.graphs.text import text_embeddings, text_source, token_ids
 from stale_edge_export.parity import Arrays, Parity, check_detection, check_text_tower
+from stale_edge_export.tracing import trace_graph
 from stale_edge_runtime.contract import (
     BATCH,
     CLASSES,
     INPUTS,
-    OPSET,
     PROMPT,
     SNIPPETS,
     TEXT_EMBEDDINGS,
@@ -41,7 +37,7 @@ from stale_edge_runtime.model_file import parse_model
 from stale_edge_runtime.session import open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     import onnx
@@ -165,7 +161,7 @@ def build_graph(
     """
     network, spec = checkpoint.network, GRAPHS[checkpoint.network_name]
     if kind is Kind.TEXT_TOWER and network.text_tower is not None:
-        return network.text_tower, ()
+        return (TextTowerGraph(network.text_tower).eval(), REWRITES) if fold else (network.text_tower, ())
     graph = spec.build(network, text_source(network, kind, text))
     applied = tuple(spec.rewrites) if fold else ()
     for name in applied:
@@ -186,22 +182,14 @@ def trace(module: nn.Module, checkpoint: Checkpoint, kind: Kind) -> onnx.ModelPr
     symbolic = {BATCH, SNIPPETS, CLASSES, TOKENS}
     inputs = INPUTS[kind]
     axes = tuple({i: axis for i, axis in enumerate(names) if axis in symbolic} for names in inputs.values())
-    with _quiet_exporter(), torch.no_grad():
-        program = torch.onnx.export(
-            module,
-            tuple(examples[name] for name in inputs),
-            input_names=list(inputs),
-            output_names=list(output_names(checkpoint.network_name, kind)),
-            dynamic_shapes=_as_signature(kind, axes),
-            opset_version=OPSET,
-            dynamo=True,
-            custom_translation_table=dict(spec.translations),
-            external_data=False,
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("the dynamo exporter gave no program")
-    return _without_traces(program.model_proto, checkpoint.network_name)
+    return trace_graph(
+        module,
+        {name: examples[name] for name in inputs},
+        output_names(checkpoint.network_name, kind),
+        _as_signature(kind, axes),
+        name=checkpoint.network_name,
+        translations=spec.translations,
+    )
 
 
 def check_file(
@@ -250,44 +238,3 @@ def check_file(
 def _as_signature(kind: Kind, axes: tuple[dict[int, str], ...]) -> tuple[Any, ...]:
     """Axes arranged like the arguments of the traced module: `(token_ids)` or `(features, *text_inputs)`."""
     return axes if kind is Kind.TEXT_TOWER or len(axes) == 1 else (axes[0], axes[1:])
-
-
-def _name_by_stage(model: onnx.ModelProto) -> None:
-    """Name nodes by the stage of the graph that they come from, as in `temporal/MatMul_2`, `temporal.norm/…`."""
-    counts: Counter[str] = Counter()
-    for node in model.graph.node:
-        scopes = next((item.value for item in node.metadata_props if item.key == "pkg.torch.onnx.name_scopes"), "[]")
-        path = [part for part in ast.literal_eval(scopes) if part][:-1]
-        stage = ".".join(path[-1].split(".")[:2]) if path and not path[0].startswith("_") else "graph"
-        for part in (node, *inner_nodes(node)):
-            label = f"{stage}/{part.op_type}"
-            part.name = f"{label}_{counts[label]}"
-            counts[label] += 1
-
-
-def _without_traces(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Leave out what only the exporter wanted: stack traces with paths of this machine, and shapes of inner values."""
-    _name_by_stage(model)
-    model.doc_string = model.graph.doc_string = ""
-    model.graph.name = name
-    del model.graph.value_info[:]
-    del model.graph.metadata_props[:]
-    bodies = [part for node in model.graph.node for part in inner_nodes(node)]
-    for item in (*model.graph.node, *bodies, *model.graph.initializer, *model.graph.input, *model.graph.output):
-        item.doc_string = ""
-        del item.metadata_props[:]
-    return model
-
-
-@contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Keep the exporter's own chatter (missing torchvision, deprecations inside torch) from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from stale_edge_export.graphs.base import CLIP_LIKE
-from stale_edge_runtime.contract import FEATURES, TEXT_EMBEDDINGS, TOKEN_IDS
+from stale_edge_runtime.contract import FEATURES, IMAGE_EMBEDDINGS, PIXELS, TEXT_EMBEDDINGS, TOKEN_IDS
 from stale_edge_runtime.errors import BadDataError
-from stale_edge_runtime.synthetic import clip_like_features
+from stale_edge_runtime.synthetic import clip_like_features, varied_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 TEXT_TOLERANCE = 1e-4
 """Largest absolute difference that a text tower may have."""
+IMAGE_TOLERANCE = 1e-5
+"""Largest error that an image tower may have, in units of the spread of embeddings over images."""
+IMAGE_BATCHES = (1, 2, 5)
+PEAK = 255
 MAX_DRAWS = 50
 
 Arrays = dict[str, np.ndarray]
@@ -141,6 +145,34 @@ def check_text_tower(run: Callable[[Arrays], Arrays], network: Any, token_ids: M
         cases.append(Case(label, "as a text", errors))
     covered = {"vocabularies": [list(ids.shape) for ids in token_ids.values()]}
     return Parity(tuple(cases), covered, {TEXT_EMBEDDINGS: TEXT_TOLERANCE})
+
+
+def check_image_tower(
+    run: Callable[[Arrays], Arrays], reference: Callable[[torch.Tensor], torch.Tensor], size: int
+) -> Parity:
+    """Compare an image tower with the network's, relative to what distinguishes images.
+
+    CLIP's embeddings share most of their length: an error is measured against the distance of an image's embedding
+    from the mean over all images of the check.
+
+    Args:
+        run: Runs the file.
+        reference: The network: uint8 [B, S, S, 3] to [B, D].
+        size: Edge S of the images, in pixels.
+    """
+    images = varied_images(sum(IMAGE_BATCHES), size)
+    images[0], images[-1] = 0, PEAK
+    with torch.inference_mode():
+        expected = reference(torch.from_numpy(images)).numpy().astype(np.float64)
+    spread = float(np.sqrt(np.mean((expected - expected.mean(axis=0)) ** 2)))
+    cases, first = [], 0
+    for batch in IMAGE_BATCHES:
+        rows = slice(first, first + batch)
+        found, first = run({PIXELS: images[rows]})[IMAGE_EMBEDDINGS], first + batch
+        _difference(found, expected[rows].astype(np.float32))
+        error = float(np.sqrt(np.mean((found - expected[rows]) ** 2))) / spread
+        cases.append(Case(f"{batch} images", "relative to their spread", {IMAGE_EMBEDDINGS: error}))
+    return Parity(tuple(cases), {"batches": list(IMAGE_BATCHES)}, {IMAGE_EMBEDDINGS: IMAGE_TOLERANCE})
 
 
 def _draw(kind: str, batch: int, snippets: int, feature_dim: int, seed: int) -> np.ndarray:

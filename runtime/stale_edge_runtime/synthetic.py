@@ -58,3 +58,32 @@ def correlate(noise: NDArray[_Float], correlation: float) -> NDArray[_Float]:
     for snippet in range(1, noise.shape[-2]):
         noise[..., snippet, :] = correlation * noise[..., snippet - 1, :] + innovation * noise[..., snippet, :]
     return noise
+
+
+def varied_images(count: int, size: int, *, seed: int = 0) -> NDArray[np.uint8]:
+    """Draw images that differ as frames of different videos do: in colour, contrast, shapes and noise.
+
+    Args:
+        count: Number of images B.
+        size: Edge S, in pixels.
+        seed: Seed of the images.
+
+    Returns:
+        uint8 [B, S, S, 3].
+    """
+    rng = np.random.default_rng([seed, size])
+    found = np.empty((count, size, size, 3), np.uint8)
+    for image in found:
+        picture = rng.uniform(30, 225, 3) + np.zeros((size, size, 3))
+        for cells in (2, 5, 14):
+            picture += _enlarged(rng.normal(0, rng.uniform(5, 60), (cells, cells, 3)), size)
+        picture += rng.normal(0, rng.uniform(0, 20), picture.shape)
+        image[:] = np.clip(picture, 0, 255).round()
+    return found
+
+
+def _enlarged(cells: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Interpolate a grid [n, n, 3] to [size, size, 3]."""
+    count = len(cells)
+    weights = np.maximum(0, 1 - np.abs(np.linspace(0, count - 1, size)[:, None] - np.arange(count)))  # [size, n]
+    return np.asarray(np.einsum("yi,xj,ijc->yxc", weights, weights, cells))

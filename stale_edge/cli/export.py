@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.export_clip import ClipRequest, export_clip
 from stale_edge.cli.options import (
     CHECKPOINT,
     MODELS,
@@ -71,6 +72,23 @@ def export(
         str | None,
         typer.Option(metavar="NAME", help="Published configuration of an untrained network to export, for timing."),
     ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="CLIP whose towers to export instead: a Hugging Face folder or name, OpenAI's .pt, an open_clip "
+            ".safetensors, a STALE checkpoint, or untrained:ViT-B/32 (or B/16, L/14) for timing; -o is then a folder.",
+        ),
+    ] = None,
+    channels: Annotated[
+        str, typer.Option(metavar="rgb|bgr", help="Order of colours that the image tower is to see, with --clip.")
+    ] = "rgb",
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="quick_gelu|gelu", help="Activation of the towers, where --clip's source does not say it."
+        ),
+    ] = None,
     json: JsonToStdout = False,
     quiet: Quiet = False,
 ) -> None:
@@ -84,7 +102,16 @@ def export(
     kind = _kind(open_vocabulary=open_vocabulary, full=full, text_tower=text_tower)
     if classes and kind is not Kind.BAKED:
         raise UsageError("--classes", f"does not go with a {kind} file", "leave it out")
+    if clip is None and (channels != "rgb" or activation is not None):
+        raise UsageError("--channels, --activation", "go with --clip only", "leave them out")
     require_export("stale-edge export")
+    if clip is not None:
+        given = (model, classes, snippet_seconds, preset)
+        if any(value is not None for value in given) or kind is not Kind.BAKED or network != STALE_NETWORK:
+            raise UsageError("--clip", "exports towers, and takes no options of a network", "leave the others out")
+        request = ClipRequest(clip, output, channels, activation, fold)
+        export_clip(request, Reporter(quiet=quiet), as_json=json)
+        return
     from stale_edge_export.exporter import export_checkpoint
     from stale_edge_export.graphs.registry import GRAPHS
     from stale_edge_runtime.formats.class_list import read_class_list

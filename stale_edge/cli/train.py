@@ -205,8 +205,9 @@ def train(
         network=network,
         preset=preset,
     )
-    from stale_edge.checkpoint import MAX_BYTES, read_network_name
+    from stale_edge.checkpoint import read_network_name
     from stale_edge.cli.networks import network_spec
+    from stale_edge.networks.weight_files import MAX_BYTES
 
     network_spec(network)
     name = network if initial is None else read_network_name(initial)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from stale_edge.networks.clip_layer import ClipLayer
 from stale_edge_runtime.contract import PROMPT
 from stale_edge_runtime.text.tokenizer import Tokenizer, decode_merges
 
@@ -65,8 +65,8 @@ class TextTower(nn.Module):
         super().__init__()
         self.token_embedding = nn.Embedding(config.vocabulary, config.width)
         self.position_embedding = nn.Embedding(config.context, config.width)
-        self.layers = nn.ModuleList(TextLayer(config) for _ in range(config.layers))
-        self.final_norm = nn.LayerNorm(config.width)
+        self.layers = nn.ModuleList(ClipLayer(config) for _ in range(config.layers))
+        self.final_norm = nn.LayerNorm(config.width, config.norm_epsilon)
         self.projection = nn.Linear(config.width, embedding_dim, bias=False)
         self.end_token = config.vocabulary - 1
 
@@ -88,35 +88,3 @@ class TextTower(nn.Module):
         pooled = hidden.gather(1, end[:, None, None].expand(-1, -1, hidden.shape[2])).squeeze(1)  # [C, W]
         embeddings: Tensor = self.projection(self.final_norm(pooled))
         return embeddings
-
-
-class TextLayer(nn.Module):
-    """One pre-norm layer of the text tower: causal attention, then a quick-GELU feed-forward part."""
-
-    def __init__(self, config: TextConfig) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.attention_norm = nn.LayerNorm(config.width)
-        self.query = nn.Linear(config.width, config.width)
-        self.key = nn.Linear(config.width, config.width)
-        self.value = nn.Linear(config.width, config.width)
-        self.output = nn.Linear(config.width, config.width)
-        self.feed_forward_norm = nn.LayerNorm(config.width)
-        self.expand = nn.Linear(config.width, config.hidden)
-        self.contract = nn.Linear(config.hidden, config.width)
-
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Apply one layer: [C, L, W] to [C, L, W], with a mask [L, L] added to the attention scores."""
-        hidden = hidden + self._attend(self.attention_norm(hidden), mask)
-        inner = self.expand(self.feed_forward_norm(hidden))  # [C, L, hidden]
-        contracted: Tensor = self.contract(inner * torch.sigmoid(1.702 * inner))
-        return hidden + contracted
-
-    def _attend(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        query, key, value = (
-            part(hidden).unflatten(2, (self.heads, -1)).transpose(1, 2)  # [C, heads, L, W / heads]
-            for part in (self.query, self.key, self.value)
-        )
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        output: Tensor = self.output(attended.transpose(1, 2).flatten(2))
-        return output

@@ -17,17 +17,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stale_edge_runtime.bench.graph_types import Operands, product_type, read_operands
 from stale_edge_runtime.bench.vocabulary import CLASSES, Vocabulary, synthetic_vocabulary
-from stale_edge_runtime.contract import BLOCK_SNIPPETS, FEATURES, TEXT_EMBEDDINGS, TOKEN_IDS
+from stale_edge_runtime.contract import BLOCK_SNIPPETS, FEATURES, PIXELS, TEXT_EMBEDDINGS, TOKEN_IDS, TOWERS, Kind
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.session import open_session
-from stale_edge_runtime.synthetic import clip_like_features
+from stale_edge_runtime.synthetic import clip_like_features, varied_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    import numpy as np
 
     from stale_edge_runtime.model_file import ModelFile
 
@@ -114,6 +114,8 @@ def count_macs(
     Raises:
         BadDataError: The file does not run.
     """
+    if model.info.kind in TOWERS:
+        return _count_tower(model, batch, vocabulary or synthetic_vocabulary(model.info.feature_dim, classes=classes))
     lengths = [*(model.info.min_snippets + step for step in STEPS), min(LONG, model.info.max_snippets)]
     vocabulary = vocabulary or synthetic_vocabulary(model.info.feature_dim, classes=classes)
     counts = _profiled_counts(model, batch, lengths, vocabulary)
@@ -134,15 +136,29 @@ def model_feeds(model: ModelFile, features: np.ndarray, vocabulary: Vocabulary) 
 
     Args:
         model: The file.
-        features: [batch, snippets, D].
-        vocabulary: The text side.
+        features: [batch, snippets, D]; an image tower gets as many images, or these where they are images.
+        vocabulary: The text side; a text tower gets as many of its texts as there are videos, where there are any.
     """
+    if model.info.kind is Kind.IMAGE_TOWER:
+        given = features.dtype == np.uint8
+        images = features if given else varied_images(math.prod(features.shape[:2]), model.info.image_size)
+        return {PIXELS: images}
+    if model.info.kind is Kind.TEXT_TOWER and features.ndim == 3:
+        return {TOKEN_IDS: vocabulary.token_ids[: len(features)]}
     inputs = {
         FEATURES: features,
         TEXT_EMBEDDINGS: vocabulary.text_embeddings,
         TOKEN_IDS: vocabulary.token_ids,
     }
     return {tensor.name: inputs[tensor.name] for tensor in model.inputs}
+
+
+def _count_tower(model: ModelFile, batch: int, vocabulary: Vocabulary) -> MacCount:
+    """Count a tower at one image, or one text, for each video and snippet."""
+    (count,) = _profiled_counts(model, batch, [1], vocabulary)
+    return MacCount(
+        batch, tuple(MacTerm(*kind, (Fraction(0), Fraction(value), Fraction(0))) for kind, value in count.items())
+    )
 
 
 def _profiled_counts(

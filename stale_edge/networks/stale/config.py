@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stale_edge.networks.clip_layer import ACTIVATIONS, QUICK_GELU
 from stale_edge.networks.stored_values import known_values
 
 if TYPE_CHECKING:
@@ -28,9 +29,17 @@ class TextConfig:
     """Attention heads; they share the width."""
     hidden: int = 2048
     """Width inside the feed-forward part of a layer."""
+    activation: str = QUICK_GELU
+    """Activation inside the feed-forward part, one of `clip_layer.ACTIVATIONS`."""
+    norm_epsilon: float = 1e-5
+    """Number added to variances before they are divided by."""
 
     def __post_init__(self) -> None:
         _check_positive(self)
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        if not isinstance(self.norm_epsilon, float) or not 0 < self.norm_epsilon < 1:
+            raise ValueError(f"norm_epsilon {self.norm_epsilon!r} is not between 0 and 1")
         if self.width % self.heads:
             raise ValueError(f"text width {self.width} is not a multiple of {self.heads} heads")
 
@@ -130,7 +139,7 @@ class ModelConfig:
 def _check_positive(config: ModelConfig | TextConfig) -> None:
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        if item.name in {"text", "ours"}:
+        if item.name in {"text", "ours", "activation", "norm_epsilon"}:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 1_000_000:
             raise ValueError(f"{item.name} must be an integer from 1 to 1,000,000, not {value!r}")

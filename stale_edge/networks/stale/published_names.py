@@ -7,17 +7,9 @@ from __future__ import annotations
 
 import re
 
+from stale_edge.networks.clip_names import HUGGING_FACE_LAYER
+
 _ATTENTION = (("query", "w_qs"), ("key", "w_ks"), ("value", "w_vs"), ("output", "fc"), ("norm", "layer_norm"))
-_TEXT_LAYER = (
-    ("query", "self_attn.q_proj"),
-    ("key", "self_attn.k_proj"),
-    ("value", "self_attn.v_proj"),
-    ("output", "self_attn.out_proj"),
-    ("attention_norm", "layer_norm1"),
-    ("expand", "mlp.fc1"),
-    ("contract", "mlp.fc2"),
-    ("feed_forward_norm", "layer_norm2"),
-)
 _ENCODER_LAYER = (
     ("attention", "self_attn"),
     ("attention_norm", "norm1"),
@@ -42,7 +34,7 @@ _MODULES = {
     **{f"cross_attention.{ours}": f"cross_att.{theirs}" for ours, theirs in _ATTENTION},
     "text_tower.token_embedding": "txt_model.text_model.embeddings.token_embedding",
     "text_tower.position_embedding": "txt_model.text_model.embeddings.position_embedding",
-    **{f"text_tower.layers.#.{o}": f"txt_model.text_model.encoder.layers.#.{t}" for o, t in _TEXT_LAYER},
+    **{f"text_tower.layers.#.{o}": f"txt_model.text_model.encoder.layers.#.{t}" for o, t in HUGGING_FACE_LAYER},
     "text_tower.final_norm": "txt_model.text_model.final_layer_norm",
     "text_tower.projection": "txt_model.text_projection",
     "representation_mask.input_projection": "masktrans.input_proj",
