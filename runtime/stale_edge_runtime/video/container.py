@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from stale_edge_runtime.errors import BadDataError, missing_extra, reading_error
+from stale_edge_runtime.errors import BadDataError, InputMissingError, missing_extra, reading_error
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 
 if TYPE_CHECKING:
@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 
 FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2;matroska,webm;avi;mpegts;mpeg;mpegvideo;h264;hevc;vvc;av1;obu;ivf;m4v;flv;live_flv;asf;ogg;"
-    "nut;mxf;dv;rm;wtv;vc1;mjpeg;yuv4mpegpipe;y4m;gif;apng;png_pipe;jpeg_pipe;webp_pipe;bmp_pipe;tiff_pipe;"
+    "nut;mxf;dv;rm;wtv;vc1;mjpeg;yuv4mpegpipe;gif;apng;png_pipe;jpeg_pipe;webp_pipe;bmp_pipe;tiff_pipe;image2;"
     "mp3;wav;flac;aac;aiff;amr;ac3"
 ).replace(";", ",")
 """Formats that are opened; none of them names other files or addresses, as playlists do."""
 PLAIN_STREAMS: Final = frozenset({"h264", "hevc", "vvc", "mpegvideo", "m4v", "vc1", "mjpeg", "obu", "av1"})
 """Formats without times."""
+CONNECT_S: Final = 15.0
+"""Longest wait for a live source to open."""
+SILENCE_S: Final = 30.0
+"""Longest wait for the next packet of a live source."""
 _AGAIN: Final = "get it again"
 _BOX_HEAD: Final = 16
 _MAX_BOXES: Final = 10_000
+_MP4_BEGINNINGS: Final = frozenset({b"ftyp", b"mdat", b"free", b"wide", b"skip"})
 
 
 def is_pipe(path: Path) -> bool:
@@ -56,27 +61,71 @@ def opened(source: Path | BinaryIO, options: VideoOptions) -> Iterator[tuple[Any
         BadDataError: It is not a video that this build of FFmpeg decodes.
         UnavailableError: PyAV or Pillow is not installed.
     """
-    av = _packages(source)
     name = subject(source)
+    av = _packages(name)
     if isinstance(source, Path):
         _check_readable(source)
     try:
         container = av.open(
             # The prefix keeps names such as `pipe:0` or `concat:a|b` from being read as addresses.
             f"file:{source.absolute()}" if isinstance(source, Path) else source,
-            container_options={"format_whitelist": FORMATS, "protocol_whitelist": "file,pipe"},
+            container_options={
+                "format_whitelist": FORMATS,
+                "protocol_whitelist": "file,pipe",
+                "pattern_type": "none",  # no series of images by a pattern in the name
+            },
             options={"max_pixels": str(options.max_pixels)},
             metadata_errors="replace",
         )
     except (av.error.FFmpegError, ValueError, MemoryError) as error:
         raise _opening_error(source, error) from error
+    with _read(name, container, options) as stream:
+        yield container, stream
+
+
+@contextmanager
+def live(address: str, options: VideoOptions) -> Iterator[tuple[Any, Any]]:
+    """Open a camera or a network stream and close it at the end.
+
+    Args:
+        address: Address as FFmpeg takes it, or a camera's device as `/dev/video0`.
+        options: Settings of reading.
+
+    Yields:
+        PyAV's container and its video stream, as `opened` does.
+
+    Raises:
+        InputMissingError: It cannot be reached.
+        BadDataError: It has no video that this build decodes.
+        UnavailableError: PyAV or Pillow is not installed.
+    """
+    av = _packages(address)
+    try:
+        container = av.open(
+            address,
+            format="v4l2" if address.startswith("/dev/") else None,
+            options={"max_pixels": str(options.max_pixels), "rtsp_transport": "tcp"},
+            metadata_errors="replace",
+            timeout=(CONNECT_S, SILENCE_S),
+        )
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputMissingError(address, f"cannot be opened ({reason})", "check the address and the network") from error
+    with _read(address, container, options) as stream:
+        yield container, stream
+
+
+@contextmanager
+def _read(name: str, container: Any, options: VideoOptions) -> Iterator[Any]:
+    import av
+
     try:
         stream = video_stream(name, container)
         check_pixels(name, stream.codec_context.width, stream.codec_context.height, options.max_pixels)
         _prepare(stream.codec_context, options)
-        yield container, stream
+        yield stream
     except av.error.FFmpegError as error:
-        raise BadDataError(name, f"cannot be read ({error.strerror or error})", _AGAIN) from error
+        raise BadDataError(name, f"cannot be read on ({error.strerror or error})", "check the source") from error
     finally:
         container.close()
 
@@ -100,7 +149,7 @@ def video_stream(name: str, container: Any) -> Any:
     stream = next((one for one in found if one.disposition & 1), found[0])
     if stream.codec_context is None:
         raise BadDataError(
-            name, f"there is no decoder for {_codec_name(stream)} in this build of FFmpeg", "convert it to H.264"
+            name, f"no decoder for the codec of stream {stream.index} in this build of FFmpeg", "convert it to H.264"
         )
     return stream
 
@@ -137,12 +186,12 @@ def _prepare(codec: Any, options: VideoOptions) -> None:
     codec.thread_type = "NONE" if options.threads == 1 else "AUTO"
 
 
-def _packages(source: Path | BinaryIO) -> Any:
+def _packages(name: str) -> Any:
     try:
         import av
         import PIL.Image  # noqa: F401  frames become Pillow images
     except ImportError as error:
-        raise missing_extra(_package(error), "video", f"reading {subject(source)}") from None
+        raise missing_extra(_package(error), "video", f"reading {name}") from None
     return av
 
 
@@ -187,9 +236,6 @@ def _reason(error: Exception) -> str:
     return "no known video format" if "Invalid" in reason else reason
 
 
-_MP4_BEGINNINGS: Final = frozenset({b"ftyp", b"mdat", b"free", b"wide", b"skip"})
-
-
 def _has_index(path: Path) -> bool:
     """Look for the index among the outermost boxes of an MP4 file."""
     with path.open("rb") as file:
@@ -208,8 +254,3 @@ def _has_index(path: Path) -> bool:
                 return False
             at += length
     return False
-
-
-def _codec_name(stream: Any) -> str:
-    tag = "".join(one for one in str(stream.codec_tag) if one.isprintable() and one != "\0").strip()
-    return f"its codec {tag!r}" if tag else "its codec"

@@ -327,4 +327,8 @@ def _probe(source: Path | BinaryIO, options: VideoOptions) -> FrameTraits:
                 return frame_traits(frame, options)
             if number > _PROBED_PACKETS:
                 break
-        raise BadDataError(name, f"no frame can be decoded ({decoder.reason})", "get it again, or convert it to H.264")
+        raise BadDataError(
+            name,
+            f"no frame of at most {options.max_pixels:,} pixels can be decoded ({decoder.reason})",
+            "get it again, or convert it to H.264",
+        )

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from stale_edge_runtime.video.options import VideoOptions
 
 
+def digest(pixels: NDArray[np.uint8]) -> bytes:
+    """Hash the pixels of a crop."""
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+
+
 @dataclass(frozen=True)
 class FrameCrop:
     """Pixels for an image tower, and the samples that they serve."""
@@ -139,7 +144,7 @@ class VideoReader:
             if one.damaged:
                 damaged.extend(one.samples)
             if still is None or kept is None or not still.same(pixels):
-                kept = pixels, hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+                kept = pixels, digest(pixels)
             served += len(one.samples)
             yield FrameCrop(one.samples, one.time_s, kept[0], one.damaged, kept[1])
         self._report = self._summary(record, served, tuple(damaged))
