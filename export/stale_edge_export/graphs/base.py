@@ -75,6 +75,8 @@ class QuantizationRules:
     """Stages whose products of two activations may be int8; products with a weight may everywhere."""
     int8_kept_stages: tuple[str, ...] = ()
     """Patterns, as of file names, of stages whose products stay in fp32 in an int8 file."""
+    is_tower: bool = False
+    """A tower of CLIP: bytes that come in and tables that are looked up may be int8 too, stacked weights may not."""
     fp16_kept_stages: tuple[str, ...] = ()
     """Stages that stay in fp32 in an fp16 file."""
     fp16_kept_operators: tuple[str, ...] = ("ReduceL2", "Clip")

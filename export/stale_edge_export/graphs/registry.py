@@ -23,7 +23,11 @@ GRAPHS: dict[str, GraphSpec] = {
     BOUNDARY_MAP: BOUNDARY_MAP_GRAPH,
 }
 """Export of each network; a new network is one more entry."""
-TOWER_RULES = QuantizationRules()
+TOWER_RULES = QuantizationRules(
+    is_tower=True,
+    # Weights of pixels are so small that half precision would round them coarsely.
+    fp16_kept_stages=("patches", "patches.product"),
+)
 """Rules for a text or image tower, which is the same beside every network."""
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
+from onnx import TensorProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from stale_edge_export.encoding import inner_nodes
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from stale_edge_export.graphs.base import QuantizationRules
+
+
+TABLE_ROWS = 1024
+"""Rows from which on a table is worth 8 bits."""
+_MOVERS = ("Reshape", "Transpose", "Identity")
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,10 @@ class Products:
     """Products whose right operand is a weight."""
     activations: tuple[str, ...]
     """Products of two activations."""
+    pixels: tuple[str, ...] = ()
+    """Products of bytes that come in, with a weight."""
+    tables: tuple[str, ...] = ()
+    """Tables of embeddings that are looked up."""
 
     @classmethod
     def of(cls, model: onnx.ModelProto, rules: QuantizationRules) -> Products:
@@ -67,6 +77,8 @@ class Products:
             model: The model.
             rules: Rules of the file's network.
         """
+        if rules.is_tower:
+            return cls._of_tower(model)
         constants = {item.name for item in model.graph.initializer}
         nodes = [part for node in model.graph.node for part in (node, *inner_nodes(node))]
         products = [node for node in nodes if node.op_type == "MatMul" and not _is_kept(node, rules)]
@@ -77,14 +89,31 @@ class Products:
             tuple(node.name for node in activations if node.input[1] not in constants),
         )
 
+    @classmethod
+    def _of_tower(cls, model: onnx.ModelProto) -> Products:
+        shapes = {item.name: tuple(item.dims) for item in model.graph.initializer}
+        flat = {name for name, shape in shapes.items() if len(shape) == 2}
+        bytes_in = {item.name for item in model.graph.input if item.type.tensor_type.elem_type == TensorProto.UINT8}
+        pixels = _cast_bytes(model, bytes_in)
+        products = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in flat]
+        lookups = [node for node in model.graph.node if node.op_type == "Gather" and node.input[0] in flat]
+        return cls(
+            weights=tuple(node.name for node in products if node.input[0] not in pixels),
+            activations=(),
+            pixels=tuple(node.name for node in products if node.input[0] in pixels),
+            tables=tuple(node.name for node in lookups if shapes[node.input[0]][0] >= TABLE_ROWS),
+        )
+
+    @property
+    def _groups(self) -> tuple[tuple[str, ...], ...]:
+        return (self.weights, self.activations, self.pixels, self.tables)
+
     def __iter__(self) -> Iterator[str]:
-        return iter((*self.weights, *self.activations))
+        return iter(name for group in self._groups for name in group)
 
     def without(self, names: Sequence[str]) -> Products:
         """Leave out the products that are in `names`."""
-        return Products(
-            *(tuple(name for name in group if name not in names) for group in (self.weights, self.activations))
-        )
+        return Products(*(tuple(name for name in group if name not in names) for group in self._groups))
 
     def only(self, names: Sequence[str]) -> Products:
         """Keep the products that are in `names`."""
@@ -104,6 +133,17 @@ class Products:
         if not found:
             raise UsageError("--exclude", f"{pattern!r} matches none of {', '.join(self)}")
         return found
+
+
+def _cast_bytes(model: onnx.ModelProto, bytes_in: set[str]) -> set[str]:
+    """Names of the values that are bytes which came in, moved about and cast to numbers."""
+    moved, cast = set(bytes_in), set()
+    for node in model.graph.node:
+        if node.input and node.input[0] in moved and node.op_type in _MOVERS:
+            moved.update(node.output)
+        elif node.op_type == "Cast" and node.input[0] in moved:
+            cast.update(node.output)
+    return cast
 
 
 def _is_kept(node: onnx.NodeProto, rules: QuantizationRules) -> bool:

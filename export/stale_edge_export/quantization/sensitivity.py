@@ -12,18 +12,21 @@ quantisation saves nothing that can be told from noise stays in fp32, since all 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stale_edge_export.encoding import encode_model
 from stale_edge_export.quantization.arithmetic import Judging, exact_products
-from stale_edge_export.quantization.harm import measure_harm
+from stale_edge_export.quantization.harm import measure_harm, run_outputs
 from stale_edge_export.quantization.int8 import Products, to_int8
+from stale_edge_export.quantization.towers import TowerQuantizer
 from stale_edge_runtime.bench.macs import count_macs, model_feeds
 from stale_edge_runtime.bench.measure import Effort, time_together
 from stale_edge_runtime.bench.statistics import ratio_of_medians
 from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
+from stale_edge_runtime.contract import Role
 from stale_edge_runtime.model_file import parse_model
 from stale_edge_runtime.session import open_session
 from stale_edge_runtime.synthetic import clip_like_features
@@ -151,11 +154,23 @@ class SensitivityAnalysis:
         self.original = original
         self._model = model
         self._features = _thinned(features, MEASURED_VIDEOS)
-        self._reduce_range = reduce_range
+        self._to_int8: Callable[[Products], onnx.ModelProto] = partial(to_int8, model, reduce_range=reduce_range)
+        self.is_tower = original.info.role is not Role.DETECTOR
+        if self.is_tower:
+            self._to_int8 = TowerQuantizer(model, reduce_range=reduce_range).convert
+        self._before: list[dict[str, np.ndarray]] | None = None
         self._judging = judging
         self._trial = trial.thinned(MEASURED_VIDEOS) if trial else None
         self._found: Detections | None = None
         self._harms: dict[Products, Harm] = {}
+
+    def convert(self, products: Products) -> onnx.ModelProto:
+        """Make the graph in which these products are int8.
+
+        Args:
+            products: Products to quantise.
+        """
+        return self._to_int8(products)
 
     def make(self, products: Products) -> ModelFile:
         """Make the variant in which these products are int8.
@@ -163,7 +178,7 @@ class SensitivityAnalysis:
         Args:
             products: Products to quantise.
         """
-        return self._encoded(to_int8(self._model, products, reduce_range=self._reduce_range))
+        return self._encoded(self.convert(products))
 
     def make_judged(self, products: Products) -> ModelFile:
         """Give a file with the answers that the variant gives on its target.
@@ -171,7 +186,7 @@ class SensitivityAnalysis:
         Args:
             products: Products to quantise.
         """
-        variant = to_int8(self._model, products, reduce_range=self._reduce_range)
+        variant = self.convert(products)
         return self._encoded(exact_products(variant) if self._judging is Judging.COMPUTED else variant)
 
     def harm(self, products: Products) -> Harm:
@@ -185,7 +200,9 @@ class SensitivityAnalysis:
         """
         if products not in self._harms:
             made = self.make_judged(products)
-            outputs = measure_harm(self.original, made, self._features)
+            if self._before is None:
+                self._before = run_outputs(self.original, self._features)
+            outputs = measure_harm(self.original, made, self._features, self._before)
             errors = {name: item.relative_error for name, item in outputs.items()}
             self._harms[products] = self._with_detections(made, errors)
         return self._harms[products]
@@ -196,8 +213,18 @@ class SensitivityAnalysis:
         Args:
             products: Products to count.
         """
+        if self.is_tower:
+            return self._weight_shares(products)
         alone = ((name, count_macs(self.make(products.only([name])))) for name in products)
         return {name: count.share("int8", GAIN_SNIPPETS) for name, count in alone}
+
+    def _weight_shares(self, products: Products) -> dict[str, float]:
+        """Share of the weights of a tower that each product has: every token is multiplied with all of them."""
+        sizes = {item.name: float(np.prod(item.dims)) for item in self._model.graph.initializer}
+        nodes = {node.name: node for node in self._model.graph.node}
+        counts = {name: max(sizes.get(part, 0.0) for part in nodes[name].input) for name in products}
+        total = sum(counts.values()) or 1.0
+        return {name: count / total for name, count in counts.items()}
 
     def _encoded(self, variant: onnx.ModelProto) -> ModelFile:
         return parse_model(encode_model(variant, self.original.info), self.original.path)

@@ -69,7 +69,16 @@ class ImageTower:
     @property
     def batch(self) -> int:
         """Images that it computes fastest together; about 200 rows of tokens, as the export recorded it."""
-        stored = self.info.extra.get("best_batch", "")
+        return self.batch_of(self.info)
+
+    @staticmethod
+    def batch_of(info: ModelInfo) -> int:
+        """Read how many images a file computes fastest together.
+
+        Args:
+            info: Metadata of an image tower.
+        """
+        stored = info.extra.get("best_batch", "")
         return int(stored) if BATCH_FIGURE.fullmatch(stored) else USUAL_BATCH
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
