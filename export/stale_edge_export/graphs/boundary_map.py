@@ -64,21 +64,23 @@ class StoredTextProducts(nn.Module):
     """The same as constants.
 
     Args:
-        rows: [C, D].
-        weights: [C, D].
+        text: Text side, computed already.
+        over_time: [D, D], the classes part's.
     """
 
     rows: Tensor
     weights: Tensor
+    contrasts: Tensor
 
-    def __init__(self, rows: Tensor, weights: Tensor) -> None:
+    def __init__(self, text: TextSide, over_time: Tensor) -> None:
         super().__init__()
-        self.register_buffer("rows", rows.detach().clone())
-        self.register_buffer("weights", weights.detach().clone())
+        self.register_buffer("rows", text.rows.detach().clone())
+        self.register_buffer("weights", text.weights.detach().clone())
+        self.register_buffer("contrasts", (text.rows @ over_time).detach().clone())
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Rows and weights, [C, D] each."""
-        return self.rows, self.weights
+    def forward(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, weights and contrasts, [C, D] each."""
+        return self.rows, self.weights, self.contrasts
 
 
 def fold_text(graph: BoundaryMapGraph, network: BoundaryMap) -> None:
@@ -90,7 +92,7 @@ def fold_text(graph: BoundaryMapGraph, network: BoundaryMap) -> None:
     """
     source = graph.text.source
     if isinstance(source, StoredText):
-        graph.text = StoredTextProducts(*network.classes.text_side(source()))
+        graph.text = StoredTextProducts(network.classes.text_side(source()), network.classes.over_time)
 
 
 BOUNDARY_MAP_GRAPH = GraphSpec(
@@ -102,8 +104,9 @@ BOUNDARY_MAP_GRAPH = GraphSpec(
         CLASS_LOGITS: Decision(lambda logits: logits.argmax(axis=2), "top class of a cell"),
     },
     quantization=QuantizationRules(
-        # Thin products over all pairs: quantising their operands is as many passes over memory as they save.
-        int8_kept_stages=("network.map",),
+        # Thin products over all pairs: quantising their operands is as many passes over memory as they save. The
+        # likely text is one row: its products cost nothing, and what they lose moves every edge.
+        int8_kept_stages=("network.map", "graph"),
     ),
 )
 """The network `boundary-map`."""

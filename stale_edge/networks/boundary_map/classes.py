@@ -44,7 +44,10 @@ class TextSide(NamedTuple):
     rows: Tensor
     """[C, D], mapped texts of length one."""
     weights: Tensor
-    """[C, D], the same whitened, of length one, times the temperature."""
+    """[C, D], products with centred features that are the temperature times those of whitened texts of length one with
+    whitened features: whitened twice, so that no rounding of whitened features reaches the classes."""
+    contrasts: Tensor | None = None
+    """[C, D], the rows as they stand out over time; None where they are computed for the likely text alone."""
 
 
 class Examples(NamedTuple):
@@ -94,7 +97,24 @@ class ClassesPart(nn.Module):
     def text_side(self, text: Tensor) -> TextSide:
         """Compute all that depends on text embeddings [C, D] alone."""
         rows = F.normalize(F.normalize(text - self.text_mean, dim=1) @ self.text_map, dim=1)  # [C, D]
-        return TextSide(rows, self.temperature * F.normalize(rows @ self.whitening, dim=1))
+        twice = rows @ (self.whitening @ self.whitening.T)  # [C, D]
+        length = (twice * rows).sum(dim=1, keepdim=True).clamp(min=SMALLEST).sqrt()  # [C, 1], of whitened rows
+        return TextSide(rows, twice * (self.temperature * rows.shape[1] ** -0.5 / length))
+
+    def likely(self, video_logits: Tensor, text: TextSide) -> tuple[Tensor, Tensor]:
+        """Mix the texts that a video resembles.
+
+        Args:
+            video_logits: [B, C].
+            text: Text side.
+
+        Returns:
+            The likely text and what stands out of it over time, [B, 1, D] of length one each.
+        """
+        shares = video_logits.softmax(dim=1)[:, None]  # [B, 1, C]
+        likely = F.normalize(shares @ text.rows, dim=2)
+        contrast = likely @ self.over_time if text.contrasts is None else shares @ text.contrasts
+        return likely, F.normalize(contrast, dim=2)
 
     def forward(self, centred: Tensor, text: TextSide) -> tuple[Tensor, Tensor, Tensor]:
         """Give what segments are classified by, and the whole video's logits.
@@ -111,8 +131,10 @@ class ClassesPart(nn.Module):
         """
         whitened = centred @ self.whitening * centred.shape[2] ** -0.5  # [B, T, D]
         gram = whitened @ whitened.transpose(1, 2)
-        pooled = F.normalize(whitened.mean(dim=1, keepdim=True), dim=2)  # [B, 1, D]
-        return whitened @ text.weights.T, gram, (pooled @ text.weights.T).squeeze(1)
+        evidence = centred @ text.weights.T  # [B, T, C]
+        # Length of the mean whitened feature: the root of the mean of all products.
+        length = gram.mean(dim=(1, 2)).clamp(min=SMALLEST**2).sqrt()[:, None]  # [B, 1]
+        return evidence, gram, evidence.mean(dim=1) / length
 
     @torch.no_grad()
     def fit(self, examples: Examples, text: Tensor) -> Mapping[str, Any]:

@@ -30,6 +30,9 @@ GRID = 1024
 """Relative times that waves are stored for."""
 OCTAVES = 7.0
 SUM_SCALE = 8.0
+BLOCKS = 4
+"""Parts that the starts are scored in: a later part leaves out the ends before it, three eighths of all pairs
+together, and the passes over a part stay in the cache."""
 DROPOUT = 0.1
 PRIOR_LOGIT = -2.5
 SMALLEST_DEVIATION = 1e-4
@@ -75,9 +78,10 @@ class BoundaryMap(nn.Module):
         cells = self.classes.centred(pool_cells(features))  # [B, M, D]
         class_logits, gram, video_logits = self.classes(cells, text)
         video = cells.mean(dim=1, keepdim=True)  # [B, 1, D]
-        likely = F.normalize(video_logits.softmax(dim=1)[:, None] @ text.rows, dim=2)  # [B, 1, D]
-        contrast = F.normalize(likely @ self.classes.over_time, dim=2)  # [B, 1, D]
-        guide = ((self.classes.centred(features) - video) @ contrast.transpose(1, 2)).squeeze(2)  # [B, T]
+        likely, contrast = self.classes.likely(video_logits, text)  # [B, 1, D] each
+        # The mean is taken off after the product: one number instead of D of each snippet.
+        guide = (features - self.classes.common) @ contrast.transpose(1, 2) / self.classes.spread  # [B, T, 1]
+        guide = (guide - video @ contrast.transpose(1, 2)).squeeze(2)  # [B, T]
         pair_logits = self.map(self.trunk(cells, video, likely, contrast))
         return MapOutput(pair_logits, class_logits, gram, guide)
 
@@ -102,16 +106,25 @@ def waves() -> Tensor:
 
 def neighbours(rows: Tensor, before: int, after: int) -> Tensor:
     """Put rows [B, M, E] beside those around them, [B, M, (before + 1 + after) E]; zeros beyond the ends."""
-    return torch.cat([shifted(rows, offset) for offset in range(-before, after + 1)], dim=2)
+    count = rows.shape[1]
+    padded = F.pad(rows, (0, 0, before, after))  # once, so that int8 quantises and moves the same bytes
+    return torch.cat([padded[:, first : first + count] for first in range(before + after + 1)], dim=2)
 
 
-def shifted(rows: Tensor, offset: int) -> Tensor:
-    """Row t + offset at place t, [B, M, E]; zeros beyond the ends."""
-    if offset == 0:
-        return rows
-    if offset > 0:
-        return F.pad(rows, (0, 0, 0, offset))[:, offset:]
-    return F.pad(rows, (0, 0, -offset, 0))[:, :offset]
+def lagged(likeness: Tensor, lags: tuple[int, ...]) -> Tensor:
+    """Take the likeness of cells some way apart at the cell in their middle, [B, M, lags]; 0 beyond the ends.
+
+    Args:
+        likeness: Products of all cells [B, M, M].
+        lags: Distances; the earlier cell lies lag // 2 before the middle.
+    """
+    count = likeness.shape[1]
+    distance = torch.tensor(lags, device=likeness.device)
+    earlier = torch.arange(count, device=likeness.device)[:, None] - distance // 2  # [M, lags]
+    later = earlier + distance
+    inside = ((earlier >= 0) & (later < count)).to(likeness.dtype)
+    places = (earlier * count + later).clamp(min=0, max=count * count - 1)
+    return likeness.flatten(1)[:, places] * inside
 
 
 class Local(nn.Module):
@@ -206,9 +219,21 @@ def evidence(cells: Tensor, around: Tensor, video: Tensor, likely: Tensor, contr
     deviation = guided.square().mean(dim=1, keepdim=True).clamp(min=SMALLEST_DEVIATION).sqrt()
     alike = 4 * (F.normalize(cells, dim=2) @ likely.transpose(1, 2))
     unit = F.normalize(around, dim=2, eps=SHORTEST)
-    lagged = [(shifted(unit, -(lag // 2)) * shifted(unit, lag - lag // 2)).sum(dim=2, keepdim=True) for lag in LAGS]
+    likeness = unit @ unit.transpose(1, 2)  # [B, M, M]
+    similar = lagged(likeness, LAGS)
     whole = 4 * (unit @ F.normalize(video, dim=2).transpose(1, 2))
-    return torch.cat((guided / deviation, 0.3 * guided, alike, *lagged, whole), dim=2)
+    return torch.cat((guided / deviation, 0.3 * guided, alike, similar, whole), dim=2)
+
+
+class Edges(NamedTuple):
+    """Some edges of the cells, as starts or as ends of segments."""
+
+    at: Tensor
+    """int64 [N], position in cells."""
+    terms: Tensor
+    """[B, N, K], contributions to every pair with the edge."""
+    sums: Tensor
+    """[B, N, K], running sums up to the edge."""
 
 
 class PairMap(nn.Module):
@@ -239,14 +264,23 @@ class PairMap(nn.Module):
         at = torch.arange(count + 1, device=rows.device)
         before = (at[:, None] > at[None, :-1]).to(rows.dtype)  # [M + 1, M]: the cells before each edge
         mean, total = (before @ self.inside(rows)).chunk(2, dim=2)  # running sums [B, M + 1, K]
-        start = start - total * (SUM_SCALE / count)
-        end = end + total * (SUM_SCALE / count)
-        length = (at[1:] - at[:-1, None]).clamp(min=1)  # [M, M]
+        total = total * (SUM_SCALE / count)
         lengths = self.length(self.waves[at[1:] * GRID // count - 1])  # [M, K]
-        valid = (at[1:] > at[:-1, None]).to(rows.dtype)  # [M, M]
+        logits = []
+        for block in range(BLOCKS):
+            first, last = count * block // BLOCKS, count * (block + 1) // BLOCKS
+            starts = Edges(at[first:last], (start - total)[:, first:last], mean[:, first:last])
+            ends = Edges(at[first + 1 :], (end + total)[:, first + 1 :], mean[:, first + 1 :])
+            logits.append(F.pad(self._scored(starts, ends, lengths), (first, 0)))  # [B, M / BLOCKS, M]
+        return torch.cat(logits, dim=1)
+
+    def _scored(self, starts: Edges, ends: Edges, lengths: Tensor) -> Tensor:
+        """Score every pair of some starts and ends, [B, starts, ends]; zero where the end is not after the start."""
+        length = (ends.at - starts.at[:, None]).clamp(min=1)  # [starts, ends]
+        valid = (ends.at > starts.at[:, None]).to(lengths.dtype)  # [starts, ends]
         # Below the diagonal nothing may grow large: int8 takes its range from all pairs.
-        share = (mean[:, None, 1:] - mean[:, :-1, None]) * (valid / length.to(rows.dtype))[..., None]
-        pairs = F.relu(start[:, :-1, None] + end[:, None, 1:] + share + lengths[length - 1])  # [B, M, M, K]
-        flat = pairs.reshape(-1, pairs.shape[3])  # two axes: engines add bias and ReLU within such a product
-        logits: Tensor = self.score(flat + F.relu(self.mix(flat))).reshape(-1, count, count)
+        share = (ends.sums[:, None] - starts.sums[:, :, None]) * (valid / length.to(lengths.dtype))[..., None]
+        pairs = F.relu(starts.terms[:, :, None] + ends.terms[:, None] + share + lengths[length - 1])  # [B, …, K]
+        flat = pairs.flatten(0, 2)  # two axes: engines add bias and ReLU within such a product
+        logits: Tensor = self.score(flat + F.relu(self.mix(flat))).reshape(pairs.shape[:3])
         return logits * valid

@@ -136,7 +136,8 @@ def _expected_tiou(curve: Float32Array) -> Float32Array:
     inside = sums[None, 1:] - sums[:-1, None]
     at = np.arange(len(curve))
     length = np.maximum(at[None] + 1 - at[:, None], 1)
-    return np.asarray(np.triu(inside / (length + sums[-1] - inside)), dtype=np.float32)
+    expected: Float32Array = np.triu(inside / (length + sums[-1] - inside)).astype(np.float32)
+    return expected
 
 
 def _logit(shares: Float32Array) -> Float32Array:
