@@ -6,7 +6,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 COLOURS: Final = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#882255", "#999933", "#332288", "#777777"),
@@ -74,14 +74,23 @@ def class_colour(name: str) -> int:
     return zlib.crc32(name.encode(errors="replace")) % len(CLASS_COLOURS)
 
 
-def page_variables() -> str:
-    """Write the style sheet's variables: light, dark where the reader's system is, or as `data-theme` says."""
-    light, dark = _declared("light", LIGHT_PAGE), _declared("dark", DARK_PAGE)
+def page_variables(*, with_classes: bool = False) -> str:
+    """Write the style sheet's variables: light, dark where the reader's system is, or as `data-theme` says.
+
+    Args:
+        with_classes: Declare `--class-0`, … as well, the colours of classes.
+    """
+    light = _declared("light", LIGHT_PAGE | (_numbered(CLASS_COLOURS) if with_classes else {}))
+    dark = _declared("dark", DARK_PAGE | (_numbered(DARK_CLASS_COLOURS) if with_classes else {}))
     return (
         f":root {{ {light} }}\n"
         f':root[data-theme="dark"] {{ {dark} }}\n'
         f'@media (prefers-color-scheme: dark) {{ :root:not([data-theme="light"]) {{ {dark} }} }}\n'
     )
+
+
+def _numbered(colours: Sequence[str]) -> dict[str, str]:
+    return {f"class-{place}": colour for place, colour in enumerate(colours)}
 
 
 def _declared(scheme: str, colours: Mapping[str, str]) -> str:

@@ -355,7 +355,7 @@ def _measure(field: ContenderSet, plan: Plan, questions: Questions, report: Repo
     from stale_edge_runtime.bench.runner import check_answers, check_ready, run
 
     check_ready(field.contenders, plan)
-    agreement = check_answers(field.contenders, field.reference, plan.lengths[0]) if questions.compare else []
+    agreement = check_answers(field.compared, field.reference, plan.lengths[0]) if questions.compare else []
     for item in agreement:
         report.note(
             f"{item.model}: logits within {item.max_relative:.1e} of {item.reference} at {item.snippets} snippets, "

@@ -37,6 +37,8 @@ class ContenderSet:
     """Contenders that are exported files in one piece."""
     reference: Contender
     """The one whose answers count as right."""
+    compared: tuple[Contender, ...] = ()
+    """Contenders whose answers must agree with the reference's: those of its network."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +91,26 @@ def contenders(entry: ContenderRequest, report: Reporter) -> Iterator[ContenderS
     with tempfile.TemporaryDirectory(prefix="stale-edge-") as name:
         folder = Path(name)
         found: list[Contender] = []
-        vocabulary = None
+        vocabulary, network = None, ""
         if TORCH in entry.engines:
-            found, vocabulary = _pytorch(entry, folder, report)
+            found, vocabulary, network = _pytorch(entry, folder, report)
         files = _files(entry, vocabulary)
+        thesis = found[0] if TORCH in entry.engines else None
+        fp32 = next((file for file in files if file.precision == Precision.FP32), files[0])
+        network = network or fp32.model.info.network
+        compared = list(found)
         if OPENVINO in entry.engines:
-            found += _openvino(files, folder, report)
+            for file in {file.model.path: file for file in files}.values():
+                made = _openvino(file, files, folder, report)
+                found += made
+                compared += made if file.model.info.network == network else []
         for file in files:
             found.append(file)
             found += _windows(file, entry.windows)
-        thesis = found[0] if TORCH in entry.engines else None
-        fp32 = next((file for file in files if file.precision == Precision.FP32), files[0])
-        yield ContenderSet(tuple(found), tuple(files), thesis or fp32)
+            compared += [file] if file.model.info.network == network else []
+        if others := sorted({file.model.info.network for file in files} - {network}):
+            report.note(f"answers of {', '.join(others)} are not compared with those of {network}: another network")
+        yield ContenderSet(tuple(found), tuple(files), thesis or fp32, tuple(compared))
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
@@ -143,27 +153,23 @@ def _windows(file: OnnxContender, windows: WindowPlan | None) -> list[Contender]
     return [Windowed(file, windows)]
 
 
-def _openvino(files: Sequence[OnnxContender], folder: Path, report: Reporter) -> list[Contender]:
-    """Prepare every file once on OpenVINO, in each precision that it has."""
+def _openvino(file: OnnxContender, files: Sequence[OnnxContender], folder: Path, report: Reporter) -> list[Contender]:
+    """Prepare a file once on OpenVINO, in each precision that it has."""
     from stale_edge.extras import require_peers
 
     require_peers("stale-edge bench --compare openvino")
     from stale_edge_export.contenders.openvino import openvino_contenders
 
-    distinct = {file.model.path: file for file in files}.values()
-    precisions = [file.precision for file in distinct]
-    found: list[Contender] = []
-    for file in distinct:
-        label = f" of {file.name}" if precisions.count(file.precision) > 1 else ""
-        entered, notes = openvino_contenders(file.model, label, file.vocabulary, folder)
-        found += entered
-        for note in notes:
-            report.note(note)
-    return found
+    precisions = {other.model.path: other.precision for other in files}
+    label = f" of {file.name}" if list(precisions.values()).count(file.precision) > 1 else ""
+    entered, notes = openvino_contenders(file.model, label, file.vocabulary, folder)
+    for note in notes:
+        report.note(note)
+    return list(entered)
 
 
-def _pytorch(entry: ContenderRequest, folder: Path, report: Reporter) -> tuple[list[Contender], Vocabulary | None]:
-    """PyTorch's contenders with the weights of the files, and the text inputs that go with them."""
+def _pytorch(entry: ContenderRequest, folder: Path, report: Reporter) -> tuple[list[Contender], Vocabulary | None, str]:
+    """Prepare PyTorch's contenders with the weights of the files, their text inputs, and the name of their network."""
     from stale_edge.extras import require_export
 
     purpose = "--compare torch"
@@ -179,10 +185,10 @@ def _pytorch(entry: ContenderRequest, folder: Path, report: Reporter) -> tuple[l
     names = next(iter(baked), source.classes)
     found: list[Contender] = [*torch_contenders(source, names, weights)]
     if not NETWORKS[source.network_name].uses_text:
-        return found, None
+        return found, None, source.network_name
     if source.network.text_tower is None:
         report.note(f"{weights} stores text: for PyTorch a seeded text tower of the published size is run as well")
-    return found, vocabulary_of(source.network, names, text_embeddings(source, names))
+    return found, vocabulary_of(source.network, names, text_embeddings(source, names)), source.network_name
 
 
 def _checkpoint(entry: ContenderRequest, purpose: str, folder: Path, report: Reporter) -> tuple[Checkpoint, Path]:
