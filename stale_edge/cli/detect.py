@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.detect_stream import FOLLOW_WINDOW, Float
 from stale_edge.cli.frames import (  # noqa: TC001 (typer reads annotations when it runs)
     Approximate,
     ImageTowerFile,
@@ -41,20 +42,15 @@ from stale_edge.cli.vocabulary import (  # noqa: TC001 (typer reads annotations 
     TextTowerFile,
 )
 from stale_edge_runtime.contract import MAX_MEMORY_MB
-from stale_edge_runtime.errors import BadDataError, UsageError, printable_json
+from stale_edge_runtime.errors import UsageError, printable_json
 
 if TYPE_CHECKING:
     from stale_edge_runtime.corpus import DetectionRun, Outcome
-    from stale_edge_runtime.decoding import Detection
     from stale_edge_runtime.formats.annotations import Annotations
-    from stale_edge_runtime.windows import WindowPlan
 
-FOLLOW_WINDOW = 200
 TABLE_ROWS = 10
 PICTURE_FRAMES = 16
 """Small frames of a video in a picture."""
-SCALE_ROWS = 16
-"""Rows of a stream that tell its scale."""
 
 
 class Format(StrEnum):
@@ -62,14 +58,6 @@ class Format(StrEnum):
 
     JSON = "json"
     CSV = "csv"
-
-
-class Float(StrEnum):
-    """Types of numbers in a stream."""
-
-    FLOAT16 = "float16"
-    FLOAT32 = "float32"
-    FLOAT64 = "float64"
 
 
 class Compat(StrEnum):
@@ -84,7 +72,8 @@ def detect(
         list[str] | None,
         typer.Argument(
             metavar="FEATURES-OR-VIDEOS…",
-            help="Feature files, videos, folders (the files right inside, not in folders below), or globs.",
+            help="Feature files, videos, folders (the files right inside, not in folders below), or globs; or one live "
+            "source: rtsp://…, /dev/video0, - for a video through a pipe.",
         ),
     ] = None,
     output: Annotated[
@@ -160,18 +149,21 @@ def detect(
     A file's name without ending is the video's id, in the annotations' spelling where they know it, else without `v_`.
     One bad file never stops the others: it is listed at the end, and the exit code is 65.
     """
+    from stale_edge.cli.detect_stream import follow_rows, follow_video
     from stale_edge.cli.detection_run import open_detector, report_failures, run_all
     from stale_edge.cli.extraction_run import FrameOptions, featured
     from stale_edge.cli.vocabulary import VocabularyOptions
     from stale_edge_runtime.corpus import SUFFIXES, VIDEO_SUFFIXES, Clock, DetectionRun, find_videos
     from stale_edge_runtime.feature_scale import learned_length
     from stale_edge_runtime.formats.external_scores import read_external
-    from stale_edge_runtime.formats.files import together
+    from stale_edge_runtime.video.camera import is_live
     from stale_edge_runtime.windows import WindowPlan
 
     reporter = Reporter(quiet=quiet)
+    live = [name for name in features or () if is_live(name)]
+    streams = follow or bool(live)
     whole_results = {
-        "FEATURES": features,
+        "FEATURES": [name for name in features or () if name not in live],
         "--output": output,
         "--picture": picture,
         "--page": page,
@@ -179,14 +171,14 @@ def detect(
         "--annotations": annotations,
         "--top": top,
     }
-    _check_options(follow, compat, window, hop, whole_results)
+    _check_options(live, compat, window, hop, whole_results, follow=follow)
     vocabulary = VocabularyOptions(text_embeddings, classes, tuple(names or ()), text_tower, cache)
     frames = FrameOptions(image_tower, step, tuple(approximate or ()), keep_features, jobs, threads, provider)
     if dtype is not None and not follow:
         raise UsageError("--dtype", "is of a stream; files tell theirs", "leave it out, or use --follow")
     truth = None if annotations is None else read_ground_truth(annotations, reporter)
     ids = [video.id for video in truth.videos] if truth else ()
-    videos = [] if follow else find_videos(features or [], ids, reporter.note, suffixes={*SUFFIXES, *VIDEO_SUFFIXES})
+    videos = [] if streams else find_videos(features or [], ids, reporter.note, suffixes={*SUFFIXES, *VIDEO_SUFFIXES})
     _check_outputs(output, picture, page, [model, *(video.path for video in videos)])
     kind = _format(output, file_format)
     if as_json and output in {None, STDOUT}:
@@ -201,36 +193,82 @@ def detect(
     scores = None if external is None else read_external(external)
     learned = learned_length(detector.info, model) if rescale else None
     run = DetectionRun(detector, clock, plan, compat, scores, top, min_score, learned, any_features)
+    if live:
+        follow_video(live[0], run, plan or WindowPlan.of(FOLLOW_WINDOW, hop), frames, reporter)
+        return
     reporter.note(f"times are in {clock.source}")
     if follow:
-        _follow(run, plan or WindowPlan.of(FOLLOW_WINDOW, hop), dtype or Float.FLOAT32, reporter)
+        follow_rows(run, plan or WindowPlan.of(FOLLOW_WINDOW, hop), dtype or Float.FLOAT32, reporter)
         return
     with featured(videos, detector.info, model, frames, reporter) as extraction, prompt_interrupt():
         outcome = run_all(run, extraction.featured, reporter, extraction.failures)
     record = _record(run, model, truth, external, outcome, reporter)
-    with together():
-        if output is not None and output != STDOUT:
-            _write_file(output, kind, outcome, record)
-        watched = {video.video_id: video.path for video in videos if video.is_video}
-        _write_shown(picture, page, run, outcome, watched, reporter)
-    _show(output, kind, outcome, record, reporter)
-    if as_json and output != STDOUT:
-        _show(STDOUT, Format.JSON, outcome, record, reporter)
+    watched = {video.video_id: video.path for video in videos if video.is_video}
+    _put_out(Targets(output, kind, picture, page, as_json), run, outcome, record, watched, reporter)
     if code := report_failures(outcome, reporter):
         raise typer.Exit(code)
 
 
+@dataclass(frozen=True)
+class Targets:
+    """Places for the results."""
+
+    output: Path | None
+    """Result file; `-` for stdout, None for a table."""
+    kind: Format
+    """Format of the result file."""
+    picture: Path | None
+    """Timelines."""
+    page: Path | None
+    """Page to watch the detections on."""
+    as_json: bool
+    """Print the results as JSON too."""
+
+
+def _put_out(
+    targets: Targets,
+    run: DetectionRun,
+    outcome: Outcome,
+    record: dict[str, Any],
+    watched: dict[str, Path],
+    reporter: Reporter,
+) -> None:
+    """Write and show the results."""
+    from stale_edge_runtime.formats.files import together
+
+    output, kind = targets.output, targets.kind
+    with together():
+        if output is not None and output != STDOUT:
+            _write_file(output, kind, outcome, record)
+        _write_shown(targets.picture, targets.page, run, outcome, watched, reporter)
+    _show(output, kind, outcome, record, reporter)
+    if targets.as_json and output != STDOUT:
+        _show(STDOUT, Format.JSON, outcome, record, reporter)
+
+
 def _check_options(
-    follow: bool, compat: Compat | None, window: int | None, hop: int | None, whole_results: dict[str, Any]
+    live: list[str],
+    compat: Compat | None,
+    window: int | None,
+    hop: int | None,
+    whole_results: dict[str, Any],
+    *,
+    follow: bool,
 ) -> None:
     """Refuse options that do not go together."""
-    if follow and (given := [name for name, value in whole_results.items() if value]):
-        raise UsageError("--follow", f"does not go with {' or '.join(given)}", "a stream has no end to wait for")
-    if not follow and not whole_results["FEATURES"]:
+    streams = follow or bool(live)
+    if follow and live:
+        raise UsageError("--follow", "takes rows of features from stdin", f"leave it out to follow {live[0]}")
+    if len(live) > 1:
+        raise UsageError(live[1], "is a second live source", "run one process for each")
+    if streams and (given := [name for name, value in whole_results.items() if value]):
+        what = "--follow" if follow else live[0]
+        raise UsageError(what, f"does not go with {' or '.join(given)}", "a stream has no end to wait for")
+    if not streams and not whole_results["FEATURES"]:
         raise UsageError("FEATURES", "are missing", "name feature files, videos or folders, or use --follow")
-    if compat and (follow or window is not None):
+    if compat and (streams or window is not None):
         raise UsageError("--compat", "decodes whole videos, as the published code does", "leave out windows")
-    if hop is not None and window is None and not follow:
+    if hop is not None and window is None and not streams:
         raise UsageError("--hop", "moves windows, and there are none", "give --window as well")
 
 
@@ -260,41 +298,6 @@ def _check_outputs(output: Path | None, picture: Path | None, page: Path | None,
     for target in (output, picture, page):
         if target is not None and target != STDOUT:
             check_target(target, inputs)
-
-
-def _follow(run: DetectionRun, plan: WindowPlan, dtype: Float, reporter: Reporter) -> None:
-    """Print detections of a stream as they settle, one JSON object a line."""
-    from stale_edge_runtime.feature_scale import scale_warning, watched
-    from stale_edge_runtime.stream import DetectionStream, read_rows
-
-    info = run.detector.info
-
-    def see(row_length: float) -> float:
-        if run.rescale_to is not None:
-            return run.rescale_to / row_length if row_length > 0 else 1.0
-        if warning := scale_warning([row_length], info, run.detector.path):
-            reporter.warn(f"{warning}; is the stream {dtype}? --dtype tells")
-        return 1.0
-
-    # A window of rows tells the scale well, and nothing can be said before it is full; the warning needs fewer.
-    enough = plan.window if run.rescale_to is not None else min(plan.window, SCALE_ROWS)
-    stream = DetectionStream(run.detect_piece, plan, run.clock.snippet_s or 1.0)
-    with prompt_interrupt():
-        try:
-            for rows in watched(read_rows(sys.stdin.buffer, info.feature_dim, dtype=dtype), enough, see):
-                _say(run.select(stream.push(rows)))
-        except BadDataError:  # what came before is whole, and so are its detections
-            _say(run.select(stream.finish()))
-            raise
-        _say(run.select(stream.finish()))
-
-
-def _say(settled: list[Detection]) -> None:
-    for found in settled:
-        row = {"label": found.label, "score": found.score, "segment": [found.start_s, found.end_s]}
-        sys.stdout.write(printable_json(json.dumps(row, ensure_ascii=False, allow_nan=False)) + "\n")
-    if settled:
-        sys.stdout.flush()
 
 
 def _record(

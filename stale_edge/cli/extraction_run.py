@@ -81,16 +81,8 @@ def featured(
     if not todo:
         yield Extraction(featured=list(videos))
         return
-    from stale_edge.cli.towers import open_image_tower
-
-    settings = _settings(info, options)
-    tower = open_image_tower(
-        options.image_tower,
-        [model.parent],
-        sha256=info.tower_sha256,
-        threads=options.threads,
-        provider=options.provider,
-    )
+    settings = settings_for(info, options, resized=info.resize_to)
+    tower = open_tower_for(info, model, options)
     with contextlib.ExitStack() as stack:
         if options.keep is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stale-edge-")))
@@ -104,12 +96,35 @@ def featured(
         yield replace(made, featured=[video for video in inputs if video is not None])
 
 
-def _settings(info: ModelInfo, options: FrameOptions) -> FeatureSettings:
-    """Choose how to make features for a model: the step that it learned, or only the rows that it reads."""
+def open_tower_for(info: ModelInfo, model: Path, options: FrameOptions) -> ImageTower:
+    """Open the image tower for a model: the one that was named, or one with the weights that it learned with.
+
+    Args:
+        info: Metadata of the model.
+        model: File of the model; towers are looked for beside it.
+        options: Options for the videos.
+
+    Raises:
+        StaleEdgeError: There is none, or it cannot be opened.
+    """
+    from stale_edge.cli.towers import open_image_tower
+
+    named, hashed = options.image_tower, info.tower_sha256
+    return open_image_tower(named, [model.parent], sha256=hashed, threads=options.threads, provider=options.provider)
+
+
+def settings_for(info: ModelInfo, options: FrameOptions, *, resized: int = 0) -> FeatureSettings:
+    """Choose how to make features for a model: at the step that it learned, or only the rows that it reads.
+
+    Args:
+        info: Metadata of the model.
+        options: Options for the videos.
+        resized: Rows that the model resizes every video to; 0 makes a row every step.
+    """
     from stale_edge.cli.frames import PUBLISHED_STEP_S, feature_settings
 
-    step = options.step_s or info.snippet_seconds or (PUBLISHED_STEP_S if info.resize_to else None)
-    return feature_settings(step, approximate=options.approximate, positions=info.resize_to)
+    step = options.step_s or info.snippet_seconds or (PUBLISHED_STEP_S if resized else None)
+    return feature_settings(step, approximate=options.approximate, positions=resized)
 
 
 def make_features(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +149,46 @@ def test_engines_that_read_no_videos_are_refused(command, videos):
     code, _, stderr = command("bench", "--video", videos / "two.mp4", "--image-tower", TOWER, "--compare", "torch")
     assert code == 2
     assert "use --compare transformers" in stderr
+
+
+class TestLive:
+    """A video through a pipe: detections as they settle, those of the same features from a file."""
+
+    @staticmethod
+    def _piped(path, *words):
+        command = [sys.executable, "-c", "from stale_edge.__main__ import main; main()", "detect", *map(str, words)]
+        with path.open("rb") as stream:
+            return subprocess.run(command, stdin=stream, capture_output=True, text=True, check=False)
+
+    def test_a_pipe_gives_what_windows_of_its_features_give(self, command, tmp_path):
+        video = write_video(tmp_path / "long.mkv", 60)
+        words = (MODEL, "--image-tower", TOWER, "--window", "4", "--hop", "2")
+        live = self._piped(video, *words, "-")
+        assert live.returncode == 0, live.stderr
+        assert "following -, a row every 2 s, windows of 4" in live.stderr
+        told = [json.loads(line) for line in live.stdout.splitlines()]
+        code, out, _ = command("detect", *words, video, "--json")
+        expected = json.loads(out)["results"]["long"]
+        assert code == 0
+        key = lambda found: (found["segment"], found["label"])  # noqa: E731
+        assert [key(found) for found in sorted(told, key=key)] == [key(found) for found in sorted(expected, key=key)]
+
+    def test_no_video_in_the_pipe(self, tmp_path):
+        (tmp_path / "text").write_text("no video")
+        done = self._piped(tmp_path / "text", MODEL, "--image-tower", TOWER, "-")
+        assert done.returncode in {65, 66}
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 2
+
+    @pytest.mark.parametrize(
+        ("words", "problem"),
+        [
+            (("-", "--follow"), "--follow: takes rows of features from stdin"),
+            (("-", "rtsp://127.0.0.1/x"), "is a second live source"),
+            (("-", "-o", "r.json"), "-: does not go with --output"),
+            (("-", "one.npy"), "-: does not go with FEATURES"),
+        ],
+    )
+    def test_what_does_not_go(self, command, words, problem):
+        code, _, err = command("detect", MODEL, *words, "--image-tower", TOWER)
+        assert (code, problem in err) == (2, True), err

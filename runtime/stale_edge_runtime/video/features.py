@@ -23,7 +23,7 @@ from stale_edge_runtime.video.stages import TOWER, StageClock
 from stale_edge_runtime.video.tower import ImageTower
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -141,6 +141,22 @@ class FeatureExtractor:
             features = self._resized(features, reader, places)
         check_features(features, self._tower.info.feature_dim, subject=path)
         return VideoFeatures(features, self._record(path, reader, features))
+
+    def rows_of(self, crops: Sequence[FrameCrop]) -> NDArray[np.float32]:
+        """Make the rows `[n, D]` that crops serve, in their order; a crop that equals a recent one is not computed.
+
+        Args:
+            crops: Crops of a live source, as they come.
+
+        Raises:
+            BadDataError: The tower does not answer as it must.
+        """
+        rows: dict[int, NDArray[np.float32]] = {}
+        self._embed([crop for crop in crops if crop.digest not in self._kept], rows)
+        for crop in crops:
+            rows.update(dict.fromkeys(crop.samples, self._kept[crop.digest]))
+        served = [rows[number] for crop in crops for number in crop.samples]
+        return np.stack(served) if served else np.empty((0, self._tower.info.feature_dim), np.float32)
 
     def _places(self, reader: VideoReader) -> NDArray[np.int64] | None:
         """Choose the samples to compute; None for all."""
