@@ -204,13 +204,13 @@ def detect(
         outcome = run_all(run, extraction.featured, reporter, extraction.failures)
     record = _record(run, model, truth, external, outcome, reporter)
     watched = {video.video_id: video.path for video in videos if video.is_video}
-    _put_out(Targets(output, kind, picture, page, as_json), run, outcome, record, watched, reporter)
+    _put_out(ResultPlaces(output, kind, picture, page, as_json), run, outcome, record, watched, reporter)
     if code := report_failures(outcome, reporter):
         raise typer.Exit(code)
 
 
 @dataclass(frozen=True)
-class Targets:
+class ResultPlaces:
     """Places for the results."""
 
     output: Path | None
@@ -226,7 +226,7 @@ class Targets:
 
 
 def _put_out(
-    targets: Targets,
+    targets: ResultPlaces,
     run: DetectionRun,
     outcome: Outcome,
     record: dict[str, Any],
