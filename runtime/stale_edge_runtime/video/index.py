@@ -189,7 +189,7 @@ def _index(
         warnings=(),
         notes=tuple(notes),
     )
-    if cut := _cut(index, container, stream):
+    if has_times and (cut := cut_short(index.duration_s, start_s, container, stream)):
         if options.strict:
             raise BadDataError(path, cut, "get it again, or read what is there without --strict")
         warnings.append(cut)
@@ -278,17 +278,22 @@ def _clock_s(text: str) -> float | None:
     return length if math.isfinite(length) and length > 0 else None
 
 
-def _cut(index: VideoIndex, container: Any, stream: Any) -> str:
-    """Describe how much of a file is missing; '' if nothing is."""
-    if index.declared_s is None or not index.has_times:
+def cut_short(duration_s: float, start_s: float, container: Any, stream: Any) -> str:
+    """Describe how much of a source is missing; '' if nothing is.
+
+    Args:
+        duration_s: Length that was found, seconds.
+        start_s: Time of the first frame in the container, seconds.
+        container: PyAV's container.
+        stream: Its video stream.
+    """
+    stated_s = declared_s(container, stream)
+    if stated_s is None or container.format.name in PLAIN_STREAMS:
         return ""
     own = bool(stream.duration) or "DURATION" in stream.metadata
-    alone = own or len(container.streams) == 1
-    slack = 0.2 + 0.01 * index.declared_s if alone else 2 + 0.05 * index.declared_s
-    held = index.duration_s + (0 if stream.duration else max(0.0, index.start_s))
-    if held >= index.declared_s - slack:
-        return ""
-    return f"cut: the file states {index.declared_s:.1f} s and holds {index.duration_s:.1f} s"
+    slack_s = 0.2 + 0.01 * stated_s if own or len(container.streams) == 1 else 2 + 0.05 * stated_s
+    held_s = duration_s + (0 if stream.duration else max(0.0, start_s))
+    return "" if held_s >= stated_s - slack_s else f"cut: the file states {stated_s:.1f} s and holds {duration_s:.1f} s"
 
 
 def frame_warnings(traits: FrameTraits) -> list[str]:

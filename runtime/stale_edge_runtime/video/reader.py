@@ -139,7 +139,8 @@ class VideoReader:
             pixels = cutter.pixels(one)
             if one.damaged:
                 damaged.extend(one.samples)
-            if still is None or kept is None or not still.same(pixels):
+            is_same = still is not None and still.same(pixels)
+            if kept is None or not is_same:
                 kept = pixels, digest(pixels)
             served += len(one.samples)
             yield FrameCrop(one.samples, one.time_s, kept[0], one.damaged, kept[1])
@@ -156,8 +157,10 @@ class VideoReader:
     def _summary(self, record: DecodingRecord, served: int, damaged: tuple[int, ...]) -> VideoReport:
         index = self.index
         frames = index.frames if index else None
+        if record.cut and self._options.strict:
+            raise BadDataError(subject(self._source), record.cut, "get it again, or read it without --strict")
         count = record.damaged_frames + (index.damaged_packets if index else 0)
-        warnings = [*(index.warnings if index else ()), *record.warnings]
+        warnings = [*(index.warnings if index else ()), *record.warnings, *([record.cut] if record.cut else [])]
         if count or damaged:
             text = f"{max(count, 1)} of {frames or record.frames} frames damaged, {len(damaged)} of {served} samples"
             if self._options.strict:
@@ -170,7 +173,7 @@ class VideoReader:
             decoded_frames=record.frames,
             damaged_frames=count,
             duration_s=index.duration_s if index else record.duration_s or 0.0,
-            declared_s=index.declared_s if index else None,
+            declared_s=index.declared_s if index else record.declared_s,
             start_s=index.start_s if index else record.start_s,
             warnings=tuple(warnings),
             notes=(*(index.notes if index else ()), *record.notes, *self._options.notes),
