@@ -101,7 +101,9 @@ class VideoReader:
     @property
     def samples_s(self) -> NDArray[np.float64] | None:
         """Sample times, float64 [samples]; None where the length is not known."""
-        return None if self.index is None else sample_times(self.index.duration_s, self._options.step_s)
+        if self.index is None:
+            return None
+        return sample_times(self.index.duration_s, self._options.step_s, subject=self.index.path)
 
     @property
     def samples(self) -> int | None:
@@ -147,12 +149,12 @@ class VideoReader:
         self._report = self._summary(record, served, tuple(damaged))
 
     def _frames(self, samples_s: NDArray[np.float64] | None, record: DecodingRecord) -> Iterator[DecodedFrame]:
-        if self.index is None:
-            if samples_s is not None:
-                raise ValueError("sample times can be chosen for files only")
-            return one_pass_frames(self._source, self._options, record)
-        times_s = sample_times(self.index.duration_s, self._options.step_s) if samples_s is None else samples_s
-        return decoded_frames(self.index, times_s, self._options, record)
+        chosen_s = self.samples_s if samples_s is None else samples_s
+        if self.index is not None and chosen_s is not None:
+            return decoded_frames(self.index, chosen_s, self._options, record)
+        if samples_s is not None:
+            raise ValueError("sample times can be chosen for files only")
+        return one_pass_frames(self._source, self._options, record)
 
     def _summary(self, record: DecodingRecord, served: int, damaged: tuple[int, ...]) -> VideoReport:
         index = self.index
