@@ -131,7 +131,7 @@ def damaged(path, at=(0.5, 0.7), length=12):
     content = bytearray(path.read_bytes())
     for share in at:
         start = int(len(content) * share)
-        content[start : start + length] = bytes(range(200, 200 + length))
+        content[start : start + length] = bytes((200 + number) % 256 for number in range(length))
     path.write_bytes(content)
     return path
 
@@ -234,4 +234,32 @@ def claim_png_size(path, width, height):
     content[at + 4 : at + 12] = struct.pack(">II", width, height)
     content[at + 17 : at + 21] = struct.pack(">I", zlib.crc32(content[at : at + 17]))
     path.write_bytes(content)
+    return path
+
+
+def write_image(path, **settings):
+    """Write a still image by Pillow, or an animation of five pictures, 0.2 s each, if it is named .gif."""
+    from PIL import Image
+
+    images = [Image.fromarray(picture(number)) for number in range(5)]
+    if path.suffix == ".gif":
+        settings |= {"save_all": True, "append_images": images[1:], "duration": 200}
+    images[0].save(path, **settings)
+    return path
+
+
+def write_hdr(path):
+    """Write ten frames of 10 bits, tagged PQ and BT.2020."""
+
+    def tag(stream):
+        codec = stream.codec_context
+        codec.color_trc, codec.color_primaries, codec.colorspace = 16, 9, 9
+
+    return write_video(path, frames=10, pixels="yuv420p10le", setup=tag)
+
+
+def write_unknown_codec(path):
+    """Write a Matroska file of a codec that does not exist."""
+    write_video(path)
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG9/ISO/XYZ"))
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+FILTER_RADIUS: Final = 2
+"""Reach of the bicubic filter, in pixels of the smaller of the two images."""
 CELLS: Final = 16
 """Cells a side of the comparison of still frames."""
 LUMA: Final = (0.299, 0.587, 0.114)
@@ -48,8 +51,14 @@ def crop(image: Image, size: int) -> NDArray[np.uint8]:
     """
     from PIL.Image import Resampling
 
-    box = crop_box(image.width, image.height, size)
-    return np.asarray(image.resize((size, size), Resampling.BICUBIC, box=box))
+    left, top, right, bottom = crop_box(image.width, image.height, size)
+    if image.height > image.width:
+        # Pillow 13 swaps its two passes by the height of the image, not of the box; rows beyond the filter's reach go.
+        reach = math.ceil(FILTER_RADIUS * max(1, image.width / size)) + 1
+        first, last = max(0, math.floor(top) - reach), min(image.height, math.ceil(bottom) + reach)
+        image = image.crop((0, first, image.width, last))
+        top, bottom = top - first, bottom - first
+    return np.asarray(image.resize((size, size), Resampling.BICUBIC, box=(left, top, right, bottom)))
 
 
 def crop_share(width: int, height: int) -> float:

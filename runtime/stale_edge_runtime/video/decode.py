@@ -17,7 +17,7 @@ from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.video.colour import Converter
 from stale_edge_runtime.video.container import opened, subject
 from stale_edge_runtime.video.decoder import Decoder
-from stale_edge_runtime.video.index import frame_traits, frame_warnings, stated_rate
+from stale_edge_runtime.video.index import cut_short, declared_s, frame_traits, frame_warnings, stated_rate
 from stale_edge_runtime.video.sampling import frames_on_screen
 from stale_edge_runtime.video.sampling_live import LiveSampler
 
@@ -70,6 +70,12 @@ class DecodingRecord:
     """Length that was found by a pass without index."""
     start_s: float = 0.0
     """Time of the first frame in the container, found by a pass without index."""
+    last_frame_s: float = 0.0
+    """Seconds that the newest frame is shown, as the file states; 0 if it does not."""
+    declared_s: float | None = None
+    """Length that the source stated at its beginning."""
+    cut: str = ""
+    """Message that the source ended early, found by a pass without index; '' if it did not."""
     warnings: list[str] = field(default_factory=list)
     """Reasons to doubt the result that came up, each once."""
     notes: list[str] = field(default_factory=list)
@@ -252,7 +258,9 @@ def one_pass_frames(
             for time_s, frame in timed_frames(container, stream, decoder, options, record):
                 for samples, at_s, shown in sampler.push(time_s, frame):
                     yield DecodedFrame(samples, at_s, shown, bool(shown.is_corrupt))
-            record.duration_s = sampler.end_s(1 / stated_rate(stream))
+            record.duration_s = sampler.end_s(1 / stated_rate(stream), record.last_frame_s)
+            record.declared_s = declared_s(container, stream)
+            record.cut = cut_short(record.duration_s, record.start_s, container, stream)
             for samples, at_s, shown in sampler.finish(record.duration_s):
                 yield DecodedFrame(samples, at_s, shown, bool(shown.is_corrupt))
         finally:
@@ -271,22 +279,27 @@ def timed_frames(
     first: int | None = None
     size = None
     last_s = -1.0
+    counted, counted_from_s = 0, 0.0
     for packet in container.demux(stream):
         if keys_only and packet.size and not packet.is_keyframe:
             continue
         for frame in decoder.frames(packet):
             if frame.pts is None:
-                time_s = last_s + 1 / rate if last_s >= 0 else 0.0
+                time_s = counted_from_s + counted / rate
                 record.warn(f"frames without times are counted at {rate:g} per second")
             else:
                 if first is None:
                     first = frame.pts
                     record.start_s = float(first * tick)
                 time_s = (frame.pts - first) * tick.numerator / tick.denominator
+            counted += 1
+            if frame.pts is not None:
+                counted_from_s, counted = time_s, 1
             if time_s <= last_s:
                 record.warn("times run backwards: such frames are left out")
                 continue
             last_s = time_s
+            record.last_frame_s = float((frame.duration or 0) * tick) if frame.pts is not None else 0.0
             traits = frame_traits(frame, options)
             if size is not None and (traits.width, traits.height) != size:
                 record.note("frames change their size: each is resized by itself")

@@ -13,13 +13,12 @@ import numpy as np
 
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.video.colour import quarter_turns
-from stale_edge_runtime.video.container import PLAIN_STREAMS, check_pixels, opened, other_streams, subject
+from stale_edge_runtime.video.container import PLAIN_STREAMS, check_pixels, opened, other_streams
 from stale_edge_runtime.video.crop import crop_share
 from stale_edge_runtime.video.decoder import Decoder
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -29,7 +28,8 @@ DEFAULT_RATE: Final = 25.0
 """Frames per second of a stream that states no rate, as FFmpeg takes it."""
 MIN_CROP_SHARE: Final = 0.25
 HDR_CURVES: Final = {16: "PQ", 18: "HLG"}
-_PROBED_PACKETS: Final = 250
+PROBED_PACKETS: Final = 2000
+"""Packets in which the first frame is looked for."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,20 @@ def index_video(path: Path, options: VideoOptions) -> VideoIndex:
         BadDataError: It is no video, no frame of it can be decoded, or it is cut and `options.strict` is set.
         UnavailableError: PyAV or Pillow is not installed.
     """
-    traits = _probe(path, options)
+    traits: FrameTraits | None = None
     with opened(path, options) as (container, stream):
-        packets = _Packets()
+        packets, decoder = _Packets(), Decoder(str(path), stream.codec_context)
         for packet in container.demux(stream):
+            if traits is None and len(packets) < PROBED_PACKETS:
+                traits = _first_traits(path, decoder, packet, options)
             if packet.size:
                 packets.add(packet)
+        if traits is None:
+            raise BadDataError(
+                path,
+                f"no frame of at most {options.max_pixels:,} pixels can be decoded ({decoder.reason})",
+                "get it again, or convert it to H.264",
+            )
         return _index(path, container, stream, packets, traits, options)
 
 
@@ -143,14 +151,14 @@ class _Packets:
 def _index(
     path: Path, container: Any, stream: Any, packets: _Packets, traits: FrameTraits, options: VideoOptions
 ) -> VideoIndex:
-    if not len(packets):
-        raise BadDataError(path, "holds no frame", "get it again")
     has_times = container.format.name not in PLAIN_STREAMS and sum(packets.has_pts) * 2 > len(packets)
     warnings, notes = list(frame_warnings(traits)), []
     if others := other_streams(container, stream):
         notes.append(f"{others + 1} video streams: stream {stream.index} is read")
     if traits.rotation:
         notes.append(f"turned upright by {_turn(traits.rotation)}" if options.rotate else "left unrotated")
+    if (shape := stream.sample_aspect_ratio) and shape != 1:
+        notes.append(f"pixels of {shape.numerator}:{shape.denominator} are read as if they were square")
     backwards = 0
     if has_times:
         chosen, backwards = _displayed(packets)
@@ -165,7 +173,7 @@ def _index(
         pts = np.arange(len(packets), dtype=np.int64)
         times_s, start_s, last_frame_s = pts / rate, 0.0, 1 / rate
         key = np.frombuffer(packets.key, dtype=np.uint8) > 0
-        origin = "as given" if options.fps else "its stated or usual rate; set the true one with --fps"
+        origin = "as given" if options.fps else "its stated or usual rate; the true one can be given"
         warnings.append(f"no times in the file: frames are counted at {rate:g} per second ({origin})")
     if backwards:
         warnings.append(f"times run backwards: {backwards} of {len(packets)} frames are left out")
@@ -189,7 +197,7 @@ def _index(
         warnings=(),
         notes=tuple(notes),
     )
-    if cut := _cut(index, container, stream):
+    if has_times and (cut := cut_short(index.duration_s, start_s, container, stream)):
         if options.strict:
             raise BadDataError(path, cut, "get it again, or read what is there without --strict")
         warnings.append(cut)
@@ -278,17 +286,22 @@ def _clock_s(text: str) -> float | None:
     return length if math.isfinite(length) and length > 0 else None
 
 
-def _cut(index: VideoIndex, container: Any, stream: Any) -> str:
-    """Describe how much of a file is missing; '' if nothing is."""
-    if index.declared_s is None or not index.has_times:
+def cut_short(duration_s: float, start_s: float, container: Any, stream: Any) -> str:
+    """Describe how much of a source is missing; '' if nothing is.
+
+    Args:
+        duration_s: Length that was found, seconds.
+        start_s: Time of the first frame in the container, seconds.
+        container: PyAV's container.
+        stream: PyAV's video stream.
+    """
+    stated_s = declared_s(container, stream)
+    if stated_s is None or container.format.name in PLAIN_STREAMS:
         return ""
     own = bool(stream.duration) or "DURATION" in stream.metadata
-    alone = own or len(container.streams) == 1
-    slack = 0.2 + 0.01 * index.declared_s if alone else 2 + 0.05 * index.declared_s
-    held = index.duration_s + (0 if stream.duration else max(0.0, index.start_s))
-    if held >= index.declared_s - slack:
-        return ""
-    return f"cut: the file states {index.declared_s:.1f} s and holds {index.duration_s:.1f} s"
+    slack_s = 0.2 + 0.01 * stated_s if own or len(container.streams) == 1 else 2 + 0.05 * stated_s
+    held_s = duration_s + (0 if stream.duration else max(0.0, start_s))
+    return "" if held_s >= stated_s - slack_s else f"cut: the file states {stated_s:.1f} s and holds {duration_s:.1f} s"
 
 
 def frame_warnings(traits: FrameTraits) -> list[str]:
@@ -316,19 +329,9 @@ def frame_traits(frame: Any, options: VideoOptions) -> FrameTraits:
     return FrameTraits(width, height, rotation, frame.interlaced_frame, int(frame.color_trc))
 
 
-def _probe(source: Path | BinaryIO, options: VideoOptions) -> FrameTraits:
-    """Decode the first frame."""
-    name = subject(source)
-    with opened(source, options) as (container, stream):
-        decoder = Decoder(name, stream.codec_context)
-        for number, packet in enumerate(container.demux(stream)):
-            for frame in decoder.frames(packet):
-                check_pixels(name, frame.width, frame.height, options.max_pixels)
-                return frame_traits(frame, options)
-            if number > _PROBED_PACKETS:
-                break
-        raise BadDataError(
-            name,
-            f"no frame of at most {options.max_pixels:,} pixels can be decoded ({decoder.reason})",
-            "get it again, or convert it to H.264",
-        )
+def _first_traits(path: Path, decoder: Decoder, packet: Any, options: VideoOptions) -> FrameTraits | None:
+    """Decode a packet for its first frame; None if it gives none."""
+    for frame in decoder.frames(packet):
+        check_pixels(str(path), frame.width, frame.height, options.max_pixels)
+        return frame_traits(frame, options)
+    return None

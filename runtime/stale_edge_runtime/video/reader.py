@@ -105,7 +105,9 @@ class VideoReader:
     @property
     def samples_s(self) -> NDArray[np.float64] | None:
         """Sample times, float64 [samples]; None where the length is not known."""
-        return None if self.index is None else sample_times(self.index.duration_s, self._options.step_s)
+        if self.index is None:
+            return None
+        return sample_times(self.index.duration_s, self._options.step_s, subject=self.index.path)
 
     @property
     def samples(self) -> int | None:
@@ -143,25 +145,28 @@ class VideoReader:
             pixels = cutter.pixels(one)
             if one.damaged:
                 damaged.extend(one.samples)
-            if still is None or kept is None or not still.same(pixels):
+            is_same = still is not None and still.same(pixels)
+            if kept is None or not is_same:
                 kept = pixels, digest(pixels)
             served += len(one.samples)
             yield FrameCrop(one.samples, one.time_s, kept[0], one.damaged, kept[1])
         self._report = self._summary(record, served, tuple(damaged))
 
     def _frames(self, samples_s: NDArray[np.float64] | None, record: DecodingRecord) -> Iterator[DecodedFrame]:
-        if self.index is None:
-            if samples_s is not None:
-                raise ValueError("sample times can be chosen for files only")
-            return one_pass_frames(self._source, self._options, record)
-        times_s = sample_times(self.index.duration_s, self._options.step_s) if samples_s is None else samples_s
-        return decoded_frames(self.index, times_s, self._options, record)
+        chosen_s = self.samples_s if samples_s is None else samples_s
+        if self.index is not None and chosen_s is not None:
+            return decoded_frames(self.index, chosen_s, self._options, record)
+        if samples_s is not None:
+            raise ValueError("sample times can be chosen for files only")
+        return one_pass_frames(self._source, self._options, record)
 
     def _summary(self, record: DecodingRecord, served: int, damaged: tuple[int, ...]) -> VideoReport:
         index = self.index
         frames = index.frames if index else None
+        if record.cut and self._options.strict:
+            raise BadDataError(subject(self._source), record.cut, "get it again, or read it without --strict")
         count = record.damaged_frames + (index.damaged_packets if index else 0)
-        warnings = [*(index.warnings if index else ()), *record.warnings]
+        warnings = [*(index.warnings if index else ()), *record.warnings, *([record.cut] if record.cut else [])]
         if count or damaged:
             text = f"{max(count, 1)} of {frames or record.frames} frames damaged, {len(damaged)} of {served} samples"
             if self._options.strict:
@@ -174,7 +179,7 @@ class VideoReader:
             decoded_frames=record.frames,
             damaged_frames=count,
             duration_s=index.duration_s if index else record.duration_s or 0.0,
-            declared_s=index.declared_s if index else None,
+            declared_s=index.declared_s if index else record.declared_s,
             start_s=index.start_s if index else record.start_s,
             warnings=tuple(warnings),
             notes=(*(index.notes if index else ()), *record.notes, *self._options.notes),

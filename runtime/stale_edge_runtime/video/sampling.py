@@ -39,12 +39,13 @@ def sample_count(duration_s: float, step_s: float, *, subject: object = "video")
     return max(1, math.ceil(samples))
 
 
-def sample_times(duration_s: float, step_s: float) -> NDArray[np.float64]:
+def sample_times(duration_s: float, step_s: float, *, subject: object = "video") -> NDArray[np.float64]:
     """List the sample times of a video: `i * step_s` while that is before the end; at least the first.
 
     Args:
         duration_s: Length of the video, seconds.
         step_s: Seconds between samples.
+        subject: Name of the video, for the message.
 
     Returns:
         float64 [samples], seconds from the first frame.
@@ -52,7 +53,7 @@ def sample_times(duration_s: float, step_s: float) -> NDArray[np.float64]:
     Raises:
         BadDataError: There are too many.
     """
-    return np.arange(sample_count(duration_s, step_s), dtype=np.float64) * step_s
+    return np.arange(sample_count(duration_s, step_s, subject=subject), dtype=np.float64) * step_s
 
 
 def frames_on_screen(times_s: NDArray[np.float64], samples_s: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -44,13 +44,14 @@ class LiveSampler(Generic[Frame]):
                 yield samples, held_s, held
         self._held = time_s, frame
 
-    def end_s(self, default_s: float) -> float:
-        """Estimate when the last frame ends: it is shown as long as the one before it.
+    def end_s(self, default_s: float, stated_s: float = 0.0) -> float:
+        """Compute when the last frame ends: as stated, else it is shown as long as the one before it.
 
         Args:
             default_s: Seconds that it is shown if it is the only one.
+            stated_s: Seconds that it is shown as the source states; 0 if it does not.
         """
-        return (self._held[0] if self._held else 0.0) + (self._gap_s or default_s)
+        return (self._held[0] if self._held else 0.0) + (stated_s or self._gap_s or default_s)
 
     def finish(self, end_s: float) -> Iterator[tuple[tuple[int, ...], float, Frame]]:
         """Serve the samples before the end; the first sample in any case."""
