@@ -37,6 +37,10 @@ MAX_FEATURE_NORM = 1e6
 MAX_SIZE = 1 << 20
 """Largest number in a configuration; the largest of ours is a vocabulary of 49,408."""
 METADATA_KEY = "stale_edge"
+MAX_SCORE = 1e9
+"""Least score that is none: whatever states one is damaged."""
+SUGGESTED_MIN_SCORE = "suggested_min_score"
+"""Key of the origin: score of the highest F1 on the held-out videos of the training."""
 TEXT_KEY = "class_text_embeddings"
 _METADATA_FIELDS = {"format", "network", "config", "classes", "origin", "feature_norm", "features"}
 
@@ -66,6 +70,14 @@ class Checkpoint:
     def untrained(self) -> bool:
         """Whether the weights are seeded noise."""
         return self.origin.get("source") == "seeded"
+
+    @property
+    def suggested_min_score(self) -> float | None:
+        """Score of the highest F1 on held-out videos, where a training found one."""
+        score = self.origin.get(SUGGESTED_MIN_SCORE)
+        if not isinstance(score, int | float) or isinstance(score, bool) or not 0 < score < MAX_SCORE:
+            return None
+        return float(score)
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ def export_checkpoint(
         channels=checkpoint.features.channels,
         snippet_seconds=snippet_seconds or checkpoint.features.step_s,
         feature_norm=checkpoint.feature_norm,
+        suggested_min_score=checkpoint.suggested_min_score if kind is not Kind.TEXT_TOWER else None,
         prompt=PROMPT if uses_text and network.text_tower is not None else "",
         merges=clip_merges() if kind is Kind.TEXT_TOWER else "",
         untrained=checkpoint.untrained,

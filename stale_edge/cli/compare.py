@@ -12,7 +12,7 @@ from stale_edge.cli.console import Reporter
 from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import FEATURES, JsonToStdout, Quiet
-from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.video_inputs import (
     AnnotationsFile,
     AnyFeatures,
     ClassNames,
@@ -25,6 +25,7 @@ from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotation
     Threads,
     Top,
     Window,
+    min_score_of,
 )
 from stale_edge_runtime.errors import BadDataError, UsageError
 
@@ -85,7 +86,7 @@ def compare(
     classes: ClassNames = None,
     any_features: AnyFeatures = False,
     top: Top = None,
-    min_score: MinScore = 0.0,
+    min_score: MinScore = "0",
     threads: Threads = 1,
     provider: Provider = "cpu",
     json: JsonToStdout = False,
@@ -111,7 +112,8 @@ def compare(
     vocabulary = VocabularyOptions(text_embeddings, classes)
     detector = open_detector(a, threads, provider, vocabulary, reporter=reporter)
     clock = Clock.of(detector.info, truth, fps, stride, videos)
-    run = DetectionRun(detector, clock, plan, top=top, min_score=min_score, any_origin=any_features)
+    least = min_score_of(min_score, detector.info)
+    run = DetectionRun(detector, clock, plan, top=top, min_score=least, any_origin=any_features)
     with prompt_interrupt():
         first = run_all(run, videos, reporter, label=a.name)
         changed = open_detector(b, threads, provider, vocabulary, reporter=reporter)

@@ -7,19 +7,16 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import CHECKPOINT, FP16, INT8, MODELS, ONNX, OUTPUT, Quick, Quiet
+from stale_edge.cli.options import OUTPUT, Quick, Quiet
 from stale_edge_runtime.formats.files import make_folder
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-SHOWN: Final = 3
-"""Videos of seen classes in the picture, and as many of unseen ones."""
+MAP, STALE, NEAREST_TEXT, CEILING = "boundary-map", "stale", "nearest-text", "ceiling"
+"""Stems of the files of the two networks and of the two reference points."""
 
 
 @dataclass(frozen=True)
@@ -30,111 +27,135 @@ class DemoScale:
     """Classes of the world; three of four are taught."""
     validation: int
     """Videos to detect in."""
-    videos: int
-    """Simulated videos in an epoch of training."""
-    epochs: int
-    """Epochs of training."""
-    batch: int
-    """Videos in a step."""
+    map_training: str
+    """Options of the training of the boundary map."""
+    stale_training: str
+    """Options of the training of STALE."""
+    is_timed: bool
+    """Whether STALE is given the minutes that the boundary map took."""
     lengths: str
     """Lengths to benchmark at."""
 
 
-FULL: Final = DemoScale(classes=200, validation=200, videos=512, epochs=2, batch=32, lengths="100,200,1000")
-QUICK: Final = DemoScale(classes=20, validation=20, videos=16, epochs=2, batch=8, lengths="100,200")
+FULL: Final = DemoScale(
+    classes=200,
+    validation=200,
+    map_training="--videos 512 --batch 16 --max-minutes 0.6",
+    stale_training="--videos 512 --batch 32 --lr 1e-3",
+    is_timed=True,
+    lengths="100,200,1000",
+)
+QUICK: Final = DemoScale(
+    classes=20,
+    validation=20,
+    map_training="--videos 16 --batch 8 --epochs 2",
+    stale_training="--videos 16 --batch 8 --epochs 2 --lr 1e-3",
+    is_timed=False,
+    lengths="100,200",
+)
 
 
 def demo(
     output: Annotated[Path, typer.Option(*OUTPUT, help="Folder for the results.")] = Path("demo"),
-    seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time for each contender at each length.")] = 2.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Measuring time for each contender at each length.")] = 1.5,
     quick: Quick = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run the main job on a simulated world: train, export, quantise, detect, evaluate, and benchmark against PyTorch.
+    """Run the main job on a simulated world: train two networks, export, quantise, detect, evaluate, benchmark.
 
-    Some minutes on two cores, no downloads. Models go to models/, all else to the output folder; index.html there shows
-    what came out.
+    The boundary map and STALE as published are taught for as long as each other. Some minutes on two cores, no
+    downloads. Everything goes to the output folder, weights and files too; index.html there shows what came out.
     """
-    from stale_edge.extras import require_plot, require_train
+    from stale_edge.extras import require_train
 
     require_train("stale-edge demo")
-    require_plot("stale-edge demo")
-    from stale_edge.pages.demo import write_page
+    from stale_edge.pages.demo import DemoRun, write_page
 
     report = Reporter(quiet=quiet)
-    for folder in (MODELS, output):
-        make_folder(folder)
+    make_folder(output)
     start = time.monotonic()
-    # The run's folder goes when the demo ends: its weights are in models/ then.
+    steps = _DemoSteps(output, QUICK if quick else FULL, report)
+    # The runs' folders go when the demo ends: their weights are beside the page then.
     with tempfile.TemporaryDirectory(prefix="training-", dir=output) as training:
-        commands = _commands(output, Path(training), QUICK if quick else FULL, seconds)
-        took = [_run(words, f"{number}/{len(commands)}", report) for number, words in enumerate(commands, start=1)]
+        minutes = steps.train(Path(training))
+    steps.use(seconds)
     page = output / "index.html"
-    timed = [(shlex.join(words), spent) for words, spent in zip(commands, took, strict=True)]
-    write_page(page, output, timed, checkpoint=CHECKPOINT, int8=INT8)
+    write_page(page, DemoRun(output, tuple(steps.done), minutes))
     report.note(f"done in {time.monotonic() - start:.0f} s; look at {page}")
 
 
-def _commands(output: Path, training: Path, scale: DemoScale, seconds: float) -> list[list[str]]:
-    """List the commands in the order in which they run."""
-    world, results = output / "world", output / "results.json"
-    features, truth = world / "features", world / "annotations.json"
-    seen, unseen = ([features / f"v_{kind}000_{index:06d}.npy" for index in range(SHOWN)] for kind in "su")
-    teach = [
-        "--epochs",
-        scale.epochs,
-        "--videos",
-        scale.videos,
-        "--batch",
-        scale.batch,
-        "--lr",
-        1e-3,
-        "--design",
-        "all",
-    ]
-    pictures = ["--json", output / "bench.json", "--csv", output / "bench.csv", "--plot", output / "bench.png"]
-    evaluate = ["evaluate", results, "--ground-truth", truth, "--classes"]
-    commands: list[list[object]] = [
-        ["simulate", "-o", world, "--classes", scale.classes, "--videos", 0, "--validation", scale.validation],
-        ["train", "--simulated", world, *teach, "-o", training, "--model", CHECKPOINT],
-        ["export", CHECKPOINT, "-o", ONNX],
-        ["quantize", ONNX, "--fp16", "-o", FP16],
-        ["quantize", ONNX, "--int8", "--features", features, "--ground-truth", truth, "--max-drop", 0.5, "-o", INT8],
-        ["detect", INT8, features, "--annotations", truth, "-o", results],
-        [*evaluate, world / "splits" / "seen.list", "--json", output / "seen.json"],
-        [*evaluate, world / "splits" / "unseen.list", "--json", output / "unseen.json"],
-        [
-            *("detect", INT8, *seen, *unseen, "--annotations", truth, "--top", 5),
-            *("-o", output / "shown.json", "--picture", output / "timeline.png"),
-        ],
-        [
-            *(
-                "bench",
-                ONNX,
-                INT8,
-                FP16,
-                "--provider",
-                "cpu",
-                "--threads",
-                1,
-                "--lengths",
-                scale.lengths,
-                "--seconds",
-                seconds,
-            ),
-            *("--compare", "torch", "--checkpoint", CHECKPOINT, *pictures),
-        ],
-    ]
-    return [[str(word) for word in words] for words in commands]
+class _DemoSteps:
+    """Commands of the demo, run one after the other and remembered with their seconds."""
 
+    def __init__(self, output: Path, scale: DemoScale, report: Reporter) -> None:
+        self.output, self.scale, self.report = output, scale, report
+        self.world = output / "world"
+        self.done: list[tuple[str, float]] = []
 
-def _run(words: Sequence[str], place: str, report: Reporter) -> float:
-    """Run one command as a user would, and give its seconds; its failure ends the demo with its exit code."""
-    from stale_edge.cli.app import run
+    def train(self, folder: Path) -> tuple[float, float]:
+        """Simulate a world and train both networks; give the minutes that each took."""
+        scale, taught = self.scale, ("train", "--simulated", self.world)
+        self._run("simulate", "-o", self.world, "--classes", scale.classes, "--videos", 0, *self._videos)
+        named = ("--network", MAP, "-o", folder / MAP, "--model", self.output / f"{MAP}.safetensors")
+        map_s = self._run(*taught, *named, *scale.map_training.split())
+        limit = ("--max-minutes", f"{map_s / 60:.2f}") if scale.is_timed else ()
+        named = ("--network", STALE, "-o", folder / STALE, "--model", self.output / f"{STALE}.safetensors")
+        stale_s = self._run(*taught, *named, *scale.stale_training.split(), *limit)
+        return map_s / 60, stale_s / 60
 
-    report.note(f"{place} stale-edge {shlex.join(words)}")
-    start = time.monotonic()
-    code = run([*words, *(["--quiet"] if report.quiet else [])])
-    if code:
-        raise typer.Exit(code)
-    return time.monotonic() - start
+    def use(self, seconds: float) -> None:
+        """Export, quantise, detect, evaluate, time, and detect as reference points do."""
+        truth, features, output = self.world / "annotations.json", self.world / "features", self.output
+        judged = ("--features", features, "--ground-truth", truth, "--max-drop", 0.5)
+        for name, more in ((MAP, judged), (STALE, ())):
+            file, int8 = output / f"{name}.onnx", output / f"{name}.int8.onnx"
+            self._run("export", output / f"{name}.safetensors", "-o", file)
+            self._run("quantize", file, "--int8", *more, "-o", int8)
+            self._run("detect", int8, features, "--annotations", truth, "-o", output / f"{name}.json")
+            for subset in ("seen", "unseen"):
+                chosen = ("--classes", self.world / "splits" / f"{subset}.list")
+                found = output / f"{name}-{subset}.json"
+                self._run("evaluate", output / f"{name}.json", "-g", truth, *chosen, "--json", found)
+        self._detect_references()
+        results = (output / f"{MAP}.json", output / f"{STALE}.json")
+        self._run("view", *results, "-g", truth, "--title", "The demo's detections", "-o", output / "player.html")
+        models = (output / f"{name}{kind}.onnx" for name in (STALE, MAP) for kind in ("", ".int8"))
+        fair = ("--compare", "torch", "--checkpoint", output / f"{STALE}.safetensors")
+        measured = ("--lengths", self.scale.lengths, "--seconds", seconds, "--json", output / "bench.json")
+        self._run("bench", *models, "--provider", "cpu", "--threads", 1, *measured, *fair)
+
+    @property
+    def _videos(self) -> tuple[object, ...]:
+        return ("--validation", self.scale.validation)
+
+    def _detect_references(self) -> None:
+        """Detect as the reference points do; there is no command for it."""
+        from stale_edge.simulation import SimulatedWorld
+        from stale_edge.simulation.references import reference_detections
+        from stale_edge_runtime.formats.annotations import read_annotations
+        from stale_edge_runtime.formats.results import write_results
+
+        world = SimulatedWorld.from_file(self.world)
+        ids = [video.id for video in read_annotations(self.world / "annotations.json").videos]
+        videos = {
+            "seen": sum(name.startswith("s") for name in ids),
+            "unseen": sum(name.startswith("u") for name in ids),
+        }
+        for file, point in ((NEAREST_TEXT, "nearest text"), (CEILING, "ceiling")):
+            with self.report.progress(point, len(ids)) as step:
+                found = reference_detections(world, MAP, point, videos, step)
+            write_results(self.output / f"{file}.json", found)
+
+    def _run(self, *words: object) -> float:
+        """Run one command as a user would, and give its seconds; its failure ends the demo with its exit code."""
+        from stale_edge.cli.app import run
+
+        texts = [str(word) for word in words]
+        self.report.note(f"{len(self.done) + 1}. stale-edge {shlex.join(texts)}")
+        start = time.monotonic()
+        code = run([*texts, *(["--quiet"] if self.report.quiet else [])])
+        if code:
+            raise typer.Exit(code)
+        spent = time.monotonic() - start
+        self.done.append((shlex.join(texts), spent))
+        return spent

@@ -22,7 +22,7 @@ from stale_edge.cli.frames import (  # noqa: TC001 (typer reads annotations when
 from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import OUTPUT, STDOUT, JsonToStdout, Quiet
-from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.video_inputs import (
     AnnotationsFile,
     AnyFeatures,
     ClassNames,
@@ -35,6 +35,7 @@ from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotation
     Threads,
     Top,
     Window,
+    min_score_of,
 )
 from stale_edge.cli.vocabulary import (  # noqa: TC001 (typer reads annotations when it runs)
     Cache,
@@ -128,7 +129,7 @@ def detect(
     text_tower: TextTowerFile = None,
     cache: Cache = True,
     top: Top = None,
-    min_score: MinScore = 0.0,
+    min_score: MinScore = "0",
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw timelines of the videos: .pdf with pages, .png or .svg.")
     ] = None,
@@ -191,8 +192,9 @@ def detect(
     clock = Clock.of(detector.info, truth, fps, stride, videos)
     plan = None if window is None else WindowPlan.of(window, hop)
     scores = None if external is None else read_external(external)
+    least = min_score_of(min_score, detector.info)
     learned = learned_length(detector.info, model) if rescale else None
-    run = DetectionRun(detector, clock, plan, compat, scores, top, min_score, learned, any_features)
+    run = DetectionRun(detector, clock, plan, compat, scores, top, least, learned, any_features)
     if live:
         follow_video(live[0], run, plan or WindowPlan.of(FOLLOW_WINDOW, hop), frames, reporter)
         return

@@ -82,6 +82,7 @@ def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
         "channels": info.channels,
         "snippet_seconds": info.snippet_seconds,
         "feature_norm": info.feature_norm,
+        "suggested_min_score": info.suggested_min_score,
         "inputs": [_tensor(tensor) for tensor in file.inputs],
         "outputs": [_tensor(tensor) for tensor in file.outputs],
         "ir_version": file.ir_version,
@@ -186,6 +187,7 @@ def _lines(file: ModelFile, count: MacCount | None) -> Iterable[tuple[str, str]]
     yield "takes", lengths + each
     tower = f"weights {info.tower_sha256[:12]}" if info.tower_sha256 else ""
     colours = f"{info.channels.upper()} frames" if info.channels else ""
+    yield "suggests", f"--min-score {info.suggested_min_score:.4g}" if info.suggested_min_score else ""
     yield "features by", ", ".join(filter(None, (info.feature_extractor, tower, colours)))
     yield "inputs", "\n".join(map(_shape, file.inputs))
     yield "outputs", "\n".join(map(_shape, file.outputs))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stale_edge.cli.options import FPS, GROUND_TRUTH, PROVIDER
+from stale_edge_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from stale_edge_runtime.contract import ModelInfo
 
 AnnotationsFile = Annotated[
     Path | None,
@@ -48,4 +53,36 @@ ClassNames = Annotated[
     ),
 ]
 Top = Annotated[int | None, typer.Option("--top", min=1, help="Keep the best N detections of a video.")]
-MinScore = Annotated[float, typer.Option("--min-score", help="Leave out detections that score less.")]
+MinScore = Annotated[
+    str,
+    typer.Option(
+        "--min-score",
+        metavar="SCORE|auto",
+        help="Leave out detections that score less; auto: less than the file suggests, by the best F1 in its training.",
+    ),
+]
+
+
+def min_score_of(text: str, info: ModelInfo) -> float:
+    """Read the score that `--min-score` names.
+
+    Args:
+        text: A number, or `auto` for the one that the file suggests.
+        info: Metadata of the file.
+
+    Raises:
+        UsageError: It is neither, or the file suggests none.
+    """
+    if text == "auto":
+        if info.suggested_min_score is None:
+            raise UsageError(
+                "--min-score auto", "needs a file that suggests a score, and this one does not", "name one"
+            )
+        return info.suggested_min_score
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise UsageError("--min-score", f"{text[:40]!r} is no score", "give a number, or auto")
+    return score

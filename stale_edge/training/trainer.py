@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stale_edge.checkpoint import Checkpoint, save_checkpoint
+from stale_edge.checkpoint import SUGGESTED_MIN_SCORE, Checkpoint, save_checkpoint
 from stale_edge.data.batches import BatchPlan, next_batch, open_batches
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.training.log import TrainingLog
@@ -170,9 +170,10 @@ class Trainer:
         with log or nullcontext():
             end = self._train(log)
             if end is End.TIME and self._progress.step > self._progress.validated_step:
-                score = self._score().average_map
+                result = self._score()
+                score = result.average_map
                 if self._progress.best_score is None or score > self._progress.best_score:
-                    self._save_checkpoint(STOPPED_FILE, self._progress.step, score)
+                    self._save_checkpoint(STOPPED_FILE, self._progress.step, result)
                     step = self._progress.step
                     return TrainingResult(end, step, step, score, self._folder / STOPPED_FILE)
         progress = self._progress
@@ -286,7 +287,7 @@ class Trainer:
         score, progress = result.average_map, self._progress
         best = progress.best_score is None or score > progress.best_score
         if best:
-            self._save_checkpoint(BEST_FILE, progress.step, score)
+            self._save_checkpoint(BEST_FILE, progress.step, result)
         since = 0 if best else progress.epochs_since_best + 1
         self._progress = replace(
             progress,
@@ -303,7 +304,7 @@ class Trainer:
             log.validation({"step": progress.step, "epoch": epoch, "average_map": score, **columns})
         self._options.on_validation(ValidationReport(progress.step, epoch, score, best))
 
-    def _save_checkpoint(self, name: str, step: int, score: float) -> None:
+    def _save_checkpoint(self, name: str, step: int, result: EvaluationResult) -> None:
         """Write the weights as a checkpoint for export."""
         if not self._fabric.is_global_zero:
             return
@@ -311,7 +312,8 @@ class Trainer:
         origin = {
             "source": "trained",
             "step": step,
-            "held_out_average_map": round(score, 6),
+            "held_out_average_map": round(result.average_map, 6),
+            SUGGESTED_MIN_SCORE: result.suggested_min_score,
             "taught_classes": list(training.source.classes),
             "settings": self._settings.to_dict(),
         }

@@ -341,6 +341,8 @@ def test_two_files_of_one_video_are_refused_by_name(folder, capsys):
         (["one.npy", "-o", "one.npy"], 2, "is an input of this command"),
         (["one.npy", "-o", "r.txt"], 2, "--output: 'r.txt' tells no format; name it .json or .csv, or give --format"),
         (["one.npy", "--picture", "absent/r.png"], 73, "absent/r.png"),
+        (["one.npy", "--min-score", "auto"], 2, "--min-score auto: needs a file that suggests a score"),
+        (["one.npy", "--min-score", "high"], 2, "--min-score: 'high' is no score; give a number, or auto"),
         (["one.npy", "--json", "--format", "csv"], 2, "--json: does not go with --format csv on stdout"),
         (["--follow", "--top", "3"], 2, "--top"),
     ],
@@ -535,3 +537,12 @@ def test_a_page_shows_what_was_found(folder, tmp_path, capsys):
     assert packed["ids"] == list(read(tmp_path / "r.json")["results"])
     assert packed["truth"] is not None
     assert run([*words[:-1], str(tmp_path / "absent" / "p.html")]) == 73
+
+
+def test_a_suggested_score_is_taken():
+    from dataclasses import replace
+
+    from stale_edge.cli.video_inputs import min_score_of
+
+    info = replace(Detector(BAKED).info, suggested_min_score=0.25)
+    assert [min_score_of(text, info) for text in ("auto", "0.5", "-1")] == [0.25, 0.5, -1]

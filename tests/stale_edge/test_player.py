@@ -19,7 +19,6 @@ from stale_edge.pages.player.content import (
     PlayerContent,
     ResultSet,
     VideoMedia,
-    best_f1_score,
     pack,
     set_names,
 )
@@ -97,14 +96,6 @@ def test_without_ground_truth_nothing_is_judged_and_few_are_shown_at_first() -> 
 def test_numbers_of_files_have_limits(number: int) -> None:
     with pytest.raises(UsageError, match="1 to 8"):
         pack(PlayerContent([ResultSet("a", FOUND)] * number))
-
-
-def test_the_first_cut_has_the_highest_f1() -> None:
-    scores = np.array([0.2, 0.9, 0.5, 0.5, 0.1], np.float32)
-    assert best_f1_score(scores, np.array([1, 1, 0, 1, 0], bool), 3) == pytest.approx(0.2)
-    assert best_f1_score(scores, np.array([0, 1, 0, 0, 1], bool), 2) == pytest.approx(0.9)
-    assert best_f1_score(scores, np.zeros(5, bool), 3) == 0
-    assert best_f1_score(np.zeros(0, np.float32), np.zeros(0, bool), 3) == 0
 
 
 def test_files_of_one_name_are_told_apart() -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.heads.stale import STALE
 from stale_edge_runtime.metrics.matching import UNMATCHED, match, overlapping, tabulate
+from stale_edge_runtime.metrics.threshold import best_f1_score
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,6 +62,8 @@ class EvaluationResult:
     """Videos that are not in the ground truth, and how many detections each has."""
     compat: str | None
     """Published code whose rules were followed; None for ours."""
+    suggested_min_score: float = 0.0
+    """Score to cut at for the highest F1 over all classes at the first tIoU; 0 where nothing is found."""
 
     @property
     def map(self) -> tuple[float, ...]:
@@ -150,6 +153,7 @@ def evaluate(
         ignored_labels=table.unknown_labels,
         unknown_videos=table.unknown_videos,
         compat=compat,
+        suggested_min_score=best_f1_score(table.detections.score, true_positive[0], judged.instance_count),
     )
 
 

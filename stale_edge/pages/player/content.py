@@ -13,6 +13,7 @@ from stale_edge.palette import CLASS_COLOURS, DARK_CLASS_COLOURS, class_colour
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.formats.video_ids import respelled
 from stale_edge_runtime.metrics.diagnosis import Verdict, judge
+from stale_edge_runtime.metrics.threshold import best_f1_score
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -192,28 +193,6 @@ def _packed_set(
         "finder": _column(finders, "<i4"),
         "minimum": best_f1_score(scores, verdicts == code[Verdict.TRUE_POSITIVE], total),
     }
-
-
-def best_f1_score(scores: NDArray[np.float32], is_true: NDArray[np.bool_], instances: int) -> float:
-    """Find the score to cut at for the highest F1, the harmonic mean of precision and recall.
-
-    Args:
-        scores: `[N]`.
-        is_true: Whether each matches an instance, `[N]`.
-        instances: Number of instances to find.
-
-    Returns:
-        One of the scores; 0 where none is true.
-    """
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(is_true[order])
-    if not len(scores) or not hits[-1]:
-        return 0.0
-    ranks = np.arange(1, len(scores) + 1)
-    f1 = 2 * hits / (ranks + instances)
-    # A cut keeps all of equal score.
-    f1[:-1][scores[order][:-1] == scores[order][1:]] = -1
-    return float(scores[order][int(np.argmax(f1))])
 
 
 def _few(scores: NDArray[np.float32], videos: int) -> float:
