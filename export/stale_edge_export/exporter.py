@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from stale_edge import __version__
+from stale_edge.networks.clip_sources import weights_sha256
 from stale_edge.networks.clip_text import clip_merges
 from stale_edge.networks.registry import NETWORKS
 from stale_edge_export.encoding import encode_model
@@ -73,6 +74,7 @@ def export_checkpoint(
     classes: tuple[str, ...] = (),
     fold: bool = True,
     snippet_seconds: float | None = None,
+    merges: str = "",
     progress: Callable[[str], None] = lambda _: None,
 ) -> ExportReport:
     """Export a checkpoint, check the file against the network, and write it.
@@ -85,6 +87,7 @@ def export_checkpoint(
         fold: Apply the exact rewrites; without them the plain graph is written, for comparison.
         snippet_seconds: Seconds of video behind one snippet, to record in the file; by default what the checkpoint
             knows of the features that it learned.
+        merges: Byte-pair merges of a text tower's vocabulary, as `encode_merges` packs them; CLIP's own by default.
         progress: Called with a line on each step.
 
     Raises:
@@ -120,8 +123,9 @@ def export_checkpoint(
         snippet_seconds=snippet_seconds or checkpoint.features.step_s,
         feature_norm=checkpoint.feature_norm,
         suggested_min_score=checkpoint.suggested_min_score if kind is not Kind.TEXT_TOWER else None,
+        text_sha256=_text_sha256(network) if kind in {Kind.OPEN, Kind.TEXT_TOWER} else "",
         prompt=PROMPT if uses_text and network.text_tower is not None else "",
-        merges=clip_merges() if kind is Kind.TEXT_TOWER else "",
+        merges=(merges or clip_merges()) if kind is Kind.TEXT_TOWER else "",
         untrained=checkpoint.untrained,
         weights=checkpoint.origin,
         rewrites=applied,
@@ -133,6 +137,12 @@ def export_checkpoint(
     made = parse_model(encode_model(model, replace(info, parity=parity.to_metadata())), target)
     write_bytes(target, made.content)
     return ExportReport(made.info, parity, made.size_bytes)
+
+
+def _text_sha256(network: Any) -> str:
+    """Hash the weights of a network's text tower; '' where it has none."""
+    tower = getattr(network, "text_tower", None)
+    return "" if tower is None else weights_sha256(network.config.text, tower.state_dict())
 
 
 def _check_without_text(target: Path, checkpoint: Checkpoint, kind: Kind, classes: tuple[str, ...]) -> None:

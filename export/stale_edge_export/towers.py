@@ -11,6 +11,7 @@ from torch import nn
 
 from stale_edge import __version__
 from stale_edge.checkpoint import Checkpoint
+from stale_edge.networks.clip_vocabulary import merges_beside
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge_export.encoding import encode_model
 from stale_edge_export.exporter import ExportReport, export_checkpoint
@@ -123,6 +124,8 @@ def export_text_tower(
 ) -> ExportReport | None:
     """Export a text tower as `export_checkpoint` does; None where the source has none.
 
+    The merges of its vocabulary are those beside the weights, or CLIP's own.
+
     Args:
         source: The weights.
         target: File to write.
@@ -130,19 +133,21 @@ def export_text_tower(
         progress: Called with a line on each step.
 
     Raises:
-        BadDataError: The file does not agree with PyTorch; nothing is written.
+        BadDataError: The vocabulary beside the weights is not of CLIP's kind, or the file does not agree with PyTorch;
+            nothing is written.
         CannotWriteError: The target cannot be written.
     """
     tower = source.text_tower()
-    if tower is None:
+    if tower is None or source.text_config is None:
         return None
+    merges = merges_beside(source.folder, source.text_config.vocabulary) if source.folder else ""
     checkpoint = Checkpoint(
         _TextNetwork(tower, source),
         classes=(),
         origin=_origin(source),
         features=FeatureOrigin(extractor=source.name, tower_sha256=source.tower_sha256),
     )
-    return export_checkpoint(checkpoint, target, kind=Kind.TEXT_TOWER, fold=fold, progress=progress)
+    return export_checkpoint(checkpoint, target, kind=Kind.TEXT_TOWER, fold=fold, merges=merges, progress=progress)
 
 
 class _TextNetwork(nn.Module):

@@ -226,6 +226,8 @@ class ModelInfo:
     """Order of colours that the features were made with, one of `CHANNELS`; '' where it is not known."""
     image_size: int = 0
     """Edge of the images that an image tower takes, in pixels."""
+    text_sha256: str = ""
+    """Hash of the weights of the text tower that made the text that was learned (a detector), or that is inside."""
     prompt: str = ""
     """Words that were put before a class name where text was learned; '' where they are not known."""
     merges: str = ""
@@ -277,7 +279,7 @@ class ModelInfo:
             values["text"] = str(self.text)
         for name in (
             *("anchors", "resize_to", "strides", "decoding"),
-            *("tower_sha256", "channels", "image_size", "prompt", "merges"),
+            *("tower_sha256", "channels", "image_size", "text_sha256", "prompt", "merges"),
         ):
             if value := getattr(self, name):
                 values[name] = list(value) if isinstance(value, tuple) else value
@@ -334,6 +336,7 @@ class ModelInfo:
             tower_sha256=reader.text("tower_sha256", ""),
             channels=reader.optional_choice("channels", CHANNELS),
             image_size=reader.integer("image_size", int(kind is Kind.IMAGE_TOWER), MAX_IMAGE_SIZE, default=0),
+            text_sha256=reader.text("text_sha256", ""),
             prompt=reader.text("prompt", ""),
             merges=reader.text("merges", ""),
             suggested_min_score=reader.positive_number("suggested_min_score"),

@@ -12,6 +12,7 @@ from stale_edge_runtime.model_file import read_model
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.model_file import ModelFile
 
 PATTERNS: Final = {
@@ -41,13 +42,14 @@ def read_tower(path: Path, kind: Kind) -> ModelFile:
     return model
 
 
-def find_tower(kind: Kind, folders: Sequence[Path], *, sha256: str = "") -> ModelFile:
+def find_tower(kind: Kind, folders: Sequence[Path], *, sha256: str = "", text_sha256: str = "") -> ModelFile:
     """Find and read the tower that goes with a model.
 
     Args:
         kind: Kind of tower.
         folders: Folders to look in, the first first.
-        sha256: Hash of the weights that it must have; any where empty.
+        sha256: Hash that the weights of the CLIP's image tower must have; any where empty.
+        text_sha256: Hash that the weights of its text tower must have; any where empty.
 
     Raises:
         InputMissingError: There is none, or none with that hash; the message says where it was looked for.
@@ -59,13 +61,28 @@ def find_tower(kind: Kind, folders: Sequence[Path], *, sha256: str = "") -> Mode
         except (BadDataError, UsageError) as error:
             others.append(str(error))
             continue
-        if not sha256 or not model.info.tower_sha256 or model.info.tower_sha256 == sha256:
+        if has_weights(model.info, sha256, text_sha256):
             return model
         others.append(f"{path} has other weights than the model learned with")
     what = kind.value.replace("_", " ")
     places = " and ".join(dict.fromkeys(f"{folder}/{PATTERNS[kind][0]}" for folder in folders))
     cure = f"make one with `stale-edge export --clip SOURCE`, or name it with {OPTIONS[kind]}"
     raise InputMissingError(what, "; ".join(others) or f"is not found: no {places}", cure)
+
+
+def has_weights(tower: ModelInfo, sha256: str, text_sha256: str = "") -> bool:
+    """Tell whether a tower can be that of a model, as far as the hashes of both are known.
+
+    The hash of a text tower decides alone where both are known; else that of the image tower of the same CLIP does.
+
+    Args:
+        tower: Metadata of the tower.
+        sha256: Hash of the image tower that the model learned with; '' where it is not known.
+        text_sha256: Hash of the text tower that the model learned with; '' where it is not known.
+    """
+    if text_sha256 and tower.text_sha256:
+        return text_sha256 == tower.text_sha256
+    return not sha256 or not tower.tower_sha256 or sha256 == tower.tower_sha256
 
 
 def _candidates(kind: Kind, folders: Sequence[Path]) -> Iterator[Path]:

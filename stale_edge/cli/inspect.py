@@ -80,6 +80,8 @@ def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
         "feature_extractor": info.feature_extractor,
         "tower_sha256": info.tower_sha256,
         "channels": info.channels,
+        "text_sha256": info.text_sha256,
+        "prompt": info.prompt,
         "snippet_seconds": info.snippet_seconds,
         "feature_norm": info.feature_norm,
         "suggested_min_score": info.suggested_min_score,

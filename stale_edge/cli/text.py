@@ -40,23 +40,35 @@ def text(
     json: JsonToStdout = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn class names into text embeddings, for `detect --text-embeddings` and `train --text-embeddings`."""
+    """Turn class names into text embeddings, for `detect --text-embeddings` and `train --text-embeddings`.
+
+    Names that were given with --class are written beside them, one a line, for --classes.
+    """
     import numpy as np
 
-    from stale_edge_runtime.formats.files import check_target, write_bytes
+    from stale_edge_runtime.formats.files import check_target, together, write_bytes, write_text
 
     reporter = Reporter(quiet=quiet)
     found = given_names(classes, names or ())
     if not found:
         raise UsageError("NAMES", "are missing", "name a file with one name a line, or give --class NAME")
-    check_target(output, [classes] if classes else [])
+    listed = None if classes else output.with_suffix(".txt")
+    for target in filter(None, (output, listed)):
+        check_target(target, [classes] if classes else [])
+    if listed == output:
+        raise UsageError(f"-o {output}", "is the name of the list of classes", "name a .npy file")
     tower = open_text_tower(text_tower, (), threads=threads)
     embeddings = embedded(tower, found, prompt, reporter, cache=cache)
     content = io.BytesIO()
     np.save(content, embeddings)
-    write_bytes(output, content.getvalue())
+    with together():
+        write_bytes(output, content.getvalue())
+        if listed is not None:
+            write_text(listed, "".join(f"{name}\n" for name in found))
     if json:
         told = {"output": str(output), "classes": list(found), "width": embeddings.shape[1], "prompt": prompt}
-        reporter.result_json(told)
+        reporter.result_json(told if listed is None else {**told, "list": str(listed)})
     else:
         reporter.result(f"{output}: text embeddings of {len(found):,} classes, {embeddings.shape[1]} numbers each")
+        if listed is not None:
+            reporter.result(f"{listed}: their names")

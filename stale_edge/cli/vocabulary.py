@@ -89,6 +89,7 @@ def read_vocabulary(
     from stale_edge_runtime.contract import PROMPT, Kind
     from stale_edge_runtime.formats.features import read_features
     from stale_edge_runtime.heads.registry import HEADS
+    from stale_edge_runtime.tower_files import has_weights
 
     names = given_names(options.classes, options.names)
     if options.text_embeddings is not None:
@@ -101,7 +102,10 @@ def read_vocabulary(
         return None
     if info.kind is not Kind.OPEN and not HEADS[info.network].is_class_agnostic(info):
         raise UsageError(model, "has its classes baked in", "export it with --open to choose them freely")
-    tower = open_text_tower(options.tower, [model.parent], threads=threads)
+    tower = open_text_tower(options.tower, [model.parent], info, threads=threads)
+    if not has_weights(tower.info, info.tower_sha256, info.text_sha256):  # one that was named
+        cure = "name the text tower that it learned with, or give other text on purpose with --text-embeddings"
+        raise BadDataError(tower.path, f"has other weights than the CLIP that {model} learned with", cure)
     if tower.info.feature_dim != info.feature_dim:
         problem = f"gives embeddings of width {tower.info.feature_dim}, and {model} takes {info.feature_dim}"
         raise BadDataError(tower.path, problem, "name the text tower of the model's CLIP")
@@ -132,12 +136,15 @@ def given_names(classes: Path | None, names: Sequence[str]) -> tuple[str, ...]:
     return stripped
 
 
-def open_text_tower(named: Path | None, beside: Sequence[Path], *, threads: int = 1) -> TextEncoder:
+def open_text_tower(
+    named: Path | None, beside: Sequence[Path], model: ModelInfo | None = None, *, threads: int = 1
+) -> TextEncoder:
     """Open the text tower that was named, or the one that is found.
 
     Args:
         named: File that the user named.
         beside: Folders to look in before `models/`.
+        model: Metadata of the model that the text is for; one with its weights is looked for.
         threads: Threads inside an operator.
 
     Raises:
@@ -148,8 +155,10 @@ def open_text_tower(named: Path | None, beside: Sequence[Path], *, threads: int 
     from stale_edge_runtime.tower_files import find_tower, read_tower
 
     kind = Kind.TEXT_TOWER
-    model = read_tower(named, kind) if named else find_tower(kind, [*beside, MODELS])
-    return TextEncoder(model, threads=threads)
+    if named:
+        return TextEncoder(read_tower(named, kind), threads=threads)
+    wanted = {"sha256": model.tower_sha256, "text_sha256": model.text_sha256} if model else {}
+    return TextEncoder(find_tower(kind, [*beside, MODELS], **wanted), threads=threads)
 
 
 def embedded(

@@ -22,6 +22,7 @@ from stale_edge.networks.clip_image import CLIP_MEAN, CLIP_STD, ImageTowerConfig
 from stale_edge.networks.clip_layer import ACTIVATIONS, GELU, QUICK_GELU
 from stale_edge.networks.clip_names import canonical_towers
 from stale_edge.networks.clip_text import TextTower
+from stale_edge.networks.clip_vocabulary import VOCABULARY_FILES
 from stale_edge.networks.stale.config import TextConfig
 from stale_edge.networks.stored_values import draw_values, known_values
 from stale_edge.networks.weight_files import MAX_BYTES, check_tensors, is_torchscript, load_torchscript, load_weights
@@ -85,6 +86,8 @@ class ClipSource:
     """Weights of the text tower by the names of `TextTower`, float32."""
     notes: tuple[str, ...] = ()
     """Assumptions that were made."""
+    folder: Path | None = None
+    """Folder of the weights, which may hold a vocabulary as well."""
 
     @property
     def name(self) -> str:
@@ -179,6 +182,7 @@ def read_clip(source: str, activation: str | None = None) -> ClipSource:
         text_config,
         _floats(weights, text) if text else None,
         notes,
+        weights.parent,
     )
     return _checked(weights, made)
 
@@ -252,12 +256,12 @@ def tower_of_state(state: Mapping[str, Tensor]) -> tuple[ImageTowerConfig, dict[
     return config, {name: value.float().contiguous() for name, value in towers[0].items()}
 
 
-def weights_sha256(config: ImageTowerConfig, state: Mapping[str, Tensor]) -> str:
-    """Hash the weights of an image tower, with what shapes do not tell of the function that they are used in.
+def weights_sha256(config: ImageTowerConfig | TextConfig, state: Mapping[str, Tensor]) -> str:
+    """Hash the weights of a tower, with what shapes do not tell of the function that they are used in.
 
     Args:
         config: Sizes.
-        state: Weights by the names of `VisionTransformer`.
+        state: Weights by the names of `VisionTransformer` or `TextTower`.
 
     Returns:
         Hexadecimal digits.
@@ -289,7 +293,7 @@ def _from_hub(source: str) -> Path:
     except ImportError as error:
         cure = "check the path; for names on Hugging Face's hub: pip install transformers"
         raise UnavailableError(source, "is no file, and names on the hub need huggingface_hub", cure) from error
-    wanted = [CONFIG, OPEN_CONFIG, PREPROCESSOR, "merges.txt", "vocab.json", *WEIGHT_FILES[:2]]
+    wanted = [CONFIG, OPEN_CONFIG, PREPROCESSOR, *VOCABULARY_FILES, *WEIGHT_FILES[:2]]
     try:
         return Path(snapshot_download(source, allow_patterns=wanted))
     except Exception as error:  # the client raises errors of several libraries

@@ -41,6 +41,9 @@ class TestTokenizer:
             ("a's", [320, 6, 338]),
             ("a'x", [320, 6 + 256, 343]),
             ("<|endoftext|>", [516]),
+            ("a\x1cb", [320, 216 + 256, 321]),
+            ("a\x85b\u2009\u3000c", [320, 321, 322]),
+            ("a\u017f", [64, 129, 379]),
         ],
     )
     def test_by_hand(self, tokenizer, text, tokens):
@@ -68,10 +71,19 @@ class TestTokenizer:
     def test_merges_survive_packing(self):
         np.testing.assert_array_equal(decode_merges(encode_merges(MERGES)), MERGES)
 
-    @pytest.mark.parametrize("text", ["", "x", "eJw=", "é", encode_merges(np.zeros((70_000, 2), np.uint16))])
+    @pytest.mark.parametrize(
+        "text", ["", "x", "eJw=", "é", encode_merges(np.zeros((70_000, 2), np.uint16)), "A" * 600_000]
+    )
     def test_what_cannot_be_unpacked_is_refused(self, text):
         with pytest.raises(ValueError, match="merges"):
             decode_merges(text)
+
+    def test_words_are_remembered_up_to_a_bound(self, tokenizer, monkeypatch):
+        monkeypatch.setattr("stale_edge_runtime.text.tokenizer.KEPT_WORDS", 2)
+        for word in ("a", "b", "c", "abc", "a"):
+            tokenizer.encode(word)
+            assert len(tokenizer._words) <= 2
+        assert tokenizer.encode("abc a") == [ABC_END, 320]
 
     def test_a_merge_of_what_comes_later_is_refused(self):
         with pytest.raises(ValueError, match="come after it"):
@@ -114,11 +126,16 @@ class TestCache:
         for names, prompt in ((["c", "abc"], "a "), (["abc"], "a "), (["abc", "c"], "b ")):
             assert not embed_names(tower, names, prompt, tmp_path / "cache")[1]
 
-    def test_a_damaged_entry_is_computed_again(self, tmp_path):
+    @pytest.mark.parametrize(
+        "damage",
+        [lambda _: b"", lambda _: b"nothing", lambda whole: whole[:-1], lambda whole: whole[:130] + b"?" + whole[131:]],
+    )
+    def test_a_damaged_entry_is_computed_again(self, damage, tmp_path):
         tower = TextEncoder(TOWER)
         expected, _ = embed_names(tower, ["abc"], "a ", tmp_path)
-        [entry] = tmp_path.glob("*.npy")
-        entry.write_bytes(b"nothing")
+        [entry] = tmp_path.glob("*.text")
+        whole = entry.read_bytes()
+        entry.write_bytes(damage(whole))
         np.testing.assert_array_equal(embed_names(tower, ["abc"], "a ", tmp_path)[0], expected)
         assert embed_names(tower, ["abc"], "a ", tmp_path)[1]
 
@@ -131,11 +148,21 @@ class TestCache:
         tower = TextEncoder(TOWER)
         for age, name in enumerate("abcd"):
             embed_names(tower, [name], "", tmp_path)
-            for path in tmp_path.glob("*.npy"):
+            for path in tmp_path.glob("*.text"):
                 os.utime(path, (age, age)) if path.stat().st_mtime > 10 else None
-        assert len(list(tmp_path.glob("*.npy"))) == 2
+        assert len(list(tmp_path.glob("*.text"))) == 2
         assert embed_names(tower, ["d"], "", tmp_path)[1]
         assert not embed_names(tower, ["a"], "", tmp_path)[1]
+
+    def test_the_size_is_bounded(self, tmp_path, monkeypatch):
+        tower = TextEncoder(TOWER)
+        embed_names(tower, ["a"], "", tmp_path)
+        [entry] = tmp_path.glob("*.text")
+        os.utime(entry, (1, 1))
+        monkeypatch.setattr("stale_edge_runtime.text.cache.KEPT_BYTES", 2 * entry.stat().st_size - 1)
+        embed_names(tower, ["b"], "", tmp_path)
+        assert len(list(tmp_path.glob("*.text"))) == 1
+        assert embed_names(tower, ["b"], "", tmp_path)[1]
 
     def test_the_folder_is_the_user_s(self, monkeypatch, tmp_path):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

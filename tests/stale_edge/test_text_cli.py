@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stale_edge.networks.clip_text import PROMPT, clip_tokenizer, tokenize
+from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.text.tower import TextEncoder
+from stale_edge_runtime.tower_files import has_weights
 
 DATA = Path(__file__).parents[1] / "data"
 TOWER, OPEN = DATA / "tiny_text_tower.onnx", DATA / "tiny_open.onnx"
@@ -39,11 +42,11 @@ def test_embeddings_of_names(command, tmp_path, cache):
     assert "text of 2 classes by" in err
     assert "as in 'a video of action pouring tea'" in err
     assert "from the cache" in command(*words)[2]
-    assert len(list(cache.rglob("*.npy"))) == 1
-    (one, *_) = cache.rglob("*.npy")
+    assert len(list(cache.rglob("*.text"))) == 1
+    (one, *_) = cache.rglob("*.text")
     one.unlink()
     assert command(*words, "--no-cache")[0] == 0
-    assert not list(cache.rglob("*.npy"))
+    assert not list(cache.rglob("*.text"))
 
 
 def test_names_and_a_file_of_embeddings_find_the_same(command, features, tmp_path):
@@ -82,6 +85,60 @@ def test_what_does_not_go(command, features, words, code, problem):
     assert (found, problem in err) == (code, True), err
 
 
+def named(path: Path, folder: Path, **values: str) -> Path:
+    """Copy a file of the tests with other metadata."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(path)
+    for key, value in values.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = f"stale_edge.{key}", value
+    onnx.save(model, target := folder / f"{'-'.join(values.values())}.{path.name}")
+    return target
+
+
+class TestHashes:
+    def test_a_tower_of_other_weights_is_refused_with_the_cure(self, command, features, tmp_path):
+        model, other = named(OPEN, tmp_path, text_sha256="aa"), named(TOWER, tmp_path, text_sha256="bb")
+        code, _, err = command("detect", model, features, "--class", "a", "--text-tower", other)
+        assert code == 65
+        assert "has other weights than the CLIP that" in err
+        assert "--text-embeddings" in err
+
+    @pytest.mark.parametrize(
+        ("learned", "tower"),
+        [
+            (("aa", ""), ("", "")),
+            (("", ""), ("aa", "")),
+            (("aa", "cc"), ("aa", "dd")),
+            (("aa", "cc"), ("", "cc")),
+        ],
+    )
+    def test_what_is_not_known_or_agrees_is_taken(self, learned, tower):
+        info = read_model(TOWER).info
+        of_tower = replace(info, text_sha256=tower[0], tower_sha256=tower[1])
+        assert has_weights(of_tower, learned[1], learned[0])
+
+    def test_the_image_tower_of_another_clip_tells_too(self):
+        assert not has_weights(replace(read_model(TOWER).info, tower_sha256="bb"), "aa")
+
+    def test_of_several_towers_the_one_with_the_weights_is_taken(self, command, features, tmp_path):
+        model = named(OPEN, tmp_path, text_sha256="bb")
+        for digest in ("aa", "bb"):
+            named(TOWER, tmp_path, text_sha256=digest).rename(tmp_path / f"clip-text-{digest}.onnx")
+        code, _, err = command("detect", model, features, "--class", "a")
+        assert code == 0, err
+        assert "clip-text-bb.onnx" in err
+
+
+def test_names_typed_are_written_beside_their_embeddings(command, tmp_path):
+    words = ("--class", NAMES[0], "--class", NAMES[1], "--text-tower", TOWER)
+    assert command("text", *words, "-o", tmp_path / "mine.npy")[0] == 0
+    assert (tmp_path / "mine.txt").read_text() == "pouring tea\nopening a fridge\n"
+    assert len(np.load(tmp_path / "mine.npy")) == 2
+    code, _, err = command("text", *words, "-o", tmp_path / "mine.txt")
+    assert (code, "name a .npy file" in err) == (2, True), err
+
+
 def test_a_baked_file_has_its_classes(command, features):
     code, _, err = command("detect", DATA / "tiny_baked.onnx", features, "--class", "a", "--text-tower", TOWER)
     assert code == 2
@@ -105,10 +162,18 @@ class TestReferences:
     @classmethod
     def texts(cls, count):
         rng = np.random.default_rng(5)
-        ranges = ((32, 127), (160, 0x250), (0x400, 0x500), (0x4E00, 0x4F00), (0x1F300, 0x1F650), (0x2010, 0x2060))
+        ranges = (
+            (32, 127),
+            (160, 0x250),
+            (0x400, 0x500),
+            (0x4E00, 0x4F00),
+            (0x1F300, 0x1F650),
+            (0x2000, 0x2070),
+            (0, 161),
+        )
         for _ in range(count):
             if rng.random() < 0.5:
-                yield " ".join(rng.choice(cls.WORDS, rng.integers(0, 5)))
+                yield " ".join(rng.choice(cls.WORDS, rng.integers(0, 5) * (1 if rng.random() < 0.98 else 40)))
             else:
                 yield "".join(chr(rng.integers(*ranges[rng.integers(len(ranges))])) for _ in range(rng.integers(0, 30)))
 

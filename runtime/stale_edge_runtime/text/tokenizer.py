@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import re
 import unicodedata
 import zlib
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import numpy as np
 from stale_edge_runtime.contract import MAX_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -32,12 +33,22 @@ FIRST_MERGED: Final = 2 * BYTES
 """Tokens before the first pair: each byte inside a word, and each byte at the end of one."""
 SPECIALS: Final = ("<|startoftext|>", "<|endoftext|>")
 MAX_MERGES: Final = 1 << 16
-CONTRACTIONS: Final = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
-_LETTER, _NUMBER, _SPACE, _OTHER = range(4)
+MAX_PACKED: Final = 1 << 19
+"""Characters of the longest packed list; CLIP's takes less than half."""
+KEPT_WORDS: Final = 4096
+"""Words whose tokens are remembered."""
+_SPACE: Final = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""Characters that Unicode calls white space; Python's own notion has four control characters more."""
+_WORD: Final = re.compile(
+    rf"{'|'.join(map(re.escape, SPECIALS))}|'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^{_SPACE}a-z0-9]+"
+)
+"""Words in ASCII: contractions, runs of letters, single digits, and runs of other marks."""
+_STAND_INS: Final = {"L": "z", "N": "0"}
+"""ASCII characters in place of letters and numbers of other scripts; no contraction holds a z."""
 
 
-def _byte_tokens() -> tuple[int, ...]:
-    """Token of each byte: printable Latin-1 comes first, in order, then the rest."""
+def byte_tokens() -> tuple[int, ...]:
+    """Number each byte: printable Latin-1 comes first, in order, then the rest."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     order = printable + [byte for byte in range(BYTES) if byte not in set(printable)]
     tokens = [0] * BYTES
@@ -46,7 +57,7 @@ def _byte_tokens() -> tuple[int, ...]:
     return tuple(tokens)
 
 
-_TOKENS: Final = _byte_tokens()
+_TOKENS: Final = byte_tokens()
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,8 @@ class Tokenizer:
         if (known := self._words.get(word)) is None:
             tokens = [_TOKENS[byte] for byte in word.encode("utf-8", "replace")]
             tokens[-1] += BYTES
+            if len(self._words) >= KEPT_WORDS:
+                self._words.clear()
             known = self._words[word] = tuple(self._merged(tokens))
         return known
 
@@ -166,6 +179,8 @@ def decode_merges(text: str) -> NDArray[np.uint16]:
     Raises:
         ValueError: It is not such a text, or unpacks to more than the largest vocabulary.
     """
+    if len(text) > MAX_PACKED:
+        raise ValueError(f"merges take {len(text):,} characters, more than {MAX_PACKED:,}")
     try:
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(base64.b64decode(text, validate=True), 4 * MAX_MERGES)
@@ -177,34 +192,11 @@ def decode_merges(text: str) -> NDArray[np.uint16]:
     return ((high << 8) | low).astype(np.uint16).reshape(2, -1).T.copy()
 
 
-def _kind(character: str) -> int:
-    category = unicodedata.category(character)
-    if category[0] == "L":
-        return _LETTER
-    if category[0] == "N":
-        return _NUMBER
-    return _SPACE if character.isspace() else _OTHER
-
-
-def _split(text: str) -> Iterator[str]:
-    """Cut a text into contractions, runs of letters, single digits, and runs of other marks."""
-    place = 0
-    while place < len(text):
-        special = _starts_with(text, place, SPECIALS) if text[place] == "<" else ""
-        special = special or (_starts_with(text, place, CONTRACTIONS) if text[place] == "'" else "")
-        if special:
-            yield special
-            place += len(special)
-            continue
-        kind = _kind(text[place])
-        end = place + 1
-        if kind in {_LETTER, _OTHER}:
-            while end < len(text) and _kind(text[end]) == kind:
-                end += 1
-        if kind != _SPACE:
-            yield text[place:end]
-        place = end
-
-
-def _starts_with(text: str, place: int, words: Sequence[str]) -> str:
-    return next((word for word in words if text.startswith(word, place)), "")
+def _split(text: str) -> list[str]:
+    """Cut a lower-case text into special tokens, contractions, runs of letters, digits, and runs of other marks."""
+    if text.isascii():
+        return _WORD.findall(text)
+    shape = "".join(
+        letter if letter.isascii() else _STAND_INS.get(unicodedata.category(letter)[0], letter) for letter in text
+    )
+    return [text[found.start() : found.end()] for found in _WORD.finditer(shape)]
