@@ -178,6 +178,7 @@ _EXPECTED: Final = {
     Wanted.JSON: (JSON.name,),
     Wanted.CHECKPOINT: (SAFETENSORS.name,),
     Wanted.PUBLISHED: (PYTORCH.name, ZIP.name),
+    Wanted.VIDEO: (VIDEO.name, IMAGE.name),
     Wanted.TEXT: (CSV.name, JSON.name, JSON_LINES.name, WEB_PAGE.name),
 }
 """Kinds that a reader opens itself, and whose damage it describes better."""

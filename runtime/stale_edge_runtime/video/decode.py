@@ -16,7 +16,7 @@ import numpy as np
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.video.colour import Converter
 from stale_edge_runtime.video.container import opened, subject
-from stale_edge_runtime.video.decoder import Decoder
+from stale_edge_runtime.video.decoder import Decoder, packets
 from stale_edge_runtime.video.index import cut_short, declared_s, frame_traits, frame_warnings, stated_rate
 from stale_edge_runtime.video.sampling import frames_on_screen
 from stale_edge_runtime.video.sampling_live import LiveSampler
@@ -164,7 +164,7 @@ def _frames(
     ticks = _packed(index.pts[wanted.positions])
     skipping = index.has_times and not index.interlaced  # the second field of a frame may be a packet of its own
     count = -1
-    for packet in container.demux(stream):
+    for packet in packets(container, stream):
         if packet.size:
             is_wanted = packet.pts is None or not skipping or _find(ticks, packet.pts) >= 0
             if keys_only and not (packet.is_keyframe and is_wanted):
@@ -280,7 +280,7 @@ def timed_frames(
     size = None
     last_s = -1.0
     counted, counted_from_s = 0, 0.0
-    for packet in container.demux(stream):
+    for packet in packets(container, stream):
         if keys_only and packet.size and not packet.is_keyframe:
             continue
         for frame in decoder.frames(packet):

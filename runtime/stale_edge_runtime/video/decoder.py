@@ -10,6 +10,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Read the packets of a stream, and an empty one at the end that brings out what the decoder still holds."""
+    from av import Packet
+
+    ended = False
+    try:
+        for packet in container.demux(stream):
+            ended = not packet.size
+            yield packet
+    except IndexError:  # PyAV's end of a transport stream in which other streams turned up on the way
+        if not ended:
+            yield Packet()
+
+
 class Decoder:
     """Decodes packets one after the other.
 

@@ -15,7 +15,7 @@ from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.video.colour import quarter_turns
 from stale_edge_runtime.video.container import PLAIN_STREAMS, check_pixels, opened, other_streams
 from stale_edge_runtime.video.crop import crop_share
-from stale_edge_runtime.video.decoder import Decoder
+from stale_edge_runtime.video.decoder import Decoder, packets
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,19 +106,19 @@ def index_video(path: Path, options: VideoOptions) -> VideoIndex:
     """
     traits: FrameTraits | None = None
     with opened(path, options) as (container, stream):
-        packets, decoder = _Packets(), Decoder(str(path), stream.codec_context)
-        for packet in container.demux(stream):
-            if traits is None and len(packets) < PROBED_PACKETS:
+        found, decoder = _Packets(), Decoder(str(path), stream.codec_context)
+        for packet in packets(container, stream):
+            if traits is None and len(found) < PROBED_PACKETS:
                 traits = _first_traits(path, decoder, packet, options)
             if packet.size:
-                packets.add(packet)
+                found.add(packet)
         if traits is None:
             raise BadDataError(
                 path,
                 f"no frame of at most {options.max_pixels:,} pixels can be decoded ({decoder.reason})",
                 "get it again, or convert it to H.264",
             )
-        return _index(path, container, stream, packets, traits, options)
+        return _index(path, container, stream, found, traits, options)
 
 
 class _Packets:
@@ -149,9 +149,9 @@ class _Packets:
 
 
 def _index(
-    path: Path, container: Any, stream: Any, packets: _Packets, traits: FrameTraits, options: VideoOptions
+    path: Path, container: Any, stream: Any, found: _Packets, traits: FrameTraits, options: VideoOptions
 ) -> VideoIndex:
-    has_times = container.format.name not in PLAIN_STREAMS and sum(packets.has_pts) * 2 > len(packets)
+    has_times = container.format.name not in PLAIN_STREAMS and sum(found.has_pts) * 2 > len(found)
     warnings, notes = list(frame_warnings(traits)), []
     if others := other_streams(container, stream):
         notes.append(f"{others + 1} video streams: stream {stream.index} is read")
@@ -161,22 +161,22 @@ def _index(
         notes.append(f"pixels of {shape.numerator}:{shape.denominator} are read as if they were square")
     backwards = 0
     if has_times:
-        chosen, backwards = _displayed(packets)
-        pts = np.asarray(packets.pts, dtype=np.int64)[chosen]
+        chosen, backwards = _displayed(found)
+        pts = np.asarray(found.pts, dtype=np.int64)[chosen]
         tick = stream.time_base
         times_s = (pts - pts[0]).astype(np.float64) * tick.numerator / tick.denominator
         start_s = float(pts[0] * tick)
-        key = np.frombuffer(packets.key, dtype=np.uint8)[chosen] > 0
-        last_frame_s = _last_frame_s(packets.duration[int(chosen[-1])] * float(tick), times_s, stream)
+        key = np.frombuffer(found.key, dtype=np.uint8)[chosen] > 0
+        last_frame_s = _last_frame_s(found.duration[int(chosen[-1])] * float(tick), times_s, stream)
     else:
         rate = options.fps or stated_rate(stream)
-        pts = np.arange(len(packets), dtype=np.int64)
+        pts = np.arange(len(found), dtype=np.int64)
         times_s, start_s, last_frame_s = pts / rate, 0.0, 1 / rate
-        key = np.frombuffer(packets.key, dtype=np.uint8) > 0
+        key = np.frombuffer(found.key, dtype=np.uint8) > 0
         origin = "as given" if options.fps else "its stated or usual rate; the true one can be given"
         warnings.append(f"no times in the file: frames are counted at {rate:g} per second ({origin})")
     if backwards:
-        warnings.append(f"times run backwards: {backwards} of {len(packets)} frames are left out")
+        warnings.append(f"times run backwards: {backwards} of {len(found)} frames are left out")
     if start_s:
         notes.append(f"first frame at {start_s:.3f} s of the file: times count from it")
     index = VideoIndex(
@@ -193,7 +193,7 @@ def _index(
         declared_s=declared_s(container, stream),
         has_times=has_times,
         interlaced=traits.interlaced,
-        damaged_packets=packets.corrupt + backwards,
+        damaged_packets=found.corrupt + backwards,
         warnings=(),
         notes=tuple(notes),
     )

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 SLACK_S: Final = 1e-6
 """Rounding allowed between a sample's time and a frame's, in seconds; far below the ticks of any container."""
-MAX_SAMPLES: Final = 10_000_000
-"""Most samples of one video; 11 days at ten a second."""
+MAX_SAMPLES: Final = 2_000_000
+"""Most samples of one video; 11 days at two a second."""
 
 
 def sample_count(duration_s: float, step_s: float, *, subject: object = "video") -> int:
