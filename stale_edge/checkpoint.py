@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from stale_edge.networks.clip_sources import TOWER_KEY, TOWER_PREFIX, tower_of_state
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.networks.weight_files import check_tensors, load_weights
 from stale_edge_runtime.contract import STALE_NETWORK
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from stale_edge.networks.base import PublishedNames
+    from stale_edge.networks.clip_image import ImageTowerConfig
 
 FORMAT_FAMILY = "stale-edge-checkpoint-"
 FORMAT = f"{FORMAT_FAMILY}1"
@@ -42,7 +44,8 @@ MAX_SCORE = 1e9
 SUGGESTED_MIN_SCORE = "suggested_min_score"
 """Key of the origin: score of the highest F1 on the held-out videos of the training."""
 TEXT_KEY = "class_text_embeddings"
-_METADATA_FIELDS = {"format", "network", "config", "classes", "origin", "feature_norm", "features"}
+_METADATA_FIELDS = {"format", "network", "config", "classes", "origin", "feature_norm", "features", TOWER_KEY}
+_TOWER_NAMES = ("txt_model.vision_model.", "txt_model.visual_projection.")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class Checkpoint:
     """Median length of the rows of features that were learned, where known."""
     features: FeatureOrigin = field(default_factory=FeatureOrigin)
     """The way the features were made that were learned, where known."""
+    image_tower: tuple[ImageTowerConfig, Mapping[str, Tensor]] | None = None
+    """Sizes and weights of the image tower that a published checkpoint holds; it is written, and read only by
+    `clip_sources`: no network needs it."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further metadata that a later version wrote, as it stands in the file."""
 
@@ -120,6 +126,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = dict(checkpoint.network.state_dict())
     if checkpoint.text_embeddings is not None:
         tensors[TEXT_KEY] = checkpoint.text_embeddings
+    if checkpoint.image_tower is not None:
+        config, state = checkpoint.image_tower
+        metadata[TOWER_KEY] = config.to_dict()
+        tensors.update({TOWER_PREFIX + name: value for name, value in state.items()})
     write_tensors(path, tensors, metadata)
 
 
@@ -170,7 +180,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             expected = network.state_dict()
             if TEXT_KEY in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
                 expected[TEXT_KEY] = torch.empty(len(classes), config.feature_dim, device="meta")
-            _check_names(path, expected.keys(), set(file.keys()))
+            found = {name for name in file.keys() if not name.startswith(TOWER_PREFIX)}  # noqa: SIM118 (no mapping)
+            _check_names(path, expected.keys(), found)
             for name, value in expected.items():
                 part = file.get_slice(name)
                 _check_shape(path, name, value, tuple(part.get_shape()), str(part.get_dtype()), "F32")
@@ -244,6 +255,7 @@ def read_published(path: Path, classes: tuple[str, ...] = (), config: Any | None
     classes = _class_names(path, name, network.config, classes or published.classes(network.config))
     expected = {published.name(ours): (ours, value) for ours, value in network.state_dict().items()}
     unused = [key for key in state if key not in expected and published.is_unused(key)]
+    tower = tower_of_state(state)
     _check_names(path, expected.keys(), state.keys() - set(unused))
     for key, (_, value) in expected.items():
         found = state[key]
@@ -255,12 +267,15 @@ def read_published(path: Path, classes: tuple[str, ...] = (), config: Any | None
     if isinstance(content.get("seed"), int):
         origin = {"source": "seeded", "seed": content["seed"], "sha256": origin["sha256"]}
     epoch = content.get("epoch")
-    skipped = Counter(".".join(key.split(".")[:2]) for key in unused)
+    kept = _TOWER_NAMES if tower else ()
+    skipped = Counter(".".join(key.split(".")[:2]) for key in unused if not key.startswith(kept))
     network = network.requires_grad_(requires_grad=False).eval()
     known = origin["source"] == "published"
     norm = published.feature_norm if known else None
     features = FeatureOrigin(extractor=published.feature_extractor if known else "")
-    checkpoint = Checkpoint(network, classes, origin, network_name=name, feature_norm=norm, features=features)
+    checkpoint = Checkpoint(
+        network, classes, origin, network_name=name, feature_norm=norm, features=features, image_tower=tower
+    )
     return Conversion(checkpoint, epoch if isinstance(epoch, int) else None, len(used), skipped)
 
 

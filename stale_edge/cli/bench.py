@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stale_edge.cli.bench_towers import TOWER_KINDS, joined, measure_towers, tower_tables
 from stale_edge.cli.bench_video import ROUNDS, TRANSFORMERS, VideoQuestion, bench_video
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.frames import ImageTowerFile, Step  # noqa: TC001 (typer reads annotations when it runs)
@@ -182,13 +183,21 @@ def bench(
     if protocol:
         report.note("thesis protocol: one forward per seed, not warmed up; read these as the thesis's, not as ours")
     chosen = choose_providers(providers)
-    files = read_models(models, plan.lengths, report)
+    files = read_models(models, plan.lengths)
     for file in files:
-        try_file(file, min(plan.lengths))
-    entry = ContenderRequest(files, chosen, prompts, engines, checkpoint, windows)
-    with within_memory(chosen), contenders(entry, report) as field, prompt_interrupt():
-        result = _measure(field, plan, questions, report)
-    _show(result, outputs, report)
+        try_file(file, min(plan.lengths) if file.info.role is Role.DETECTOR else 1)
+    detectors = [file for file in files if file.info.role is Role.DETECTOR]
+    towers = [file for file in files if file.info.role is not Role.DETECTOR]
+    entry = ContenderRequest(detectors, chosen, prompts, engines, checkpoint, windows)
+    results: list[Report] = []
+    with within_memory(chosen), prompt_interrupt():
+        if detectors:
+            with contenders(entry, report) as field:
+                results.append(_measure(field, plan, questions, report))
+        if towers:
+            own = replace(entry, files=towers, engines=(), windows=None)
+            results += measure_towers(own, plan, batch or [], report, explain=explain)
+    _show(joined(results), outputs, report)
 
 
 def parse_lengths(text: str) -> tuple[int, ...]:
@@ -214,13 +223,12 @@ def parse_lengths(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def read_models(models: Sequence[Path] | None, lengths: Sequence[int], report: Reporter) -> list[ModelFile]:
-    """Read the files to measure, the heaviest kinds and precisions first; text towers are passed over.
+def read_models(models: Sequence[Path] | None, lengths: Sequence[int]) -> list[ModelFile]:
+    """Read the files to measure, the heaviest kinds and precisions first.
 
     Args:
         models: Files named by the user; none for all in the models folder.
         lengths: Snippets that they must take.
-        report: Reporter for notes on files that are passed over.
 
     Raises:
         InputMissingError: There is nothing to measure.
@@ -229,24 +237,24 @@ def read_models(models: Sequence[Path] | None, lengths: Sequence[int], report: R
     from stale_edge_runtime.model_file import read_model
 
     files = [read_model(path) for path in models or sorted(MODELS.glob("*.onnx"))]
-    detectors = [file for file in files if file.info.role is Role.DETECTOR]
     for file in files:
-        if file.info.role is not Role.DETECTOR:
-            report.note(f"{file.path}: a {file.info.role} has no length; passed over")
-        elif untaken := [n for n in lengths if not file.info.min_snippets <= n <= file.info.max_snippets]:
+        is_detector = file.info.role is Role.DETECTOR
+        if is_detector and (
+            untaken := [n for n in lengths if not file.info.min_snippets <= n <= file.info.max_snippets]
+        ):
             raise UsageError(
                 "--lengths",
                 f"{untaken[0]} snippets, but {file.path} takes {file.info.min_snippets} to {file.info.max_snippets}",
                 "choose others",
             )
-    if not detectors:
+    if not files:
         raise InputMissingError(MODELS / "*.onnx", "nothing to measure", "run `stale-edge export` or name a file")
     if models:
-        return detectors
+        return files
     order = {
         file.path: (_KIND_ORDER.index(file.info.kind), _PRECISION_ORDER.index(file.info.precision)) for file in files
     }
-    return sorted(detectors, key=lambda file: order[file.path])
+    return sorted(files, key=lambda file: order[file.path])
 
 
 def choose_providers(asked: str | None) -> tuple[str, ...]:
@@ -368,7 +376,7 @@ def _measure(field: ContenderSet, plan: Plan, questions: Questions, report: Repo
         length_laws=tuple(fit_laws(measured.rows)),
         budgets=tuple(_budgets(field, measured.rows, plan, questions.budget_ms, report)) if questions.budget_ms else (),
         crossovers=tuple(crossovers(measured.rows)),
-        explanations=tuple(_explain(field.files, plan, report)) if questions.explain else (),
+        explanations=tuple(explanations(field.files, plan, report)) if questions.explain else (),
         decoding=tuple(_decoding(field.files, plan)),
     )
 
@@ -394,8 +402,14 @@ def _decoding(files: Sequence[OnnxContender], plan: Plan) -> Iterator[DecodeCost
         yield from decode_costs(plan.lengths, info, info.classes or [str(index) for index in range(200)])
 
 
-def _explain(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -> Iterator[Explanation]:
-    """Profile every file on the CPU; after the measuring, never during it."""
+def explanations(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -> Iterator[Explanation]:
+    """Profile every file on the CPU; after the measuring, never during it.
+
+    Args:
+        files: The files.
+        plan: Measurement plan.
+        report: Reporter for progress.
+    """
     from stale_edge_runtime.bench.explain import explain
 
     profiled = [file for file in files if file.provider == "cpu"]
@@ -426,7 +440,7 @@ def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
         if outputs.plot:
             from stale_edge.cli.bench_plot import draw
 
-            draw(result, outputs.plot)
+            draw(replace(result, rows=tuple(row for row in result.rows if row.kind not in TOWER_KINDS)), outputs.plot)
         write_tables(_paper_tables(result), outputs.latex, outputs.markdown)
     for _, target in outputs.named():
         if target and target != STDOUT:
@@ -450,6 +464,7 @@ def _answers(result: Report) -> Iterator[Table | str]:
 
     for threads, batch in configurations(result):
         yield table(result, threads, batch)
+    yield from tower_tables(result)
     if result.length_laws:
         yield law_table(result)
     yield from map(budget_line, result.budgets)

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from stale_edge.cli.bench_towers import TOWER_KINDS
 from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.contract import Precision
 
@@ -21,8 +22,8 @@ COLUMNS = (
 
 
 def configurations(report: Report) -> list[tuple[int, int]]:
-    """Thread counts and batches of a report, in order; each gets a table of its own."""
-    return list(dict.fromkeys((row.threads, row.batch) for row in report.rows))
+    """Thread counts and batches that detectors were measured at, in order; each gets a table of its own."""
+    return list(dict.fromkeys((row.threads, row.batch) for row in report.rows if row.kind not in TOWER_KINDS))
 
 
 def table(report: Report, threads: int, batch: int) -> Table:
@@ -44,7 +45,8 @@ def table(report: Report, threads: int, batch: int) -> Table:
     )
     for name in COLUMNS:
         found.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
-    rows = [row for row in report.rows if (row.threads, row.batch) == (threads, batch)]
+    detectors = [row for row in report.rows if row.kind not in TOWER_KINDS]
+    rows = [row for row in detectors if (row.threads, row.batch) == (threads, batch)]
     for snippets in dict.fromkeys(row.snippets for row in rows):
         group = [row for row in rows if row.snippets == snippets]
         baseline = _baseline(group)

@@ -59,6 +59,7 @@ def convert(
         "classes": len(conversion.checkpoint.classes),
         "epoch": conversion.epoch,
         "sha256": conversion.checkpoint.origin["sha256"],
+        "image_tower": conversion.checkpoint.image_tower is not None,
     }
     if json:
         report.result_json(summary)
@@ -66,6 +67,8 @@ def convert(
     for prefix, count in conversion.skipped.items():
         tensors = "1 tensor" if count == 1 else f"{count} tensors"
         report.note(f"left out {prefix}: {tensors} that no output depends on")
+    if summary["image_tower"]:
+        report.note(f"kept its image tower: stale-edge export --clip {output}")
     report.result(
         f"{output}: {summary['network']}, {summary['parameters'] / 1e6:.1f} M parameters in {conversion.used} tensors, "
         f"{summary['classes']} classes"

@@ -18,10 +18,13 @@ from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotation
     Stride,
     TextEmbeddings,
 )
-from stale_edge_runtime.contract import Precision
+from stale_edge_runtime.contract import Precision, Role
 from stale_edge_runtime.errors import InputMissingError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stale_edge_export.quantization.acceptance import Trial
     from stale_edge_export.quantization.quantize import QuantizationReport
 
@@ -79,6 +82,14 @@ def quantize(
     fps: Fps = None,
     stride: Stride = None,
     any_features: AnyFeatures = False,
+    frames: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Video or image; repeatable. Error of an image tower on frames of them decides what is quantised; "
+            "synthetic images otherwise. Give several videos: frames of one hardly differ.",
+        ),
+    ] = None,
     text_embeddings: TextEmbeddings = None,
     classes: ClassNames = None,
     json: JsonToStdout = False,
@@ -97,6 +108,8 @@ def quantize(
         raise UsageError("--ground-truth", "needs videos", "give their --features as well")
     if (text_embeddings is None) != (classes is None):
         raise UsageError("--text-embeddings and --classes", "belong together", "give both, or neither")
+    if frames and (features or annotations is not None):
+        raise UsageError("--frames", "is for image towers, --features for what reads features", "give one of them")
     require_export("stale-edge quantize")
     precision = Precision.INT8 if int8 else Precision.FP16
     if not model.exists():
@@ -110,19 +123,50 @@ def quantize(
     )
     result_path = output or model.with_suffix(f".{precision}.onnx")
     check_target(result_path, [model])
-    trial = None
+    trial, images = None, _frames(model, frames, reporter) if frames else None
+    _check_role(model, features)
     if features:
         texts = (text_embeddings, classes)
         trial = _trial(model, features, annotations, fps, stride, texts, reporter, any_features=any_features)
     steps = STEPS + bool(trial) + report + measure_gain
     with reporter.progress(f"quantize to {precision}", steps) as step:
         made = quantize_file(
-            model, result_path, precision, int8=options, trial=trial, max_drop_points=max_drop, progress=step
+            model,
+            result_path,
+            precision,
+            int8=options,
+            trial=trial,
+            images=images,
+            max_drop_points=max_drop,
+            progress=step,
         )
     if json:
         reporter.result_json(_json(made, result_path))
     else:
-        _show(made, result_path, reporter, on_given=bool(features))
+        _show(made, result_path, reporter, on_given=bool(features or frames))
+
+
+def _check_role(model: Path, features: list[str] | None) -> None:
+    """Refuse features for a tower, which does not read any."""
+    from stale_edge_runtime.model_file import read_model
+
+    role = read_model(model).info.role if features else Role.DETECTOR
+    if role is not Role.DETECTOR:
+        cure = "give videos or images with --frames" if role is Role.IMAGE_TOWER else "leave it out"
+        raise UsageError("--features", f"does not go with {model}, a {role} file", cure)
+
+
+def _frames(model: Path, frames: list[Path], reporter: Reporter) -> NDArray[np.uint8]:
+    """Read frames of the files that the option names."""
+    from stale_edge_runtime.contract import Kind
+    from stale_edge_runtime.tower_files import read_tower
+    from stale_edge_runtime.video.frames import varied_frames
+
+    info = read_tower(model, Kind.IMAGE_TOWER).info
+    found = varied_frames(frames, info.image_size)
+    if len(frames) == 1 and len(found) > 1:
+        reporter.warn(f"all {len(found)} frames are of {frames[0]}: they may differ too little to judge by; give more")
+    return found
 
 
 def _trial(
@@ -201,7 +245,8 @@ def _show(made: QuantizationReport, path: Path, reporter: Reporter, *, on_given:
         reporter.note(f"{name} stays in fp32: {reason}")
     if line := detections_line(made):
         reporter.result(line)
+    where = " at 200 snippets" if made.info.role is Role.DETECTOR else ""
     reporter.result(
         f"{path}: {made.size_bytes / 1e6:.1f} MB, {made.size_bytes / made.original_bytes:.2f} of fp32; "
-        f"{100 * made.low_precision_share:.0f} % of the multiply-accumulates at 200 snippets in {made.info.precision}"
+        f"{100 * made.low_precision_share:.0f} % of the multiply-accumulates{where} in {made.info.precision}"
     )

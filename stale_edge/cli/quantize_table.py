@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stale_edge_runtime.contract import Role
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from stale_edge_export.quantization.layers import Layer, LayerReport
     from stale_edge_export.quantization.quantize import QuantizationReport
+
+
+_MADE_UP = {
+    Role.DETECTOR: "CLIP-like features",
+    Role.IMAGE_TOWER: "synthetic images",
+    Role.TEXT_TOWER: "random words",
+}
+_GIVEN = {Role.IMAGE_TOWER: "frames"}
 
 
 def harm_table(made: QuantizationReport, *, on_given: bool) -> Table:
@@ -22,7 +32,9 @@ def harm_table(made: QuantizationReport, *, on_given: bool) -> Table:
 
     from stale_edge_export.graphs.registry import decisions
 
-    table = Table(title=f"Change against fp32, on {'the given' if on_given else 'CLIP-like'} features")
+    role = made.info.role
+    shown = f"the given {_GIVEN.get(role, 'features')}" if on_given else _MADE_UP[role]
+    table = Table(title=f"Change against fp32, on {shown}")
     for column in ("output", "relative error", "largest change", "changed decisions"):
         table.add_column(column, justify="left" if column == "output" else "right")
     for name, harm in made.harm.items():

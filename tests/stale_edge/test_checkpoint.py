@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stale_edge.checkpoint import METADATA_KEY, Checkpoint, load_checkpoint, read_published, save_checkpoint
+from stale_edge.networks.clip_sources import read_clip
 from stale_edge.networks.stale.config import ModelConfig
 from stale_edge.networks.stale.published_names import published_name
 from stale_edge.seeded import seeded_network
@@ -175,9 +176,21 @@ class TestPublished:
     def test_reports_what_it_leaves_out(self, tiny_config: ModelConfig, tmp_path: Path) -> None:
         write_published_checkpoint(tmp_path / "a.pth.tar", 1, tiny_config)
         conversion = read_published(tmp_path / "a.pth.tar", (), tiny_config)
-        assert conversion.skipped["txt_model.vision_model"] == 199
-        assert conversion.skipped["classifier.0"] == 2
-        assert sum(conversion.skipped.values()) == 204
+        assert conversion.skipped == {"contexts": 1, "txt_model.logit_scale": 1, "classifier.0": 2}
+
+    def test_keeps_the_image_tower(self, tiny_config: ModelConfig, tmp_path: Path) -> None:
+        write_published_checkpoint(tmp_path / "a.pth.tar", 1, tiny_config)
+        published = read_clip(str(tmp_path / "a.pth.tar"))
+        assert (published.form, published.name) == ("stale", "CLIP ViT-B/32")
+        save_checkpoint(tmp_path / "a.safetensors", read_published(tmp_path / "a.pth.tar", (), tiny_config).checkpoint)
+        converted = read_clip(str(tmp_path / "a.safetensors"))
+        assert converted.tower_sha256 == published.tower_sha256
+        assert converted.text_state is not None
+        assert published.text_state is not None
+        assert all(torch.equal(published.text_state[name], value) for name, value in converted.text_state.items())
+        loaded = load_checkpoint(tmp_path / "a.safetensors")
+        assert loaded.extra == {}
+        assert not [name for name in loaded.network.state_dict() if "image" in name]
 
     def test_accepts_the_remnants_of_older_files(
         self, published_state: State, tiny_config: ModelConfig, tmp_path: Path

@@ -111,6 +111,11 @@ class Products:
     def __iter__(self) -> Iterator[str]:
         return iter(name for group in self._groups for name in group)
 
+    def kind_of(self, name: str) -> str:
+        """Name the group that one of the products is in: weights, activations, pixels or tables."""
+        kinds = ("weights", "activations", "pixels", "tables")
+        return next(kind for kind, group in zip(kinds, self._groups, strict=True) if name in group)
+
     def without(self, names: Sequence[str]) -> Products:
         """Leave out the products that are in `names`."""
         return Products(*(tuple(name for name in group if name not in names) for group in self._groups))

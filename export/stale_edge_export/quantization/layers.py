@@ -10,15 +10,18 @@ import numpy as np
 from stale_edge_export.graphs.registry import quantization_rules
 from stale_edge_export.quantization.int8 import Products, to_int8
 from stale_edge_export.quantization.saturation import Saturation, emulate
+from stale_edge_export.quantization.towers import TowerQuantizer
 from stale_edge_runtime.bench.macs import model_feeds
 from stale_edge_runtime.bench.vocabulary import synthetic_vocabulary
+from stale_edge_runtime.contract import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx
 
     from stale_edge_export.quantization.sensitivity import Choice, Gain, Harm, SensitivityAnalysis
+    from stale_edge_runtime.model_file import ModelFile
 
 EMULATED_SNIPPETS = 200
 EMULATED_CLASSES = 20
@@ -31,7 +34,7 @@ class Layer:
     product: str
     """Name of the product."""
     kind: str
-    """Kind of the right operand: weights or activations."""
+    """Kind of the product: with weights, of activations, of pixels, or the lookup of a table."""
     harm: Harm
     """Harm of quantising the product alone."""
     gain: Gain | None
@@ -102,16 +105,19 @@ def examine(
     """
     original = analysis.original
     everything = Products.of(model, quantization_rules(original.info))
-    shown = features[0][:, :EMULATED_SNIPPETS] if features else np.empty(0, np.float32)
+    shown = features[0][:, :EMULATED_SNIPPETS]
+    if original.info.role is not Role.DETECTOR:
+        shown = features[0][:1] if original.info.role is Role.IMAGE_TOWER else np.empty(0, np.float32)
     feeds = model_feeds(original, shown, synthetic_vocabulary(original.info.feature_dim, classes=EMULATED_CLASSES))
-    old, saturations = _old_processors(model, everything, feeds, [item.name for item in original.outputs])
+    convert = _converter(original, model)
+    old, saturations = _old_processors(model, everything, feeds, [item.name for item in original.outputs], convert)
     layers = tuple(
         Layer(
             product=name,
-            kind="weights" if name in everything.weights else "activations",
+            kind=everything.kind_of(name),
             harm=analysis.harm(everything.only([name])),
             gain=gains.get(name),
-            saturation=saturations[name],
+            saturation=saturations.get(name, Saturation(0.0, 0.0)),
             decision="fp32" if name in choice.kept else "int8",
             reason=choice.kept.get(name, ""),
         )
@@ -120,12 +126,23 @@ def examine(
     return LayerReport(layers, old)
 
 
+def _converter(original: ModelFile, model: onnx.ModelProto) -> Callable[[Products, bool], onnx.ModelProto]:
+    """Choose how a model is quantised, in 8 or 7 bits, by its role."""
+    if original.info.role is Role.DETECTOR:
+        return lambda products, reduced: to_int8(model, products, reduce_range=reduced)
+    return lambda products, reduced: TowerQuantizer(model, reduce_range=reduced).convert(products)
+
+
 def _old_processors(
-    model: onnx.ModelProto, products: Products, feeds: dict[str, np.ndarray], outputs: Sequence[str]
+    model: onnx.ModelProto,
+    products: Products,
+    feeds: dict[str, np.ndarray],
+    outputs: Sequence[str],
+    convert: Callable[[Products, bool], onnx.ModelProto],
 ) -> tuple[OldProcessors, dict[str, Saturation]]:
     """Judge all of it on the same inputs and by the same evaluator, so that nothing else differs."""
     exact = emulate(model, feeds).outputs
-    eight, seven = (to_int8(model, products, reduce_range=reduced) for reduced in (False, True))
+    eight, seven = (convert(products, reduced) for reduced in (False, True))
     saturated = emulate(eight, feeds)
     variants = (saturated, emulate(eight, feeds, saturate=False), emulate(seven, feeds))
     errors = (

@@ -30,6 +30,7 @@ from stale_edge_runtime.contract import Role
 from stale_edge_runtime.model_file import parse_model
 from stale_edge_runtime.session import open_session
 from stale_edge_runtime.synthetic import clip_like_features
+from stale_edge_runtime.video.tower import ImageTower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -298,7 +299,11 @@ def veto(choice: Choice, gains: dict[str, Gain]) -> Choice:
 def _forward(made: ModelFile, snippets: int) -> Callable[[], object]:
     session = open_session(made)
     dim = made.info.feature_dim
-    feeds = model_feeds(made, clip_like_features(1, snippets, dim), synthetic_vocabulary(dim))
+    is_tower = made.info.role is Role.IMAGE_TOWER
+    features = clip_like_features(1, ImageTower.batch_of(made.info) if is_tower else snippets, dim)
+    if made.info.role is Role.TEXT_TOWER:
+        features = np.empty(0, np.float32)
+    feeds = model_feeds(made, features, synthetic_vocabulary(dim))
     return lambda: session.run(None, feeds)
 
 
