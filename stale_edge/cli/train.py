@@ -93,6 +93,13 @@ def train(
     held_out: Annotated[
         float, typer.Option(metavar="P", help="Share of the videos held out to choose the best checkpoint by.")
     ] = 0.1,
+    fit_share: Annotated[
+        float,
+        typer.Option(
+            metavar="P",
+            help="Share of the videos that only the closed form of boundary-map sees; 0: it sees all.",
+        ),
+    ] = 0.0,
     videos: Annotated[int, typer.Option(min=1, help="Simulated videos in an epoch.")] = 1000,
     text_embeddings: Annotated[
         Path | None, typer.Option(metavar="FILE.npy", help="Text embeddings of --classes: classes x width.")
@@ -196,6 +203,7 @@ def train(
         fraction=fraction,
         snippet_s=snippet_s,
         held_out=held_out,
+        fit_share=fit_share,
         videos=videos,
         text_embeddings=text_embeddings,
         classes=classes,
