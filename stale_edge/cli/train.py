@@ -107,6 +107,12 @@ def train(
     classes: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of their classes, seen and unseen, one a line.")
     ] = None,
+    class_means: Annotated[
+        bool,
+        typer.Option(
+            "--class-means", help="Take the mean features of each class for its text; of boundary-map, for closed sets."
+        ),
+    ] = False,
     text_tower: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Checkpoint whose text tower to use; all else starts anew.")
     ] = None,
@@ -208,6 +214,7 @@ def train(
         text_embeddings=text_embeddings,
         classes=classes,
         text_tower=text_tower,
+        class_means=class_means,
         initial=initial,
         ours=_parse_designs(ours, network, compat),
         network=network,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_WORLD = Path("default")
 _TEXT_CURE = (
     "give --text-embeddings FILE.npy with --classes FILE, or --text-tower MODEL.safetensors, or --initial "
-    "MODEL.safetensors"
+    "MODEL.safetensors; or, with boundary-map and no text at all, --class-means"
 )
 
 
@@ -64,6 +64,8 @@ class TrainingInputs:
     """Kind of network, a key of `NETWORKS`; that of the checkpoint where one is given to start from."""
     preset: str | None = None
     """Published configuration to start from; the network's first where none is named."""
+    class_means: bool = False
+    """Whether classes are given by the mean features of their actions instead of text."""
     fit_share: float = 0.0
     """Share of the training videos that only the closed form of the network is fitted on; 0 fits it on those that are
     trained on."""
@@ -83,7 +85,8 @@ class TrainingInputs:
             "--subset": self.subset,
             "--snippet-seconds": self.snippet_s,
         }
-        texts = {"--text-embeddings": self.text_embeddings, "--text-tower": self.text_tower}
+        texts: dict[str, object] = {"--text-embeddings": self.text_embeddings, "--text-tower": self.text_tower}
+        texts |= {"--class-means": self.class_means or None}
         if self.simulated is not None:
             shares = {
                 "--fraction": None if self.fraction == 1 else self.fraction,
@@ -95,7 +98,8 @@ class TrainingInputs:
         elif absent := [name for name, value in real.items() if value is None]:
             raise UsageError(absent[0], "is missing", "name annotations and features, or give --simulated default")
         elif len([value for value in texts.values() if value]) > 1:
-            raise UsageError("--text-embeddings", "does not go with --text-tower", "choose where the text comes from")
+            given = [name for name, value in texts.items() if value]
+            raise UsageError(given[0], f"does not go with {given[1]}", "choose where the classes come from")
         elif (self.text_embeddings is None) != (self.classes is None):
             raise UsageError("--text-embeddings and --classes", "belong together", "give both, or neither")
         elif not uses_text and (given := [name for name, value in texts.items() if value]):
@@ -152,7 +156,7 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
             source, held_out = OneClass(source), OneClass(held_out)
         data = _in_short(options, source, held_out, world)
         return TrainingRun(network, torch.zeros(0, 1), source, held_out, data, names, None, first.name, feature_norm)
-    given = _given_text(options, world, config.feature_dim)
+    given = _means_of(options, spec, to_fit_on) or _given_text(options, world, config.feature_dim)
     if given and network.text_tower is not None:
         network = _without_tower(spec, network)
     vocabulary = given or first.stored
@@ -192,6 +196,21 @@ def _videos(
         raise UsageError("--fit-share", f"the network {options.network} fits nothing before training", "leave it out")
     taught, to_fit_on = taught.hold_out(options.fit_share, settings.seed + 1, "--fit-share")
     return taught, selected, to_fit_on
+
+
+def _means_of(options: TrainingInputs, spec: NetworkSpec, source: VideoSource) -> ClassEmbeddings | None:
+    """Take mean features in the place of text embeddings where that is asked for."""
+    import torch
+
+    from stale_edge.data.vocabulary import ClassEmbeddings
+    from stale_edge.training.closed_form import class_means, videos_to_fit_on
+
+    if not options.class_means:
+        return None
+    if spec.fit is None:
+        raise UsageError("--class-means", f"does not go with the network {options.network}", "give it text")
+    means = class_means(videos_to_fit_on(source, unused_epoch=None), source.classes)
+    return ClassEmbeddings(source.classes, torch.from_numpy(means))
 
 
 def _fit_record(record: dict[str, Any], *, shown: bool) -> dict[str, Any]:

@@ -113,6 +113,23 @@ def test_a_share_of_the_videos_is_only_for_the_closed_form(trained, command):
         assert message in err
 
 
+def test_a_closed_set_needs_no_text(trained, command):
+    line = [word for word in words(trained, "means") if str(word) not in {"--text-embeddings", "--classes"}]
+    line = [word for word in line if word not in {trained / "text.npy", trained / "classes.txt"}]
+    code, _, err = command(*line)
+    assert code == 2
+    assert "--class-means" in err
+    code, _, err = command(*line, "--class-means")
+    assert code == 0, err
+    checkpoint = load_checkpoint(trained / "means.safetensors")
+    assert set(checkpoint.classes) == {"run", "jump"}
+    assert checkpoint.text_embeddings.shape == (2, 512)
+    assert checkpoint.origin["fit"]["accuracy on classes left out"] == 1.0
+    code, _, err = command(*words(trained, "none", "--class-means"))
+    assert code == 2
+    assert "--text-embeddings: does not go with --class-means" in err
+
+
 def test_an_external_classifier_names_what_it_finds(exported, command):
     scores = {f"video{number}": {"class": "swim", "score": 0.9} for number in range(12)}
     (exported / "scores.json").write_text(json.dumps(scores))
