@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from stale_edge_runtime.decoding import enhance, fuse
+from stale_edge_runtime.decoding import enhance, fuse, localized
 from stale_edge_runtime.errors import (
     BadDataError,
     InputMissingError,
@@ -26,6 +26,7 @@ from stale_edge_runtime.formats.features import median_row_length, read_features
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.hdf5_features import FEATURES_NAME, dataset_names, read_dataset, read_video_file
 from stale_edge_runtime.formats.video_ids import ID_RULE, IdIndex, bare_id, is_video_id, match_ids
+from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.windows import detect_in_windows
 
 if TYPE_CHECKING:
@@ -410,6 +411,8 @@ class DetectionRun:
                 problem = "is not in the external scores, and the model takes its classes from them"
                 raise BadDataError(f"video {video_id}", problem, "add it, or give --text-embeddings and --classes")
             return fuse(found, ranking)
+        if ranking and HEADS[self.detector.info.network].localizes:
+            return fuse(localized(found), ranking)
         return enhance(found, *ranking[0], unique=self.compat is None) if ranking else found
 
 

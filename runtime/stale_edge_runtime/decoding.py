@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from stale_edge_runtime.contract import ACTION
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,6 +45,23 @@ def fuse(detections: Sequence[Detection], ranking: Sequence[tuple[str, float]]) 
         fused(found, label, score) for label, score in ranking[:FUSED_CLASSES] for found in detections[:FUSED_SEGMENTS]
     ]
     return sorted(copied, key=lambda found: -found.score)
+
+
+def localized(detections: Sequence[Detection]) -> list[Detection]:
+    """Leave out the classes of a network whose scores of a segment's labels sum up to the segment's own.
+
+    Args:
+        detections: Detections of one video.
+
+    Returns:
+        Each segment once, labelled `ACTION`, with the sum of its scores (at most 1), best first.
+    """
+    scores: dict[tuple[float, float], float] = {}
+    for found in detections:
+        segment = (found.start_s, found.end_s)
+        scores[segment] = min(1.0, scores.get(segment, 0.0) + found.score)
+    segments = [Detection(start, end, ACTION, score) for (start, end), score in scores.items()]
+    return sorted(segments, key=lambda found: -found.score)
 
 
 def fused(detection: Detection, label: str, score: float) -> Detection:

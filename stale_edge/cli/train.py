@@ -93,6 +93,13 @@ def train(
     held_out: Annotated[
         float, typer.Option(metavar="P", help="Share of the videos held out to choose the best checkpoint by.")
     ] = 0.1,
+    fit_share: Annotated[
+        float,
+        typer.Option(
+            metavar="P",
+            help="Share of the videos that only the closed form of boundary-map sees; 0: it sees all.",
+        ),
+    ] = 0.0,
     videos: Annotated[int, typer.Option(min=1, help="Simulated videos in an epoch.")] = 1000,
     text_embeddings: Annotated[
         Path | None, typer.Option(metavar="FILE.npy", help="Text embeddings of --classes: classes x width.")
@@ -100,6 +107,12 @@ def train(
     classes: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of their classes, seen and unseen, one a line.")
     ] = None,
+    class_means: Annotated[
+        bool,
+        typer.Option(
+            "--class-means", help="Take the mean features of each class for its text; of boundary-map, for closed sets."
+        ),
+    ] = False,
     text_tower: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Checkpoint whose text tower to use; all else starts anew.")
     ] = None,
@@ -196,10 +209,12 @@ def train(
         fraction=fraction,
         snippet_s=snippet_s,
         held_out=held_out,
+        fit_share=fit_share,
         videos=videos,
         text_embeddings=text_embeddings,
         classes=classes,
         text_tower=text_tower,
+        class_means=class_means,
         initial=initial,
         ours=_parse_designs(ours, network, compat),
         network=network,

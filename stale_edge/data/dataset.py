@@ -279,12 +279,15 @@ class AnnotatedFeatures:
             duration_s = stored.snippets * self._snippet_s
         return TrainingVideo(chosen.id, duration_s, chosen.instances, stored.features, chosen.hidden)
 
-    def hold_out(self, share: float, seed: int) -> tuple[AnnotatedFeatures, AnnotatedFeatures]:
-        """Set a share of the videos aside, to choose the best checkpoint by.
+    def hold_out(
+        self, share: float, seed: int, option: str = "--held-out"
+    ) -> tuple[AnnotatedFeatures, AnnotatedFeatures]:
+        """Set a share of the videos aside, to choose the best checkpoint by or for another purpose.
 
         Args:
             share: Share of the videos, in (0, 1).
             seed: Seed of the choice.
+            option: Option that asks for it, for the message.
 
         Returns:
             Videos to train on, with every class that all of them have, and videos held out. Both share one cache.
@@ -295,7 +298,7 @@ class AnnotatedFeatures:
         kept = frozenset(hold_out([video for video, _ in self._videos], share, seed))
         if len(kept) == len(self):
             raise UsageError(
-                "--held-out",
+                option,
                 f"leaves no video to hold out: {len(self):,} videos, and every class keeps one in training",
                 "annotate second videos of classes, or more; a larger share helps only where there are some",
             )

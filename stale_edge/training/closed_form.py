@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+import numpy as np
 
+from stale_edge_runtime.errors import BadDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from stale_edge.data.dataset import TrainingVideo, VideoSource
@@ -43,6 +48,34 @@ def fit_closed_form(
         return {}
     videos = videos_to_fit_on(source, unused_epoch=unused_epoch, least=least)
     return dict(spec.fit(network, videos, source.classes, text))
+
+
+def class_means(videos: Iterable[TrainingVideo], classes: Sequence[str]) -> NDArray[np.float32]:
+    """Average the features of each class's actions: embeddings of the classes for users without text.
+
+    Args:
+        videos: Videos of the classes.
+        classes: Names of the C classes.
+
+    Returns:
+        [C, D], rows in the order of the classes.
+
+    Raises:
+        BadDataError: A class has no action in any of the videos.
+    """
+    sums: dict[str, NDArray[np.float64]] = {}
+    counts: dict[str, int] = dict.fromkeys(classes, 0)
+    for video in videos:
+        centres = (np.arange(len(video.features)) + 0.5) * video.duration_s / len(video.features)
+        for label in dict.fromkeys(instance.label for instance in video.instances):
+            spans = [(item.start_s, item.end_s) for item in video.instances if item.label == label]
+            inside = np.any([(start <= centres) & (centres < end) for start, end in spans], axis=0)
+            rows = video.features[inside] if inside.any() else video.features
+            sums[label] = sums.get(label, 0.0) + rows.mean(axis=0, dtype=np.float64)
+            counts[label] += 1
+    if absent := [name for name in classes if not counts[name]]:
+        raise BadDataError(f"class {absent[0]}", "has no action in the videos that means are taken of", "add one")
+    return np.stack([sums[name] / counts[name] for name in classes]).astype(np.float32)
 
 
 def videos_to_fit_on(

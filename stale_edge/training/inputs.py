@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_WORLD = Path("default")
 _TEXT_CURE = (
     "give --text-embeddings FILE.npy with --classes FILE, or --text-tower MODEL.safetensors, or --initial "
-    "MODEL.safetensors"
+    "MODEL.safetensors; or, with boundary-map and no text at all, --class-means"
 )
 
 
@@ -65,6 +65,11 @@ class TrainingInputs:
     """Kind of network, a key of `NETWORKS`; that of the checkpoint where one is given to start from."""
     preset: str | None = None
     """Published configuration to start from; the network's first where none is named."""
+    class_means: bool = False
+    """Whether classes are given by the mean features of their actions instead of text."""
+    fit_share: float = 0.0
+    """Share of the training videos that only the closed form of the network is fitted on; 0 fits it on those that are
+    trained on."""
 
     def check(self, *, uses_text: bool = True) -> None:
         """Refuse options that do not go together.
@@ -76,22 +81,40 @@ class TrainingInputs:
             UsageError: The message names them.
         """
         real = {"--annotations": self.annotations, "--features": self.features}
-        of_real = {"--split": self.split, "--subset": self.subset, "--snippet-seconds": self.snippet_s}
-        texts = {"--text-embeddings": self.text_embeddings, "--text-tower": self.text_tower}
+        of_real: dict[str, object] = {
+            "--split": self.split,
+            "--subset": self.subset,
+            "--snippet-seconds": self.snippet_s,
+        }
+        texts: dict[str, object] = {"--text-embeddings": self.text_embeddings, "--text-tower": self.text_tower}
+        texts |= {"--class-means": self.class_means or None}
         if self.simulated is not None:
-            others = {**real, **of_real, **texts, "--fraction": None if self.fraction == 1 else self.fraction}
+            shares = {
+                "--fraction": None if self.fraction == 1 else self.fraction,
+                "--fit-share": self.fit_share or None,
+            }
+            others = {**real, **of_real, **texts, **shares}
             if given := [name for name, value in others.items() if value is not None]:
                 raise UsageError(given[0], "does not go with --simulated, which brings its own", "leave one out")
         elif absent := [name for name, value in real.items() if value is None]:
             raise UsageError(absent[0], "is missing", "name annotations and features, or give --simulated default")
         elif len([value for value in texts.values() if value]) > 1:
-            raise UsageError("--text-embeddings", "does not go with --text-tower", "choose where the text comes from")
+            given = [name for name, value in texts.items() if value]
+            raise UsageError(given[0], f"does not go with {given[1]}", "choose where the classes come from")
         elif (self.text_embeddings is None) != (self.classes is None):
             raise UsageError("--text-embeddings and --classes", "belong together", "give both, or neither")
         elif not uses_text and (given := [name for name, value in texts.items() if value]):
             raise UsageError(given[0], f"plays no part in the network {self.network}", "leave it out")
         elif uses_text and not any((*texts.values(), self.initial)):
             raise UsageError("training", "needs text embeddings of the classes", _TEXT_CURE)
+        self._check_start()
+
+    def _check_start(self) -> None:
+        """Refuse options that do not go with the weights to start from."""
+        if not 0 <= self.fit_share < 1:
+            raise UsageError("--fit-share", f"is {self.fit_share:g}", "give 0 up to 1")
+        if self.fit_share and self.initial:
+            raise UsageError("--fit-share", "does not go with --initial, which is fitted already", "leave one out")
         if self.ours and self.initial:
             raise UsageError("--design", "does not go with --initial, which has its own design", "leave one out")
         if self.text_tower and self.initial:
@@ -122,10 +145,7 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
         world = SimulatedWorld() if options.simulated == DEFAULT_WORLD else SimulatedWorld.from_file(options.simulated)
     first = _First.read(options, world.config.feature_dim if world else None)
     spec, config = first.spec, first.config(1)
-    pair: tuple[VideoSource, VideoSource] = (
-        _real_videos(options, settings, config, spec) if world is None else _drawn_videos(options, world)
-    )
-    source, held_out = pair
+    source, held_out, to_fit_on = _videos(options, settings, config, spec, world)
     measured: dict[str, Any] = {
         "feature_norm": feature_norm_of(source),
         "features": _learned_origin(source, spec, config),
@@ -140,7 +160,7 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
             source, held_out = OneClass(source), OneClass(held_out)
         data = _in_short(options, source, held_out, world)
         return TrainingRun(network, torch.zeros(0, 1), source, held_out, data, names, None, first.name, **measured)
-    given = _given_text(options, world, config.feature_dim)
+    given = _means_of(options, spec, to_fit_on) or _given_text(options, world, config.feature_dim)
     if given and network.text_tower is not None:
         network = _without_tower(spec, network)
     vocabulary = given or first.stored
@@ -161,8 +181,8 @@ def make_training_run(options: TrainingInputs, settings: TrainingSettings, *, tr
             lambda: (torch.from_numpy(common_feature(source)), _embeddings(network, text).mean(dim=0)),
         )
         unused_epoch = None if world is None else settings.epochs
-        record = fit_closed_form(spec, network, source, _embeddings(network, text), unused_epoch=unused_epoch)
-        data |= {"fit": record} if record else {}
+        record = fit_closed_form(spec, network, to_fit_on, _embeddings(network, text), unused_epoch=unused_epoch)
+        data |= _fit_record(record, shown=world is None and to_fit_on is source)
     return TrainingRun(network, text, source, held_out, data, names, embeddings, first.name, **measured)
 
 
@@ -170,6 +190,42 @@ def _learned_origin(source: VideoSource, spec: NetworkSpec, config: Any) -> Feat
     """Give the way the features were made, without the step where every video is resized to one length."""
     origin: FeatureOrigin = getattr(source, "origin", FeatureOrigin())
     return origin if spec.training_length(config) is None else replace(origin, step_s=None)
+
+
+def _videos(
+    options: TrainingInputs, settings: TrainingSettings, config: Any, spec: NetworkSpec, world: SimulatedWorld | None
+) -> tuple[VideoSource, VideoSource, VideoSource]:
+    """Open the videos to train on, those to choose the best checkpoint by, and those to fit a closed form on."""
+    if world is not None:
+        source, held_out = _drawn_videos(options, world)
+        return source, held_out, source
+    taught, selected = _real_videos(options, settings, config, spec)
+    if not options.fit_share:
+        return taught, selected, taught
+    if spec.fit is None:
+        raise UsageError("--fit-share", f"the network {options.network} fits nothing before training", "leave it out")
+    taught, to_fit_on = taught.hold_out(options.fit_share, settings.seed + 1, "--fit-share")
+    return taught, selected, to_fit_on
+
+
+def _means_of(options: TrainingInputs, spec: NetworkSpec, source: VideoSource) -> ClassEmbeddings | None:
+    """Take mean features in the place of text embeddings where that is asked for."""
+    import torch
+
+    from stale_edge.data.vocabulary import ClassEmbeddings
+    from stale_edge.training.closed_form import class_means, videos_to_fit_on
+
+    if not options.class_means:
+        return None
+    if spec.fit is None:
+        raise UsageError("--class-means", f"does not go with the network {options.network}", "give it text")
+    means = class_means(videos_to_fit_on(source, unused_epoch=None), source.classes)
+    return ClassEmbeddings(source.classes, torch.from_numpy(means))
+
+
+def _fit_record(record: dict[str, Any], *, shown: bool) -> dict[str, Any]:
+    """Put the record of a fit, where there is one, into the summary of the data."""
+    return {"fit": {**record, "videos are trained on too": shown}} if record else {}
 
 
 def _in_short(

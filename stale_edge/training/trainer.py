@@ -317,6 +317,8 @@ class Trainer:
             "taught_classes": list(training.source.classes),
             "settings": self._settings.to_dict(),
         }
+        if fit := training.data.get("fit"):
+            origin["fit"] = dict(fit)
         classes = training.classes or training.source.classes
         checkpoint = Checkpoint(
             self._judged,

@@ -114,7 +114,11 @@ def test_there_is_no_published_decoding():
         decode(planted(10, []), 1.0, classes=CLASSES, info=INFO, compat="stale")
 
 
-def test_an_external_label_replaces_weaker_ones():
-    outputs = planted(100, [(10, 30, 0, 4.0)])
-    labels = {item.label for item in decode(outputs, 100.0, classes=CLASSES, info=INFO, external=("swim", 1.0))}
-    assert labels == {"swim"}
+def test_an_external_classifier_names_segments_that_the_map_finds():
+    outputs = planted(100, [(10, 30, 0, 4.0), (50, 60, 1, 2.0)])
+    own = [item for item in found(outputs) if item.score > 0.1]
+    named = decode(outputs, 100.0, classes=CLASSES, info=INFO, external=("swim", 0.81))
+    assert {item.label for item in named} == {"swim"}
+    assert {item[:2] for item in named[:2]} == {item[:2] for item in own}
+    assert named[0].score == pytest.approx((0.81 * sum(x.score for x in found(outputs) if x[:2] == own[0][:2])) ** 0.5)
+    assert len({item[:2] for item in named}) == len(named)

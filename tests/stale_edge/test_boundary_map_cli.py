@@ -70,6 +70,10 @@ def test_training_records_its_fit_and_stores_the_network(trained):
     assert checkpoint.network_name == NAME
     assert checkpoint.classes == ("run", "jump", "swim")
     assert float(checkpoint.network.classes.common.abs().max()) > 0
+    fit = checkpoint.origin["fit"]
+    assert fit["videos"] == 8
+    assert {"ridge", "whitening", "temperature", "accuracy on classes left out"} <= set(fit)
+    assert fit["videos are trained on too"] is True
 
 
 def test_a_resumed_training_fits_the_same_closed_form(trained, command):
@@ -78,6 +82,63 @@ def test_a_resumed_training_fits_the_same_closed_form(trained, command):
     assert code == 0, err
     after = load_checkpoint(trained / "run.safetensors").network.state_dict()
     assert all(value.equal(after[name]) for name, value in before.items())
+
+
+def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(trained, command):
+    code, _, err = command(*words(trained, "cut", "--max-minutes", 0))
+    assert code == 0, err
+    assert load_checkpoint(trained / "cut.safetensors").origin["step"] == 1
+    code, _, err = command(*words(trained, "cut", "--resume"))
+    assert code == 0, err
+    whole, cut = (load_checkpoint(trained / f"{name}.safetensors") for name in ("run", "cut"))
+    assert whole.origin == cut.origin
+    for name, value in whole.network.state_dict().items():
+        assert value.equal(cut.network.state_dict()[name]), name
+
+
+def test_a_share_of_the_videos_is_only_for_the_closed_form(trained, command):
+    code, _, err = command(*words(trained, "share", "--fit-share", 0.5, "--json"))
+    assert code == 0, err
+    fit = load_checkpoint(trained / "share.safetensors").origin["fit"]
+    assert (fit["videos"], fit["videos are trained on too"]) == (4, False)
+    whole = load_checkpoint(trained / "run.safetensors").network.classes.common
+    assert not whole.equal(load_checkpoint(trained / "share.safetensors").network.classes.common)
+    refused = {
+        ("--fit-share", 1.5): "--fit-share: is 1.5",
+        ("--fit-share", 0.5, "--network", "stale"): "fits nothing before training",
+    }
+    for more, message in refused.items():
+        code, _, err = command(*words(trained, "none", *more))
+        assert code == 2
+        assert message in err
+
+
+def test_a_closed_set_needs_no_text(trained, command):
+    line = [word for word in words(trained, "means") if str(word) not in {"--text-embeddings", "--classes"}]
+    line = [word for word in line if word not in {trained / "text.npy", trained / "classes.txt"}]
+    code, _, err = command(*line)
+    assert code == 2
+    assert "--class-means" in err
+    code, _, err = command(*line, "--class-means")
+    assert code == 0, err
+    checkpoint = load_checkpoint(trained / "means.safetensors")
+    assert set(checkpoint.classes) == {"run", "jump"}
+    assert checkpoint.text_embeddings.shape == (2, 512)
+    assert checkpoint.origin["fit"]["accuracy on classes left out"] == 1.0
+    code, _, err = command(*words(trained, "none", "--class-means"))
+    assert code == 2
+    assert "--text-embeddings: does not go with --class-means" in err
+
+
+def test_an_external_classifier_names_what_it_finds(exported, command):
+    scores = {f"video{number}": {"class": "swim", "score": 0.9} for number in range(12)}
+    (exported / "scores.json").write_text(json.dumps(scores))
+    results = exported / "named.json"
+    words = ("detect", exported / "map.onnx", exported / "features", "-o", results)
+    code, _, err = command(*words, "--external", exported / "scores.json")
+    assert code == 0, err
+    found = json.loads(results.read_text())["results"]
+    assert {item["label"] for items in found.values() for item in items} == {"swim"}
 
 
 def test_unseen_text_never_reaches_training(trained, command):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from stale_edge_runtime.contract import BATCH, CLASS_LOGITS, CLASSES, SNIPPETS
-from stale_edge_runtime.decoding import Detection, enhance
+from stale_edge_runtime.decoding import Detection, fuse, localized
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.heads.base import ANY_NAME, AxisRule, Head, VideoOutputs
 from stale_edge_runtime.heads.stale_proposals import DecodeOptions
@@ -97,7 +97,7 @@ def decode(
         )
         if start < end
     ]
-    return found if external is None else enhance(found, *external)
+    return found if external is None else fuse(localized(found), [external])
 
 
 def peaks(pair_logits: Float32Array, limit: int) -> tuple[IntArray, Float64Array]:
@@ -241,5 +241,6 @@ BOUNDARY_MAP_HEAD = Head(
     decode=decode,
     activation_floats=_activation_floats,
     examples=_examples,
+    localizes=True,
 )
 """Head of the network `boundary-map`."""

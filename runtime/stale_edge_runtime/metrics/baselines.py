@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stale_edge_runtime.decoding import Detection
+from stale_edge_runtime.decoding import Detection, localized
 from stale_edge_runtime.segments import tiou
 
 if TYPE_CHECKING:
@@ -60,16 +60,10 @@ def true_classes(ground_truth: Annotations, results: Mapping[str, Sequence[Detec
 def _relabelled(video: Video, detections: Sequence[Detection]) -> list[Detection]:
     if not video.instances:
         return []
-    scores: dict[tuple[float, float], float] = {}
-    for found in detections:
-        segment = (found.start_s, found.end_s)
-        scores[segment] = min(1.0, scores.get(segment, 0.0) + found.score)
-    if not scores:
+    segments = localized(detections)
+    if not segments:
         return []
     true = np.array([(instance.start_s, instance.end_s) for instance in video.instances], dtype=np.float64)
-    nearest = tiou(np.array(list(scores), dtype=np.float64), true).argmax(axis=1)
-    relabelled = [
-        Detection(start, end, video.instances[index].label, score)
-        for ((start, end), score), index in zip(scores.items(), nearest.tolist(), strict=True)
-    ]
-    return sorted(relabelled, key=lambda found: -found.score)
+    spans = np.array([(found.start_s, found.end_s) for found in segments], dtype=np.float64)
+    nearest = tiou(spans, true).argmax(axis=1).tolist()
+    return [found._replace(label=video.instances[index].label) for found, index in zip(segments, nearest, strict=True)]
