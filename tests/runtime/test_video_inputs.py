@@ -315,6 +315,7 @@ def test_raw_stream(tmp_path, codec, name):
     assert report.duration_s == 2.0
     assert not reader.index.has_times
     assert report.warnings[0].startswith("no times in the file: frames are counted at 25 per second")
+    assert "--frame-rate" in report.warnings[0]
     full = list(av.open(str(path)).decode(video=0))
     for one, number in zip(found, [0, 12, 25, 37], strict=True):
         np.testing.assert_array_equal(one.pixels, crop(full[number].to_image(), SIDE))

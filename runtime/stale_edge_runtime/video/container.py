@@ -174,7 +174,7 @@ def check_pixels(name: str, width: int, height: int, limit: int) -> None:
     """
     if width * height > limit:
         raise BadDataError(
-            name, f"frames of {width}×{height} are more than {limit:,} pixels", "raise max_pixels if you trust it"
+            name, f"frames of {width}×{height} are more than {limit:,} pixels", "raise --max-megapixels if you trust it"
         )
 
 

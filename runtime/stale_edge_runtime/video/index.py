@@ -116,7 +116,7 @@ def index_video(path: Path, options: VideoOptions) -> VideoIndex:
             raise BadDataError(
                 path,
                 f"no frame of at most {options.max_pixels:,} pixels can be decoded ({decoder.reason})",
-                "get it again, or convert it to H.264",
+                "get it again, convert it to H.264, or raise --max-megapixels",
             )
         return _index(path, container, stream, found, traits, options)
 
@@ -173,7 +173,7 @@ def _index(
         pts = np.arange(len(found), dtype=np.int64)
         times_s, start_s, last_frame_s = pts / rate, 0.0, 1 / rate
         key = np.frombuffer(found.key, dtype=np.uint8) > 0
-        origin = "as given" if options.fps else "its stated or usual rate; the true one can be given"
+        origin = "as given" if options.fps else "its stated or usual rate; --frame-rate sets the true one"
         warnings.append(f"no times in the file: frames are counted at {rate:g} per second ({origin})")
     if backwards:
         warnings.append(f"times run backwards: {backwards} of {len(found)} frames are left out")
