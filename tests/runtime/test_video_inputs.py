@@ -164,7 +164,8 @@ def test_times_that_run_backwards(tmp_path):
     reader, _, report = read(path)
     assert reader.index.frames == 47
     assert reader.index.duration_s == 2.0
-    assert report.warnings[0] == "times run backwards: 3 of 50 frames are left out"
+    assert report.warnings == ("times run backwards: 3 of 50 frames are left out",)
+    assert refused(path, strict=True).startswith("times run backwards")
 
 
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.4, 0.6, 0.8, 0.95])
@@ -488,6 +489,17 @@ def test_ffmpeg_stays_silent(tmp_path, capfd):
         with contextlib.suppress(BadDataError):
             read(path)
         assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "vp9.webm", "av1.mp4"])
+def test_one_thread_works(tmp_path, name):
+    def threads():
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    path = write(tmp_path / name, **examples.ORDINARY[name])
+    before = threads()
+    for _ in VideoReader(path, VideoOptions(step_s=0.2)).crops(SIDE):
+        assert threads() <= before
 
 
 def test_containers_are_closed(tmp_path):
