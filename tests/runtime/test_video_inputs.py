@@ -95,6 +95,8 @@ def test_missing_and_unreadable(tmp_path, monkeypatch):
         read(tmp_path)
     with pytest.raises((InputMissingError, BadDataError), match="name"):
         read(tmp_path / ("x" * 3000))
+    with pytest.raises(BadDataError, match="null byte"):
+        read(tmp_path / "a\0b.mp4")
     path = write(tmp_path / "a.mp4", frames=2)
 
     def denied(*_):
@@ -447,7 +449,11 @@ def test_absurd_times(tmp_path):
 # names, streams, noise
 
 
-@pytest.mark.parametrize("name", ["-dash.mp4", "pipe:0.mp4", "concat:a|b.mp4", "with space.mp4", "ü.mp4", "%d.mp4"])
+@pytest.mark.parametrize(
+    "name",
+    ["-dash.mp4", "pipe:0.mp4", "concat:a|b.mp4", "with space.mp4", "ü.mp4", "%d.mp4", os.fsdecode(b"\xff.mp4")],
+    ids=["dash", "protocol", "list", "space", "umlaut", "pattern", "bytes"],
+)
 def test_names_that_look_like_something_else(tmp_path, name, monkeypatch):
     write(tmp_path / "plain.mp4", frames=5)
     (tmp_path / "plain.mp4").rename(tmp_path / name)

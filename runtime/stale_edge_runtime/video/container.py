@@ -40,7 +40,7 @@ def is_pipe(path: Path) -> bool:
     """Tell whether a path is a pipe or a character device, which can be read only once."""
     try:
         mode = path.stat().st_mode
-    except OSError:
+    except (OSError, ValueError):
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
