@@ -196,6 +196,14 @@ def test_failure_is_raised_after_what_came_before(error):
         next(crops)
 
 
+def test_nearly_equal_crops_are_shared():
+    frames = [FakeFrame(number / 2, 100 + number) for number in range(6)]
+    options = VideoOptions(step_s=0.5, approximate=frozenset({"still=3"}))
+    live = LiveSource("camera", options, frames=lambda: iter(frames), drop=False)
+    assert shown(live.crops(32)) == [100, 100, 100, 100, 104, 104]
+    assert live.report.notes[0].startswith("approximate still=3")
+
+
 def test_names_of_live_sources(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file.mp4").touch()
@@ -229,6 +237,16 @@ def test_pipe_of_a_video_loses_nothing(tmp_path, monkeypatch):
     whole = list(VideoReader(path, OPTIONS).crops(32))
     assert [(one.samples, one.digest) for one in found] == [(one.samples, one.digest) for one in whole]
     assert live.report.decoded_frames == 50
+
+
+def test_approximate_modes_of_files_hold_for_live_sources(tmp_path):
+    from stale_edge_runtime.video.reader import VideoReader
+
+    options = VideoOptions(step_s=0.5, approximate=frozenset({"area"}))
+    path, clock = video(tmp_path), FakeClock()
+    live = [one.digest for one in LiveSource(str(path), options, clock=clock, sleep=clock.sleep).crops(32)]
+    assert live == [one.digest for one in VideoReader(path, options).crops(32)]
+    assert live != [one.digest for one in VideoReader(path, OPTIONS).crops(32)]
 
 
 def test_named_pipe(tmp_path):

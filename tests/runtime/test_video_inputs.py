@@ -95,6 +95,8 @@ def test_missing_and_unreadable(tmp_path, monkeypatch):
         read(tmp_path)
     with pytest.raises((InputMissingError, BadDataError), match="name"):
         read(tmp_path / ("x" * 3000))
+    with pytest.raises(BadDataError, match="null byte"):
+        read(tmp_path / "a\0b.mp4")
     path = write(tmp_path / "a.mp4", frames=2)
 
     def denied(*_):
@@ -164,7 +166,8 @@ def test_times_that_run_backwards(tmp_path):
     reader, _, report = read(path)
     assert reader.index.frames == 47
     assert reader.index.duration_s == 2.0
-    assert report.warnings[0] == "times run backwards: 3 of 50 frames are left out"
+    assert report.warnings == ("times run backwards: 3 of 50 frames are left out",)
+    assert refused(path, strict=True).startswith("times run backwards")
 
 
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.4, 0.6, 0.8, 0.95])
@@ -315,6 +318,7 @@ def test_raw_stream(tmp_path, codec, name):
     assert report.duration_s == 2.0
     assert not reader.index.has_times
     assert report.warnings[0].startswith("no times in the file: frames are counted at 25 per second")
+    assert "--frame-rate" in report.warnings[0]
     full = list(av.open(str(path)).decode(video=0))
     for one, number in zip(found, [0, 12, 25, 37], strict=True):
         np.testing.assert_array_equal(one.pixels, crop(full[number].to_image(), SIDE))
@@ -445,7 +449,11 @@ def test_absurd_times(tmp_path):
 # names, streams, noise
 
 
-@pytest.mark.parametrize("name", ["-dash.mp4", "pipe:0.mp4", "concat:a|b.mp4", "with space.mp4", "ü.mp4", "%d.mp4"])
+@pytest.mark.parametrize(
+    "name",
+    ["-dash.mp4", "pipe:0.mp4", "concat:a|b.mp4", "with space.mp4", "ü.mp4", "%d.mp4", os.fsdecode(b"\xff.mp4")],
+    ids=["dash", "protocol", "list", "space", "umlaut", "pattern", "bytes"],
+)
 def test_names_that_look_like_something_else(tmp_path, name, monkeypatch):
     write(tmp_path / "plain.mp4", frames=5)
     (tmp_path / "plain.mp4").rename(tmp_path / name)
@@ -487,6 +495,17 @@ def test_ffmpeg_stays_silent(tmp_path, capfd):
         with contextlib.suppress(BadDataError):
             read(path)
         assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "vp9.webm", "av1.mp4"])
+def test_one_thread_works(tmp_path, name):
+    def threads():
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    path = write(tmp_path / name, **examples.ORDINARY[name])
+    before = threads()
+    for _ in VideoReader(path, VideoOptions(step_s=0.2)).crops(SIDE):
+        assert threads() <= before
 
 
 def test_containers_are_closed(tmp_path):

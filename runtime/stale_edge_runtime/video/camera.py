@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from stale_edge_runtime.errors import BadDataError, StaleEdgeError
-from stale_edge_runtime.video.colour import Converter
 from stale_edge_runtime.video.container import is_pipe, live, opened
-from stale_edge_runtime.video.crop import crop
+from stale_edge_runtime.video.cutting import CropSameness, FrameCrop, FrameCutter
 from stale_edge_runtime.video.decode import DecodingRecord, timed_frames
 from stale_edge_runtime.video.decoder import Decoder
-from stale_edge_runtime.video.reader import FrameCrop, VideoReport, digest
+from stale_edge_runtime.video.reader import VideoReport
 from stale_edge_runtime.video.sampling_live import LiveSampler
+from stale_edge_runtime.video.stages import StageClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -231,9 +231,9 @@ class LiveSource:
 
     def _capture(self, size: int) -> None:
         try:
+            sameness = CropSameness(self._options)
             for samples, time_s, frame in self._sampled():
-                pixels = frame.pixels(size)
-                self._put(FrameCrop(samples, time_s, pixels, frame.damaged, digest(pixels)))
+                self._put(sameness.crop(samples, time_s, frame.pixels(size), damaged=frame.damaged))
                 if self._stopping.is_set():
                     break
         except StaleEdgeError as error:
@@ -270,7 +270,7 @@ class LiveSource:
     def _decoded(self, source: str, *, remote: bool) -> Iterator[CapturedFrame]:
         """Decode a source by FFmpeg; a file at its own pace."""
         pipe = source == "-" or is_pipe(Path(source))
-        converter: Converter | None = None
+        cutter: FrameCutter | None = None
         started = 0.0
         with (
             live(source, options=self._options)
@@ -280,12 +280,12 @@ class LiveSource:
             decoder = Decoder(self._name, stream.codec_context)
             try:
                 for time_s, frame in timed_frames(container, stream, decoder, self._options, self._record):
-                    if converter is None:
-                        converter, started = Converter(rotate=self._options.rotate), self._clock()
+                    if cutter is None:
+                        cutter, started = FrameCutter(self._options, StageClock()), self._clock()
                     early_s = time_s - (self._clock() - started)
                     if early_s > 0 and not (remote or pipe):
                         self._sleep(early_s)
-                    yield _VideoFrame(time_s, frame, converter)
+                    yield _VideoFrame(time_s, frame, cutter)
             finally:
                 self._record.frames, self._record.damaged_frames = decoder.frames_out, decoder.damaged_frames
             if not decoder.frames_out:
@@ -303,11 +303,11 @@ class _VideoFrame:
 
     time_s: float
     frame: Any
-    converter: Converter
+    cutter: FrameCutter
 
     @property
     def damaged(self) -> bool:
         return bool(self.frame.is_corrupt)
 
     def pixels(self, size: int) -> NDArray[np.uint8]:
-        return crop(self.converter.image(self.frame), size)
+        return self.cutter.pixels(self.frame, size)

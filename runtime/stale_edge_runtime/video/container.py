@@ -40,7 +40,7 @@ def is_pipe(path: Path) -> bool:
     """Tell whether a path is a pipe or a character device, which can be read only once."""
     try:
         mode = path.stat().st_mode
-    except OSError:
+    except (OSError, ValueError):
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
@@ -174,7 +174,7 @@ def check_pixels(name: str, width: int, height: int, limit: int) -> None:
     """
     if width * height > limit:
         raise BadDataError(
-            name, f"frames of {width}×{height} are more than {limit:,} pixels", "raise max_pixels if you trust it"
+            name, f"frames of {width}×{height} are more than {limit:,} pixels", "raise --max-megapixels if you trust it"
         )
 
 

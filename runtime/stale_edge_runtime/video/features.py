@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.jobs import Task
+    from stale_edge_runtime.video.cutting import FrameCrop
     from stale_edge_runtime.video.options import VideoOptions
-    from stale_edge_runtime.video.reader import FrameCrop
 
 REUSED: Final = 32
 """Embeddings of the last different frames that are kept: a frozen picture, or slides, are computed once."""

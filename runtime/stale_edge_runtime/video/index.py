@@ -75,7 +75,7 @@ class VideoIndex:
     interlaced: bool
     """Whether frames are two fields."""
     damaged_packets: int
-    """Packets that the container marks as damaged or whose times run backwards."""
+    """Packets that the container marks as damaged."""
     warnings: tuple[str, ...]
     """Reasons to doubt the result, one line each."""
     notes: tuple[str, ...]
@@ -116,7 +116,7 @@ def index_video(path: Path, options: VideoOptions) -> VideoIndex:
             raise BadDataError(
                 path,
                 f"no frame of at most {options.max_pixels:,} pixels can be decoded ({decoder.reason})",
-                "get it again, or convert it to H.264",
+                "get it again, convert it to H.264, or raise --max-megapixels",
             )
         return _index(path, container, stream, found, traits, options)
 
@@ -173,10 +173,13 @@ def _index(
         pts = np.arange(len(found), dtype=np.int64)
         times_s, start_s, last_frame_s = pts / rate, 0.0, 1 / rate
         key = np.frombuffer(found.key, dtype=np.uint8) > 0
-        origin = "as given" if options.fps else "its stated or usual rate; the true one can be given"
+        origin = "as given" if options.fps else "its stated or usual rate; --frame-rate sets the true one"
         warnings.append(f"no times in the file: frames are counted at {rate:g} per second ({origin})")
     if backwards:
-        warnings.append(f"times run backwards: {backwards} of {len(found)} frames are left out")
+        text = f"times run backwards: {backwards} of {len(found)} frames are left out"
+        if options.strict:
+            raise BadDataError(path, text, "get it again, or read what is there without --strict")
+        warnings.append(text)
     if start_s:
         notes.append(f"first frame at {start_s:.3f} s of the file: times count from it")
     index = VideoIndex(
@@ -193,7 +196,7 @@ def _index(
         declared_s=declared_s(container, stream),
         has_times=has_times,
         interlaced=traits.interlaced,
-        damaged_packets=found.corrupt + backwards,
+        damaged_packets=found.corrupt,
         warnings=(),
         notes=tuple(notes),
     )

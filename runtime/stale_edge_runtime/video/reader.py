@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stale_edge_runtime.errors import BadDataError
-from stale_edge_runtime.video.colour import Converter
 from stale_edge_runtime.video.container import is_pipe, subject
-from stale_edge_runtime.video.crop import StillCheck, crop
+from stale_edge_runtime.video.cutting import CropSameness, FrameCutter
 from stale_edge_runtime.video.decode import DecodingRecord, decoded_frames, one_pass_frames
 from stale_edge_runtime.video.index import index_video
 from stale_edge_runtime.video.sampling import sample_times
-from stale_edge_runtime.video.stages import COLOUR, DECODE, RESIZE, StageClock
+from stale_edge_runtime.video.stages import DECODE, StageClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,30 +22,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stale_edge_runtime.video.cutting import FrameCrop
     from stale_edge_runtime.video.decode import DecodedFrame
     from stale_edge_runtime.video.index import VideoIndex
     from stale_edge_runtime.video.options import VideoOptions
-
-
-def digest(pixels: NDArray[np.uint8]) -> bytes:
-    """Hash the pixels of a crop."""
-    return hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
-
-
-@dataclass(frozen=True)
-class FrameCrop:
-    """Pixels for an image tower, and the samples that they serve."""
-
-    samples: tuple[int, ...]
-    """Positions of the sample times that it serves, ascending."""
-    time_s: float
-    """Time of the frame, seconds from the first."""
-    pixels: NDArray[np.uint8]
-    """[size, size, 3], RGB."""
-    damaged: bool
-    """Whether the decoder concealed errors in it, or another frame stands for one that is missing."""
-    digest: bytes
-    """Hash of `pixels`: crops with equal digests have equal features, so that one run of the tower serves both."""
 
 
 @dataclass(frozen=True)
@@ -137,19 +115,13 @@ class VideoReader:
         """
         record = DecodingRecord()
         damaged: list[int] = []
-        still = None if self._options.still is None else StillCheck(self._options.still)
-        kept: tuple[NDArray[np.uint8], bytes] | None = None
         served = 0
-        cutter = _Cutter(self._options, size, self._stages)
+        cutter, sameness = FrameCutter(self._options, self._stages), CropSameness(self._options)
         for one in self._stages.each(DECODE, self._frames(samples_s, record)):
-            pixels = cutter.pixels(one)
             if one.damaged:
                 damaged.extend(one.samples)
-            is_same = still is not None and still.same(pixels)
-            if kept is None or not is_same:
-                kept = pixels, digest(pixels)
             served += len(one.samples)
-            yield FrameCrop(one.samples, one.time_s, kept[0], one.damaged, kept[1])
+            yield sameness.crop(one.samples, one.time_s, cutter.pixels(one.frame, size), damaged=one.damaged)
         self._report = self._summary(record, served, tuple(damaged))
 
     def _frames(self, samples_s: NDArray[np.float64] | None, record: DecodingRecord) -> Iterator[DecodedFrame]:
@@ -165,7 +137,7 @@ class VideoReader:
         frames = index.frames if index else None
         if record.cut and self._options.strict:
             raise BadDataError(subject(self._source), record.cut, "get it again, or read it without --strict")
-        count = record.damaged_frames + (index.damaged_packets if index else 0)
+        count = max(record.damaged_frames, index.damaged_packets if index else 0)  # a packet may be marked by both
         warnings = [*(index.warnings if index else ()), *record.warnings, *([record.cut] if record.cut else [])]
         if count or damaged:
             text = f"{max(count, 1)} of {frames or record.frames} frames damaged, {len(damaged)} of {served} samples"
@@ -184,22 +156,6 @@ class VideoReader:
             warnings=tuple(warnings),
             notes=(*(index.notes if index else ()), *record.notes, *self._options.notes),
         )
-
-
-class _Cutter:
-    """Cuts crops of decoded frames."""
-
-    def __init__(self, options: VideoOptions, size: int, stages: StageClock) -> None:
-        self._stages = stages
-        self._area = "area" in options.approximate
-        self._size = size
-        self._converter = Converter(rotate=options.rotate)
-
-    def pixels(self, one: DecodedFrame) -> NDArray[np.uint8]:
-        with self._stages.stage(COLOUR):
-            image = self._converter.reduced(one.frame, self._size) if self._area else self._converter.image(one.frame)
-        with self._stages.stage(RESIZE):
-            return crop(image, self._size)
 
 
 def _source(source: Path | str | BinaryIO) -> Path | BinaryIO:
