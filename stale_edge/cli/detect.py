@@ -109,6 +109,12 @@ def detect(
             metavar="FILE", help="Score enhancement by an external classifier's scores; recorded in the result."
         ),
     ] = None,
+    labels_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MAP.onnx", help="Boundary map whose classes name what a model finds that tells when and not what."
+        ),
+    ] = None,
     compat: Annotated[Compat | None, typer.Option(help="Decode as the published code does, defects included.")] = None,
     text_embeddings: TextEmbeddings = None,
     classes: ClassNames = None,
@@ -161,9 +167,10 @@ def detect(
         if kind is Format.CSV:
             raise UsageError("--json", "does not go with --format csv on stdout", "leave one of the two out")
         output = STDOUT
-    detector = open_detector(model, threads, provider, text_embeddings, classes, max_memory)
-    if external is not None and text_embeddings is not None and detector.is_class_agnostic:
-        raise UsageError("--external", "and --text-embeddings both name what the model finds", "leave one out")
+    detector = open_detector(model, threads, provider, text_embeddings, classes, max_memory, labels_from)
+    namers = {"--text-embeddings": text_embeddings, "--labels-from": labels_from}
+    if external is not None and detector.is_class_agnostic and (named := [name for name in namers if namers[name]]):
+        raise UsageError("--external", f"and {named[0]} both name what the model finds", "leave one out")
     clock = Clock.of(detector.info, truth, fps, stride)
     plan = None if window is None else WindowPlan.of(window, hop)
     scores = None if external is None else read_external(external)

@@ -29,6 +29,7 @@ def open_detector(
     text_embeddings: Path | None = None,
     classes: Path | None = None,
     max_memory_mb: float = MAX_MEMORY_MB,
+    labels_from: Path | None = None,
 ) -> VideoDetector:
     """Open a model with what the options give it, in a process of its own: it may be anyone's.
 
@@ -50,6 +51,8 @@ def open_detector(
     if text_embeddings is not None and classes is not None:
         options["text_embeddings"] = read_features(text_embeddings, info.feature_dim)
         options["classes"] = read_class_list(classes)
+    if labels_from is not None:
+        options["labels_from"] = labels_from.absolute()
     if info.network in SHIPPED:
         return IsolatedDetector(model, **options)
     from stale_edge_runtime.detector import Detector
