@@ -21,7 +21,7 @@ from stale_edge_runtime.decoding import fuse
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats.features import check_features
 from stale_edge_runtime.heads.registry import HEADS
-from stale_edge_runtime.labelling import TextLabeller
+from stale_edge_runtime.labelling import EvidenceLabeller, Labeller, TextLabeller
 from stale_edge_runtime.memory_limit import limited_memory
 from stale_edge_runtime.model_file import ModelFile, read_model
 from stale_edge_runtime.resampling import resize
@@ -64,6 +64,8 @@ class Detector:
         max_memory_mb: Refuse videos that are predicted to need more memory than this (see `predict_memory_mb`), and
             stop a run on the CPU that takes more all the same. None for no limit.
         reuse_memory: Keep freed memory for the next run: faster, but memory stays at what the longest video took.
+        labels_from: A file whose network classifies any segment, as the boundary map does, to name what a file that
+            tells when and not what finds; text embeddings and classes are then for it.
 
     Attributes:
         path: The file.
@@ -87,6 +89,7 @@ class Detector:
         classes: Sequence[str] | None = None,
         max_memory_mb: float | None = MAX_MEMORY_MB,
         reuse_memory: bool = True,
+        labels_from: str | Path | None = None,
     ) -> None:
         model = path if isinstance(path, ModelFile) else read_model(Path(path))
         self.path = model.path
@@ -95,13 +98,18 @@ class Detector:
         if self.info.kind in _CURES:
             raise UsageError(self.path, f"is a {self.info.kind} file, which cannot detect", _CURES[self.info.kind])
         self._head = HEADS[self.info.network]
+        self._threads = threads
         self._options: dict[str, Any] = {
             "text_embeddings": text_embeddings,
             "classes": classes,
             "max_memory_mb": max_memory_mb,
             "reuse_memory": reuse_memory,
+            "labels_from": labels_from,
         }
-        self._threads = threads
+        self._labeller: Labeller | None = None
+        if labels_from is not None:
+            self._labeller = self._labels_from(Path(labels_from), text_embeddings, classes)
+            text_embeddings = classes = None
         self._file_bytes = model.size_bytes
         self._block = BLOCK_SNIPPETS if BLOCKWISE in model.operators else self.info.max_snippets
         self._max_memory_mb = max_memory_mb
@@ -118,6 +126,8 @@ class Detector:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes of detections; empty for an open-vocabulary file that has none yet."""
+        if self._labeller is not None:
+            return self._labeller.classes
         return self._vocabulary[1] if self._vocabulary else ()
 
     @property
@@ -168,7 +178,41 @@ class Detector:
         )
         if external is not None:
             return fuse(found, [external])
-        return found if embeddings is None else TextLabeller(embeddings, names).label(found, features, duration)
+        labeller = self._labeller or (None if embeddings is None else TextLabeller(embeddings, names))
+        return found if labeller is None else labeller.label(found, features, duration)
+
+    def class_shares(
+        self, features: NDArray[np.floating[Any]], segments: NDArray[np.floating[Any]]
+    ) -> NDArray[np.float64]:
+        """Give the share of each class `[N, C]` in segments that any network may have found.
+
+        Args:
+            features: `[T, feature_dim]`, any float type.
+            segments: `[N, 2]` in snippets, best first, N at least one.
+
+        Raises:
+            BadDataError: As for `detect`.
+            UsageError: The network does not classify segments.
+        """
+        if self._head.class_shares is None:
+            problem = f"is of the network {self.info.network}, which does not classify segments"
+            raise UsageError(self.path, problem, "name a file of the boundary map")
+        return self._head.class_shares(self.forward(features), np.asarray(segments, dtype=np.float64))
+
+    def _labels_from(
+        self, path: Path, text_embeddings: NDArray[np.floating[Any]] | None, classes: Sequence[str] | None
+    ) -> Labeller:
+        if not self.is_class_agnostic:
+            raise UsageError(path, "names segments, and the model has classes of its own", "leave out labels_from")
+        named = {name: self._options[name] for name in ("max_memory_mb", "reuse_memory")}
+        other = Detector(path, self._threads, text_embeddings=text_embeddings, classes=classes, **named)
+        if other._head.class_shares is None or not other.classes:
+            problem = f"is of the network {other.info.network} with {len(other.classes)} classes"
+            raise UsageError(path, problem, "name a boundary map with classes, or give it text embeddings")
+        if other.info.feature_dim != self.info.feature_dim:
+            problem = f"takes features of width {other.info.feature_dim}, the model {self.info.feature_dim}"
+            raise UsageError(path, problem, "name two files for the same features")
+        return EvidenceLabeller(other.class_shares, other.classes)
 
     def detect_batch(
         self,

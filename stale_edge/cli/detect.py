@@ -122,6 +122,12 @@ def detect(
             metavar="FILE", help="Score enhancement by an external classifier's scores; recorded in the result."
         ),
     ] = None,
+    labels_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MAP.onnx", help="Boundary map whose classes name what a model finds that tells when and not what."
+        ),
+    ] = None,
     compat: Annotated[Compat | None, typer.Option(help="Decode as the published code does, defects included.")] = None,
     text_embeddings: TextEmbeddings = None,
     classes: ClassNames = None,
@@ -186,9 +192,10 @@ def detect(
         if kind is Format.CSV:
             raise UsageError("--json", "does not go with --format csv on stdout", "leave one of the two out")
         output = STDOUT
-    detector = open_detector(model, threads, provider, vocabulary, max_memory, reporter=reporter)
-    if external is not None and vocabulary.named and detector.is_class_agnostic:
-        raise UsageError("--external", "and the classes that were named both say what the model finds", "leave one out")
+    detector = open_detector(model, threads, provider, vocabulary, max_memory, labels_from, reporter=reporter)
+    namers = {"the classes that were named": vocabulary.named, "--labels-from": labels_from}
+    if external is not None and detector.is_class_agnostic and (named := [name for name in namers if namers[name]]):
+        raise UsageError("--external", f"and {named[0]} both say what the model finds", "leave one out")
     clock = Clock.of(detector.info, truth, fps, stride, videos)
     plan = None if window is None else WindowPlan.of(window, hop)
     scores = None if external is None else read_external(external)

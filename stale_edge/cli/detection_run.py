@@ -28,6 +28,7 @@ def open_detector(
     provider: str,
     vocabulary: VocabularyOptions | None = None,
     max_memory_mb: float = MAX_MEMORY_MB,
+    labels_from: Path | None = None,
     *,
     reporter: Reporter,
 ) -> VideoDetector:
@@ -41,6 +42,7 @@ def open_detector(
         provider: Device to run on.
         vocabulary: Options that say what to look for.
         max_memory_mb: Largest memory that a run may need.
+        labels_from: Model whose classes name what a class-agnostic model finds.
         reporter: Reporter for a note on the source of the text.
 
     Raises:
@@ -56,6 +58,8 @@ def open_detector(
     wanted = read_vocabulary(vocabulary or VocabularyOptions(), info, model, reporter, threads=threads)
     if wanted is not None:
         options |= {"text_embeddings": wanted.text_embeddings, "classes": wanted.classes}
+    if labels_from is not None:
+        options["labels_from"] = labels_from.absolute()
     if info.network in SHIPPED:
         return IsolatedDetector(model, **options)
     from stale_edge_runtime.detector import Detector

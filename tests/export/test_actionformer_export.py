@@ -242,7 +242,7 @@ def test_one_source_of_classes_is_enough(folder, command, tmp_path):
     text = ("--text-embeddings", tmp_path / "text.npy", "--classes", tmp_path / "classes.txt")
     words = ("detect", folder / "when.onnx", tmp_path / "known.npy", "--external", tmp_path / "scores.json", *text)
     code, _, err = command(*words)
-    assert (code, "--external: and --text-embeddings both name" in err) == (2, True)
+    assert (code, "--external: and the classes that were named both say" in err) == (2, True)
 
 
 def test_memory_is_that_of_the_length_that_is_run(folder):

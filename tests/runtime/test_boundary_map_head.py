@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stale_edge_runtime.contract import Kind, ModelInfo, Precision
+from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.heads.boundary_map import (
     CLASS_GRAM,
@@ -14,11 +15,13 @@ from stale_edge_runtime.heads.boundary_map import (
     PAIR_LOGITS,
     cell_count,
     cell_size,
+    class_shares,
     decode,
     peaks,
     refine,
     segment_logits,
 )
+from stale_edge_runtime.labelling import EvidenceLabeller
 
 CLASSES = ("run", "jump", "swim")
 INFO = ModelInfo(Kind.OPEN, Precision.FP32, 512, "test", network="boundary-map")
@@ -122,3 +125,22 @@ def test_an_external_classifier_names_segments_that_the_map_finds():
     assert {item[:2] for item in named[:2]} == {item[:2] for item in own}
     assert named[0].score == pytest.approx((0.81 * sum(x.score for x in found(outputs) if x[:2] == own[0][:2])) ** 0.5)
     assert len({item[:2] for item in named}) == len(named)
+
+
+@pytest.mark.parametrize("snippets", [100, 1000])
+def test_segments_of_another_network_get_the_classes_of_what_they_show(snippets):
+    cells = cell_count(snippets)
+    outputs = planted(snippets, [(0, cells // 2, 0, 4.0), (cells // 2, cells, 2, 2.0)])
+    half = cell_size(snippets) * (cells // 2)
+    shares = class_shares(outputs, np.array([[0.0, half], [half + 0.5, snippets], [snippets - 0.1, snippets + 9.0]]))
+    assert shares.shape == (3, 3)
+    assert np.allclose(shares.sum(axis=1), 1)
+    assert shares[0].argmax() == 0
+    assert shares[1, 2] == pytest.approx(shares[2, 2])
+    assert shares[1, 2] > shares[0, 2]
+    labeller = EvidenceLabeller(lambda _, segments: class_shares(outputs, segments), CLASSES)
+    times = [Detection(0.0, half, "action", 0.81), Detection(float(half), float(snippets), "action", 0.5)]
+    named = labeller.label(times, np.zeros((snippets, 1), np.float32), float(snippets))
+    assert named[0] == Detection(0.0, half, "run", pytest.approx((0.81 * shares[0, 0]) ** 0.5))
+    assert len(named) == 4
+    assert labeller.label([], np.zeros((snippets, 1), np.float32), 1.0) == []

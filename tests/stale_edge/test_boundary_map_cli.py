@@ -139,6 +139,9 @@ def test_an_external_classifier_names_what_it_finds(exported, command):
     assert code == 0, err
     found = json.loads(results.read_text())["results"]
     assert {item["label"] for items in found.values() for item in items} == {"swim"}
+    code, _, err = command(*words, "--labels-from", exported / "map.onnx")
+    assert code == 2
+    assert "the model has classes of its own" in err
 
 
 def test_unseen_text_never_reaches_training(trained, command):

@@ -79,6 +79,9 @@ class Head:
     """Made-up outputs `clear` and `noisy` for so many snippets and classes, to time the decoding on."""
     is_class_agnostic: Callable[[ModelInfo], bool] = lambda _: False
     """Whether a file tells when and not what, and takes its labels from text or an external classifier."""
+    class_shares: Callable[[VideoOutputs, NDArray[np.float64]], NDArray[np.float64]] | None = None
+    """Share of each class [N, C] in segments [N, 2] (snippets, best first) that any network may have found; None where
+    the outputs do not tell."""
     localizes: bool = False
     """Whether segments are found before they are named, so that the scores of a segment's labels sum up to its own and
     an external classifier can name it instead."""

@@ -81,8 +81,7 @@ def decode(
     if not len(kept):
         return []
     segments = cells[kept]  # [N, 2]
-    logits = segment_logits(outputs[CLASS_LOGITS], outputs[CLASS_GRAM], segments)
-    shares = _softmax(BEST_SHARE * logits[0] + (1 - BEST_SHARE) * logits)
+    shares = _shares(outputs, segments)
     joint = scores[:, None] * shares  # [N, C]
     order = np.argsort(-joint, axis=None, kind="stable")[: options.max_detections]
     rows, labels = np.divmod(order[joint.reshape(-1)[order] > options.min_score], joint.shape[1])
@@ -98,6 +97,28 @@ def decode(
         if start < end
     ]
     return found if external is None else fuse(localized(found), [external])
+
+
+def class_shares(outputs: VideoOutputs, segments: Float64Array) -> Float64Array:
+    """Give the share of each class in segments, which may be another network's.
+
+    Args:
+        outputs: Outputs by name.
+        segments: `[N, 2]` in snippets, the best first, N at least one; cells that are touched count.
+
+    Returns:
+        `[N, C]`, rows of sum 1.
+    """
+    snippets = len(outputs[GUIDE])
+    size, count = cell_size(snippets), cell_count(snippets)
+    first = np.clip(np.floor(segments[:, 0] / size).astype(np.int64), 0, count - 1)
+    last = np.clip(np.ceil(segments[:, 1] / size).astype(np.int64), first + 1, count)
+    return _shares(outputs, np.stack((first, last), axis=1))
+
+
+def _shares(outputs: VideoOutputs, segments: IntArray) -> Float64Array:
+    logits = segment_logits(outputs[CLASS_LOGITS], outputs[CLASS_GRAM], segments)
+    return _softmax(BEST_SHARE * logits[0] + (1 - BEST_SHARE) * logits)
 
 
 def peaks(pair_logits: Float32Array, limit: int) -> tuple[IntArray, Float64Array]:
@@ -241,6 +262,7 @@ BOUNDARY_MAP_HEAD = Head(
     decode=decode,
     activation_floats=_activation_floats,
     examples=_examples,
+    class_shares=class_shares,
     localizes=True,
 )
 """Head of the network `boundary-map`."""
