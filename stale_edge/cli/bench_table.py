@@ -8,11 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-<<<<<<< HEAD
 from stale_edge.cli.bench_towers import TOWER_KINDS
-=======
 from stale_edge_runtime.bench.records import TEXT_CACHED
->>>>>>> ea56612 (Measure PyTorch with its text encoded once, split the factor, and say loudly where a machine was busy)
 from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.contract import Precision
 
