@@ -421,11 +421,12 @@ def explanations(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -
 
 
 def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
+    from stale_edge.cli.bench_table import busy_warning
     from stale_edge.paper_tables import write_tables
     from stale_edge_runtime.bench.records import save_csv, save_json
     from stale_edge_runtime.formats.files import together
 
-    for note in result.notes:
+    for note in filter(None, (*result.notes, busy_warning(result))):
         report.warn(note)
     if outputs.json != STDOUT:
         for item in _answers(result):
@@ -460,7 +461,7 @@ def _answers(result: Report) -> Iterator[Table | str]:
     """Yield the text for standard output, in order."""
     from stale_edge.cli.bench_explain_table import explain_tables
     from stale_edge.cli.bench_law_table import budget_line, crossover_line, law_table
-    from stale_edge.cli.bench_table import configurations, decode_lines, machine_line, table
+    from stale_edge.cli.bench_table import configurations, decode_lines, machine_line, split_lines, table
 
     for threads, batch in configurations(result):
         yield table(result, threads, batch)
@@ -471,4 +472,5 @@ def _answers(result: Report) -> Iterator[Table | str]:
     yield from map(crossover_line, result.crossovers)
     yield from explain_tables(result.explanations)
     yield from decode_lines(result)
+    yield from split_lines(result)
     yield machine_line(result)

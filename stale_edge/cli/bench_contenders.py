@@ -183,7 +183,7 @@ def _pytorch(entry: ContenderRequest, folder: Path, report: Reporter) -> tuple[l
         raise UsageError(purpose, "the files have different class lists", "measure them one by one")
     source, weights = _checkpoint(entry, purpose, folder, report)
     names = next(iter(baked), source.classes)
-    found: list[Contender] = [*torch_contenders(source, names, weights)]
+    found: list[Contender] = [*torch_contenders(source, names, weights, with_cached=True)]
     if not NETWORKS[source.network_name].uses_text:
         return found, None, source.network_name
     if source.network.text_tower is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from stale_edge.cli.bench_towers import TOWER_KINDS
+from stale_edge_runtime.bench.records import TEXT_CACHED
 from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.contract import Precision
 
@@ -19,6 +20,14 @@ COLUMNS = (
     "T", "model", "runs", "median ms", "spread", "min", "p90", "faster", "first ms", "load ms", "peak MB", "GMACs",
     "GMACs/s", "of ceiling",
 )  # fmt: skip
+
+
+BUSY_LOAD: Final = 0.7
+"""Processes that want the processor before anything is timed, above which a machine is busy."""
+BUSY_STEAL_PERCENT: Final = 3.0
+"""Share of time that a hypervisor gave to others, above which a machine is busy."""
+BUSY_SPREAD: Final = 0.25
+"""Interquartile range over median, above which times tell more of the machine than of the files."""
 
 
 def configurations(report: Report) -> list[tuple[int, int]]:
@@ -74,6 +83,20 @@ def machine_line(report: Report) -> str:
     return "; ".join(filter(None, parts))
 
 
+def busy_warning(report: Report) -> str:
+    """Word a warning where the machine did something else meanwhile; '' where it was quiet."""
+    load, steal = report.machine["load_1min"][0] or 0.0, report.machine["steal_percent"] or 0.0
+    spreads = sorted((row.high_ms - row.low_ms) / row.median_ms for row in report.rows)
+    spread = spreads[len(spreads) // 2] if spreads else 0.0
+    found = [
+        f"load {load:g} before the first run" if load > BUSY_LOAD else "",
+        f"{steal:g} % of the processor's time went to other machines" if steal > BUSY_STEAL_PERCENT else "",
+        f"half of the rows spread by {spread:.0%} or more" if spread > BUSY_SPREAD else "",
+    ]
+    reasons = ", ".join(filter(None, found))
+    return f"BUSY MACHINE, DO NOT CITE THESE TIMES: {reasons}" if reasons else ""
+
+
 def decode_lines(report: Report) -> list[str]:
     """Show the time of decoding for each length, beside the fastest forward of one video on one CPU thread."""
     lines = []
@@ -84,6 +107,33 @@ def decode_lines(report: Report) -> list[str]:
             line += f" ({cost.clear_ms / fastest.median_ms:.0%} of the forward of {fastest.model})"
         lines.append(f"{line}, {number(cost.noisy_ms)} ms for noise")
     return lines
+
+
+def split_lines(report: Report) -> list[str]:
+    """Split the factor over the published PyTorch into its steps: text encoded once, the graph, int8.
+
+    Only the fastest int8 file and the fp32 file of the network that PyTorch runs are looked at, on one thread.
+    """
+    lines = []
+    for snippets in dict.fromkeys(row.snippets for row in report.rows):
+        rows = [row for row in report.rows if (row.snippets, row.batch, row.threads) == (snippets, 1, 1)]
+        torch_rows = [row for row in rows if (row.engine, row.precision) == ("pytorch", Precision.FP32)]
+        whole = next((row for row in torch_rows if not row.model.endswith(TEXT_CACHED)), None)
+        cached = next((row for row in torch_rows if row.model.endswith(TEXT_CACHED)), None)
+        same = {item.model for item in report.agreement}
+        files = [row for row in rows if row.engine == "onnxruntime" and row.model in same and row.window is None]
+        fp32 = next((row for row in files if row.precision == Precision.FP32), None)
+        int8 = min((row for row in files if row.precision == Precision.INT8), key=_median, default=None)
+        if whole and cached and fp32 and int8:
+            steps = ((whole, cached, "text encoded once"), (cached, fp32, "the graph"), (fp32, int8, "int8"))
+            factors = " × ".join(f"{a.median_ms / b.median_ms:.3g} by {words}" for a, b, words in steps)
+            total = whole.median_ms / int8.median_ms
+            lines.append(f"{int8.model} at T = {snippets}: {total:.3g} times faster than {whole.model} = {factors}")
+    return lines
+
+
+def _median(row: Row) -> float:
+    return row.median_ms
 
 
 def _baseline(group: list[Row]) -> Row:

@@ -107,13 +107,30 @@ def test_compare_torch_with_every_kind(
     code, out, err = command("bench", tiny_export(kind), *words, "--json", target)
     assert code == 0, err
     report = json.loads(target.read_text())
-    assert [row["model"] for row in report["rows"]] == ["PyTorch fp32", "PyTorch dynamic int8", tiny_export(kind).name]
-    assert [row["engine"] for row in report["rows"]] == ["pytorch", "pytorch", "onnxruntime"]
+    torch_names = ["PyTorch fp32", "PyTorch dynamic int8"]
+    torch_names += [f"{name}, text cached" for name in torch_names]
+    assert [row["model"] for row in report["rows"]] == [*torch_names, tiny_export(kind).name]
+    assert [row["engine"] for row in report["rows"]] == [*["pytorch"] * 4, "onnxruntime"]
+    whole, _, cached, *_ = (row["gmacs"] for row in report["rows"])
+    assert 0 < cached < whole
     agreement = {item["model"]: item for item in report["agreement"]}
     assert agreement[tiny_export(kind).name]["max_relative"] < 1e-4
     assert agreement["PyTorch dynamic int8"]["max_relative"] > 1e-4
-    assert len(report["comparisons"]) == 3
+    assert len(report["comparisons"]) == 10
+    assert agreement["PyTorch fp32, text cached"]["max_relative"] < 1e-4
     assert "PyTorch dynamic int8" in out
+
+
+def test_text_that_was_encoded_once_gives_the_same_answers(tiny_checkpoint: Checkpoint, tiny_file: Path) -> None:
+    found = torch_contenders(tiny_checkpoint, tiny_checkpoint.classes, tiny_file, with_cached=True)
+    assert [one.is_cached for one in found] == [False, False, True, True]
+    features = clip_like_features(2, 13, found[0].feature_dim)
+    whole, cached = found[0], found[2]  # those of int8 differ: one of them quantises the text tower as well
+    for one, other in list(zip(whole.prepare(features, 1)(), cached.prepare(features, 1)(), strict=False))[:3]:
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert cached.macs(2, 13) < whole.macs(2, 13)
+    cold = run_child(found[2].cold_start_words(1, 1, 20), subject=found[2].name)
+    assert cold.first_ms > 0
 
 
 def test_cold_start(entrants: list[TorchContender]) -> None:

@@ -29,8 +29,10 @@ from stale_edge.checkpoint import load_checkpoint
 from stale_edge.networks.clip_text import tokenize
 from stale_edge.networks.registry import NETWORKS
 from stale_edge_export.graphs.registry import GRAPHS
+from stale_edge_export.graphs.text import text_embeddings
 from stale_edge_export.graphs.text import token_ids as network_token_ids
 from stale_edge_runtime.bench.memory import leave_with_parent, report_cold_start
+from stale_edge_runtime.bench.records import TEXT_CACHED
 from stale_edge_runtime.bench.vocabulary import Vocabulary
 from stale_edge_runtime.contract import Kind, Precision
 from stale_edge_runtime.errors import UsageError
@@ -82,12 +84,14 @@ class TorchContender:
     """Device that runs it."""
     windows: None = None
     """No windows: it takes a video in one piece."""
+    is_cached: bool = False
+    """Whether the text was encoded once, before."""
     _macs: dict[tuple[int, int], int] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
         """Name in tables."""
-        return NAMES[self.precision]
+        return NAMES[self.precision] + (TEXT_CACHED if self.is_cached else "")
 
     @property
     def feature_dim(self) -> int:
@@ -108,7 +112,8 @@ class TorchContender:
         """Multiply-accumulates of one forward, counted by PyTorch on tensors without data."""
         key = batch, snippets
         if key not in self._macs:
-            self._macs[key] = count_macs(self.network_name, self.config, batch, snippets, *self.token_ids.shape)
+            sizes = (batch, snippets, *self.token_ids.shape)
+            self._macs[key] = count_macs(self.network_name, self.config, *sizes, is_cached=self.is_cached)
         return self._macs[key]
 
     def cold_start_words(self, threads: int, batch: int, snippets: int) -> Sequence[str]:
@@ -123,6 +128,7 @@ class TorchContender:
             feature_dim=self.feature_dim,
             class_names=list(self.class_names),
             token_ids=self.token_ids.tolist(),
+            is_cached=self.is_cached,
         )
         return (__spec__.name, json.dumps(asdict(task)))
 
@@ -149,20 +155,26 @@ class TorchColdStart:
     """The classes."""
     token_ids: list[list[int]]
     """Tokenised prompts of the classes."""
+    is_cached: bool = False
+    """Whether the text is encoded while loading, and not in each forward."""
 
 
-def full_network(checkpoint: Checkpoint, class_names: Sequence[str]) -> nn.Module:
+def full_network(checkpoint: Checkpoint, class_names: Sequence[str], *, is_cached: bool = False) -> nn.Module:
     """Build a network that takes features and tokenised prompts.
 
     Args:
         checkpoint: Checkpoint with its network in evaluation mode.
         class_names: The classes of the prompts.
+        is_cached: Encode the prompts now, and not in each forward.
 
     Raises:
         BadDataError: The checkpoint stores text embeddings, and not of one of the classes.
         UsageError: There is no such form of this kind of network.
     """
-    return _whole(checkpoint.network_name).build(checkpoint, tuple(class_names))
+    whole = _whole(checkpoint.network_name)
+    if is_cached and whole.cached is not None:
+        return whole.cached(checkpoint.network, text_embeddings(checkpoint, tuple(class_names))).eval()
+    return whole.build(checkpoint, tuple(class_names))
 
 
 def _whole(network_name: str) -> WholeNetwork:
@@ -177,8 +189,10 @@ def torch_contenders(
     weights: Path,
     precisions: Sequence[Precision] = ON_CPU,
     provider: str = "cpu",
+    *,
+    with_cached: bool = False,
 ) -> list[TorchContender]:
-    """Prepare the thesis's contenders for one network.
+    """Prepare the thesis's contenders for one network, those that encode their text at every forward first.
 
     Args:
         checkpoint: Checkpoint with its network in evaluation mode.
@@ -186,20 +200,33 @@ def torch_contenders(
         weights: The file it came from, for processes that load it afresh.
         precisions: Precisions to enter.
         provider: Device that runs them: cpu, or cuda where PyTorch has it.
+        with_cached: Enter the same with the text cached as well, where the network has a text tower.
 
     Raises:
         BadDataError: The checkpoint stores text embeddings, and not of one of the classes.
         UsageError: There is no such form of this kind of network.
     """
     name, names = checkpoint.network_name, tuple(class_names)
-    network, config = full_network(checkpoint, names), _whole(name).config(checkpoint.network.config)
+    config = _whole(name).config(checkpoint.network.config)
     token_ids = tokenize(names, config.text.context) if NETWORKS[name].uses_text else np.zeros((1, 1), np.int64)
-    return [
-        TorchContender(
-            ready(network, precision, provider), name, config, precision, names, token_ids, weights, provider=provider
-        )
-        for precision in precisions
-    ]
+    found = []
+    for is_cached in (False, True) if with_cached and _whole(name).cached is not None else (False,):
+        network = full_network(checkpoint, names, is_cached=is_cached)
+        found += [
+            TorchContender(
+                ready(network, precision, provider),
+                name,
+                config,
+                precision,
+                names,
+                token_ids,
+                weights,
+                provider=provider,
+                is_cached=is_cached,
+            )
+            for precision in precisions
+        ]
+    return found
 
 
 def vocabulary_of(network: Any, class_names: Sequence[str], text_embeddings: Tensor) -> Vocabulary:
@@ -263,7 +290,9 @@ def half_slowdown() -> float:
     return best[torch.float16] / best[torch.float32]
 
 
-def count_macs(network_name: str, config: Any, batch: int, snippets: int, classes: int, tokens: int) -> int:
+def count_macs(
+    network_name: str, config: Any, batch: int, snippets: int, classes: int, tokens: int, *, is_cached: bool = False
+) -> int:
     """Multiply-accumulates of one published forward.
 
     Args:
@@ -273,9 +302,13 @@ def count_macs(network_name: str, config: Any, batch: int, snippets: int, classe
         snippets: Length of each.
         classes: Prompts.
         tokens: Length of the longest.
+        is_cached: Leave the text tower out.
     """
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network = _whole(network_name).empty(config).eval()
+        whole = _whole(network_name)
+        network = whole.empty(config).eval()
+        if is_cached and whole.cached is not None:
+            network = whole.cached(network, torch.empty(classes, config.feature_dim))
         features = torch.empty(batch, snippets, config.feature_dim)
         network(features, torch.empty(classes, tokens, dtype=torch.int64))
     return int(counter.get_total_flops()) // 2
@@ -350,7 +383,11 @@ def main(words: Sequence[str]) -> None:
 
     def load() -> Callable[[], Sequence[Any]]:
         checkpoint = load_checkpoint(Path(task.path))
-        placed = ready(full_network(checkpoint, task.class_names), Precision(task.precision), task.provider)
+        placed = ready(
+            full_network(checkpoint, task.class_names, is_cached=task.is_cached),
+            Precision(task.precision),
+            task.provider,
+        )
         answers = len(HEADS[checkpoint.network_name].outputs)
         return _forward(placed, features, token_ids, task.threads, task.precision, task.provider, answers)
 

@@ -94,6 +94,9 @@ class WholeNetwork:
     """Configuration with sizes of a text tower, from that of the checkpoint's network."""
     empty: Callable[[Any], nn.Module]
     """The module from that configuration, for counting on tensors without data."""
+    cached: Callable[[Any, Tensor], nn.Module] | None = None
+    """Function from a network and text embeddings [C, D], made once, to a module of the same inputs that leaves the
+    token ids aside, as careful users write it; None where nothing is encoded again."""
 
 
 def _always(outputs: Mapping[str, Tensor]) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from stale_edge.networks.stale.config import DesignOptions, TextConfig
-from stale_edge.networks.stale.model import STALE, NetworkOutput
+from stale_edge.networks.stale.model import STALE, DetectionTensors, NetworkOutput
 from stale_edge.seeded import seeded_network
 from stale_edge_export.graphs.base import WholeNetwork
 from stale_edge_export.graphs.text import text_embeddings
@@ -50,6 +50,27 @@ class StandInTower(nn.Module):
         return NetworkOutput(*detection, self.network.representation_mask(features, detection.embedded))
 
 
+class CachedText(nn.Module):
+    """A network with text that was encoded once: what a careful user of PyTorch runs.
+
+    Args:
+        network: Network in evaluation mode.
+        text: Text embeddings [C, D].
+    """
+
+    text: Tensor
+
+    def __init__(self, network: STALE, text: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("text", text)
+
+    def forward(self, features: Tensor, token_ids: Tensor) -> DetectionTensors:
+        """Run all that detections need on features [B, T, D]; the prompts were encoded before."""
+        del token_ids
+        return self.network.detect(features, self.text)
+
+
 def _with_tower(config: ModelConfig) -> ModelConfig:
     """Sizes of the full network: with a tower of the published size where there is none, as published otherwise."""
     return config if config.text is not None else replace(config, text=TextConfig(), ours=DesignOptions())
@@ -62,5 +83,5 @@ def _build(checkpoint: Checkpoint, class_names: tuple[str, ...]) -> nn.Module:
     return StandInTower(checkpoint.network, text_embeddings(checkpoint, class_names)).eval()
 
 
-STALE_WHOLE = WholeNetwork(build=_build, config=_with_tower, empty=STALE)
+STALE_WHOLE = WholeNetwork(build=_build, config=_with_tower, empty=STALE, cached=CachedText)
 """The thesis's network; its first outputs are class logits, masks and video logits."""

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from stale_edge_runtime.formats.csv_cells import inert_cells
 from stale_edge_runtime.formats.files import write_json, write_text
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _DIGITS = 6
+
+
+TEXT_CACHED: Final = ", text cached"
+"""End of the names of contenders that encode their text once, before they are timed."""
 
 
 @dataclass(frozen=True)

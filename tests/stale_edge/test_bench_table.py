@@ -1,0 +1,50 @@
+"""Words beside the table of `bench`."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stale_edge.cli.bench_table import busy_warning, split_lines
+
+
+def row(model: str, engine: str, precision: str, median_ms: float, spread: float = 0.0) -> Any:
+    times = {"low_ms": median_ms, "median_ms": median_ms, "high_ms": median_ms * (1 + spread)}
+    place = {"snippets": 200, "batch": 1, "threads": 1, "window": None}
+    return SimpleNamespace(model=model, engine=engine, precision=precision, **times, **place)
+
+
+ROWS = [
+    row("PyTorch fp32", "pytorch", "fp32", 4000),
+    row("PyTorch dynamic int8", "pytorch", "int8", 2500),
+    row("PyTorch fp32, text cached", "pytorch", "fp32", 80),
+    row("a.onnx", "onnxruntime", "fp32", 32),
+    row("a.int8.onnx", "onnxruntime", "int8", 20),
+    row("other.int8.onnx", "onnxruntime", "int8", 1),
+]
+
+
+def test_the_factor_is_split_into_its_steps() -> None:
+    agreement = [SimpleNamespace(model=name) for name in ("a.onnx", "a.int8.onnx", "PyTorch fp32, text cached")]
+    (line,) = split_lines(SimpleNamespace(rows=ROWS, agreement=agreement))  # type: ignore[arg-type]
+    steps = "50 by text encoded once × 2.5 by the graph × 1.6 by int8"
+    assert line == f"a.int8.onnx at T = 200: 200 times faster than PyTorch fp32 = {steps}"
+    assert split_lines(SimpleNamespace(rows=ROWS[3:], agreement=agreement)) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("load", "steal", "spread", "said"),
+    [
+        (0.2, 0.1, 0.1, ""),
+        (None, None, 0.0, ""),
+        (6.8, 0.0, 0.1, "BUSY MACHINE, DO NOT CITE THESE TIMES: load 6.8 before the first run"),
+        (0.0, 9.0, 0.5, "9 % of the processor's time went to other machines, half of the rows spread by 50% or more"),
+    ],
+)
+def test_a_busy_machine_is_said_loudly(load: float | None, steal: float | None, spread: float, said: str) -> None:
+    machine = {"load_1min": [load, 9.0], "steal_percent": steal}
+    found = busy_warning(SimpleNamespace(machine=machine, rows=[row("a", "onnxruntime", "fp32", 5, spread)]))  # type: ignore[arg-type]
+    assert found.endswith(said)
+    assert bool(found) == bool(said)
