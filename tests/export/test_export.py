@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from stale_edge.checkpoint import Checkpoint, save_checkpoint
-from stale_edge.networks.clip_text import tokenize
+from stale_edge.networks.clip_sources import weights_sha256
+from stale_edge.networks.clip_text import clip_merges, tokenize
 from stale_edge.seeded import seeded_network
 from stale_edge_export import exporter
 from stale_edge_export.exporter import export_checkpoint
@@ -89,6 +90,14 @@ def test_tells_about_itself(exported: Path, folded: bool, tiny_checkpoint: Check
     if info.kind is not Kind.TEXT_TOWER:
         assert len(info.parity["lengths"]) >= 8
         assert info.parity["batches"] == [1, 3]
+
+
+def test_tells_the_text_that_was_learned(exported: Path, tiny_checkpoint: Checkpoint) -> None:
+    info, network = read_model(exported).info, tiny_checkpoint.network
+    digest = weights_sha256(network.config.text, network.text_tower.state_dict())
+    assert info.text_sha256 == (digest if info.kind in {Kind.OPEN, Kind.TEXT_TOWER} else "")
+    assert info.prompt == "a video of action "
+    assert info.merges == (clip_merges() if info.kind is Kind.TEXT_TOWER else "")
 
 
 def test_holds_nothing_of_this_machine(exported: Path) -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stale_edge.cli.console import Reporter
+from stale_edge.cli.vocabulary import VocabularyOptions, read_vocabulary
 from stale_edge.networks.clip_text import PROMPT, clip_tokenizer, tokenize
+from stale_edge_runtime.contract import ACTION, ACTIONFORMER
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.text.tower import TextEncoder
 from stale_edge_runtime.tower_files import has_weights
@@ -128,6 +131,24 @@ class TestHashes:
         code, _, err = command("detect", model, features, "--class", "a")
         assert code == 0, err
         assert "clip-text-bb.onnx" in err
+
+
+def test_a_network_that_tells_only_when_takes_names_too(tmp_path):
+    info = replace(read_model(DATA / "tiny_baked.onnx").info, network=ACTIONFORMER, classes=(ACTION,))
+    given = VocabularyOptions(names=NAMES, tower=TOWER, cache=False)
+    found = read_vocabulary(given, info, tmp_path / "model.onnx", Reporter(quiet=True))
+    assert found is not None
+    assert found.classes == NAMES
+    np.testing.assert_array_equal(found.text_embeddings, TextEncoder(TOWER).embed(NAMES))
+    assert read_vocabulary(VocabularyOptions(), info, tmp_path / "model.onnx", Reporter(quiet=True)) is None
+
+
+def test_words_of_training_go_before_the_names(tmp_path):
+    info = replace(read_model(OPEN).info, prompt="a photo of ")
+    given = VocabularyOptions(names=NAMES, tower=TOWER, cache=False)
+    found = read_vocabulary(given, info, tmp_path / "model.onnx", Reporter(quiet=True))
+    assert found is not None
+    np.testing.assert_array_equal(found.text_embeddings, TextEncoder(TOWER).embed(NAMES, "a photo of "))
 
 
 def test_names_typed_are_written_beside_their_embeddings(command, tmp_path):
