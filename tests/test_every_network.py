@@ -7,9 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from stale_edge.checkpoint import Checkpoint, save_checkpoint
 from stale_edge.networks.boundary_map.config import BoundaryMapConfig
+from stale_edge.networks.clip_image import ImageTowerConfig
+from stale_edge.networks.clip_sources import seeded_clip
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.seeded import seeded_network
 from stale_edge_export.graphs.registry import GRAPHS
@@ -24,13 +27,12 @@ DETECTORS = (STALE_NETWORK, ACTIONFORMER, BOUNDARY_MAP)
 TINY_MAP = BoundaryMapConfig(feature_dim=16, width=16, pair_channels=8, heads=2)
 TOWERS = {Role.TEXT_TOWER: (STALE_NETWORK, "--text-tower")}
 """Network that has the tower, and the option that exports it."""
-NOT_YET = {Role.IMAGE_TOWER}
-"""Roles that files may name and no command makes."""
+TINY_CLIP = ImageTowerConfig(image_size=24, patch=8, width=32, layers=2, heads=4, hidden=64, embedding_dim=16)
 
 
 def test_all_are_here():
     assert set(DETECTORS) == NETWORKS.keys() == HEADS.keys() == GRAPHS.keys()
-    assert {Role.DETECTOR, *TOWERS, *NOT_YET} == set(Role)
+    assert {Role.DETECTOR, Role.IMAGE_TOWER, *TOWERS} == set(Role)
 
 
 @pytest.fixture
@@ -78,3 +80,24 @@ def test_a_tower_is_exported_and_inspected(checkpoint, role, command):
     assert info.role is role
     assert max(info.parity["max_error"].values()) <= 1e-4
     assert f'"role": "{role}"' in command("inspect", path, "--json")[1]
+
+
+def test_an_image_tower_is_exported_inspected_and_timed(command, brief_ceiling, tmp_path):
+    source, made = tmp_path / "clip.safetensors", seeded_clip(TINY_CLIP, None)
+    metadata = {"stale_edge": json.dumps({"image_tower": TINY_CLIP.to_dict()})}
+    save_file({f"image_tower.{name}": value for name, value in made.image_state.items()}, source, metadata)
+    code, out, err = command("export", "--clip", source, "-o", tmp_path / "towers")
+    assert code == 0, err
+    assert "has no text tower" in err
+    path = tmp_path / "towers" / "clip-image.onnx"
+    info = read_model(path).info
+    assert info.role is Role.IMAGE_TOWER
+    assert info.parity["max_error"]["image_embeddings"] <= 1e-5
+    told = json.loads(command("inspect", path, "--json", "--macs")[1])
+    assert (told["role"], told["image_size"], told["tower_sha256"]) == ("image-tower", 24, made.tower_sha256)
+    code, out, err = command("bench", path, "--runs", 2, "--no-cold-start", "--json", tmp_path / "bench.json")
+    assert code == 0, err
+    assert "Time of an image" in out
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert [row["batch"] for row in rows] == [1, 20]
+    assert rows[0]["gmacs"] * 1e9 == told["macs"]["T"]

@@ -188,6 +188,8 @@ def bench(
         try_file(file, min(plan.lengths) if file.info.role is Role.DETECTOR else 1)
     detectors = [file for file in files if file.info.role is Role.DETECTOR]
     towers = [file for file in files if file.info.role is not Role.DETECTOR]
+    if outputs.plot and not detectors:
+        raise UsageError("--plot", "draws time against length, which towers do not have", "leave it out")
     entry = ContenderRequest(detectors, chosen, prompts, engines, checkpoint, windows)
     results: list[Report] = []
     with within_memory(chosen), prompt_interrupt():

@@ -12,12 +12,14 @@ from stale_edge.cli.console import Reporter
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import CHECKPOINT, JsonToStdout, Quiet
 from stale_edge.cli.trial import try_file
+from stale_edge_runtime.contract import MAX_TOKENS, Role
 from stale_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from stale_edge_runtime.bench.macs import MacCount
+    from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.model_file import ModelFile, TensorInfo
 
 SCHEMA = 1
@@ -81,7 +83,9 @@ def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
         "tower_sha256": info.tower_sha256,
         "channels": info.channels,
         "text_sha256": info.text_sha256,
+        "image_size": info.image_size,
         "prompt": info.prompt,
+        "has_merges": bool(info.merges),
         "snippet_seconds": info.snippet_seconds,
         "feature_norm": info.feature_norm,
         "suggested_min_score": info.suggested_min_score,
@@ -116,10 +120,7 @@ def _tensor(tensor: TensorInfo) -> dict[str, Any]:
 
 def _count(file: ModelFile) -> MacCount:
     from stale_edge_runtime.bench.macs import count_macs
-    from stale_edge_runtime.contract import FEATURES, INPUTS
 
-    if FEATURES not in INPUTS[file.info.kind]:
-        raise UsageError("--macs", f"a {file.info.kind} file takes no snippets", "leave it out")
     try_file(file, file.info.min_snippets)
     return count_macs(file)
 
@@ -183,10 +184,11 @@ def _lines(file: ModelFile, count: MacCount | None) -> Iterable[tuple[str, str]]
     each = f", {info.snippet_seconds:g} s each" if info.snippet_seconds else ""
     each += f", rows of length {info.feature_norm:.3g}" if info.feature_norm else ""
     yield "file", str(file.path)
-    yield "network", f"{info.network}, {info.role}" + (f", {info.text} text" if info.text else "")
+    network = f"{info.network}, {info.role}" if info.role is Role.DETECTOR else str(info.role)
+    yield "network", network + (f", {info.text} text" if info.text else "")
     yield "kind", f"{info.kind}, {info.precision}" + (", untrained" if info.untrained else "")
-    yield "classes", _shown_classes(info.classes)
-    yield "takes", lengths + each
+    yield "classes", _shown_classes(info.classes) if info.role is Role.DETECTOR else ""
+    yield "takes", _tower_takes(info) or lengths + each
     tower = f"weights {info.tower_sha256[:12]}" if info.tower_sha256 else ""
     colours = f"{info.channels.upper()} frames" if info.channels else ""
     yield "suggests", f"--min-score {info.suggested_min_score:.4g}" if info.suggested_min_score else ""
@@ -202,8 +204,16 @@ def _lines(file: ModelFile, count: MacCount | None) -> Iterable[tuple[str, str]]
     yield "recipe", _pairs(info.recipe)
     yield "parity", _pairs(info.parity) or "not checked"
     yield "further", _pairs(info.extra)
-    yield "products", _products(count) if count else ""
+    yield "products", _products(count, info.role) if count else ""
     yield "made by", info.created_by + (f" ({file.producer})" if file.producer else "")
+
+
+def _tower_takes(info: ModelInfo) -> str:
+    """Say what goes into a tower and comes out of it; nothing for a detector."""
+    embeddings = f"to embeddings of width {info.feature_dim}"
+    if info.role is Role.IMAGE_TOWER:
+        return f"images of {info.image_size} x {info.image_size} pixels, RGB, {embeddings}"
+    return f"texts of at most {MAX_TOKENS} tokens, {embeddings}" if info.role is Role.TEXT_TOWER else ""
 
 
 def _shown_classes(classes: tuple[str, ...]) -> str:
@@ -233,7 +243,10 @@ def _value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _products(count: MacCount) -> str:
+def _products(count: MacCount, role: Role) -> str:
+    if role is not Role.DETECTOR:
+        one = "an image" if role is Role.IMAGE_TOWER else "a text of 12 tokens"
+        return f"{count.total(1) / 1e9:.3g} billion for {one}"
     if (coefficients := count.coefficients()) is None:
         return ", ".join(f"{value / 1e9:.3g} billion at {name}" for name, value in _macs(count).items())
     a, b, c = (value / 1e6 for value in coefficients)

@@ -147,10 +147,10 @@ def read_clip(source: str, activation: str | None = None) -> ClipSource:
         BadDataError: It holds no vision transformer of CLIP.
         UsageError: The activation, or the size of untrained towers, is not known.
     """
-    if source.startswith(UNTRAINED):
-        return untrained_clip(source.removeprefix(UNTRAINED))
     if activation is not None and activation not in ACTIVATIONS:
         raise UsageError("--activation", f"{activation!r} is not known", f"use {', '.join(ACTIVATIONS)}")
+    if source.startswith(UNTRAINED):
+        return untrained_clip(source.removeprefix(UNTRAINED))
     path = Path(source)
     if not path.exists():
         path = _from_hub(source)

@@ -19,6 +19,7 @@ from stale_edge.networks.clip_text import clip_merges, tokenize
 from stale_edge.seeded import seeded_network
 from stale_edge_export import exporter
 from stale_edge_export.exporter import export_checkpoint
+from stale_edge_export.graphs.clip_text import REWRITES as TEXT_REWRITES
 from stale_edge_export.graphs.stale_rewrites import REWRITES
 from stale_edge_runtime.contract import BLOCKWISE, OPERATORS, Kind, Precision, Role
 from stale_edge_runtime.errors import BadDataError, CannotWriteError
@@ -85,7 +86,8 @@ def test_tells_about_itself(exported: Path, folded: bool, tiny_checkpoint: Check
     assert info.classes == (tiny_checkpoint.classes if info.kind is Kind.BAKED else ())
     assert (info.anchors, info.feature_dim, info.untrained) == (10, 32, False)
     assert info.weights == tiny_checkpoint.origin
-    assert info.rewrites == (tuple(REWRITES) if folded and info.kind is not Kind.TEXT_TOWER else ())
+    applied = TEXT_REWRITES if info.kind is Kind.TEXT_TOWER else tuple(REWRITES)
+    assert info.rewrites == (applied if folded else ())
     assert all(0 <= error < 1e-4 for error in info.parity["max_error"].values())
     if info.kind is not Kind.TEXT_TOWER:
         assert len(info.parity["lengths"]) >= 8

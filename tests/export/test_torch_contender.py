@@ -168,14 +168,16 @@ def test_without_a_checkpoint_the_error_names_it(
     assert "models/stale.safetensors" in err
 
 
-def test_a_text_tower_is_passed_over(command: Command, tiny_export: Callable[..., Path]) -> None:
-    quick = ("--lengths", 5, "--runs", 1, "--no-cold-start")
-    code, out, err = command("bench", tiny_export(Kind.TEXT_TOWER), tiny_export(Kind.BAKED), *quick)
+def test_a_text_tower_has_a_table_of_its_own(command: Command, tiny_export: Callable[..., Path]) -> None:
+    quick = ("--lengths", 5, "--runs", 1, "--no-cold-start", "--prompts", 3)
+    code, out, err = command("bench", tiny_export(Kind.TEXT_TOWER), tiny_export(Kind.BAKED), *quick, "--json", "-")
     assert code == 0, err
-    assert "a text tower has no length; passed over" in err
-    assert "text_tower" not in out
-    code, _, err = command("bench", tiny_export(Kind.TEXT_TOWER), *quick)
-    assert code == 66
+    rows = [(row["kind"], row["batch"], row["snippets"]) for row in json.loads(out)["rows"]]
+    assert rows == [("baked", 1, 5), ("text_tower", 1, 1), ("text_tower", 3, 1)]
+    code, out, err = command("bench", tiny_export(Kind.TEXT_TOWER), *quick)
+    assert code == 0, err
+    assert "Time of a text" in out
+    assert "snippets" not in out
 
 
 def test_full_files_run_on_made_up_prompts(command: Command, tiny_export: Callable[..., Path]) -> None:
