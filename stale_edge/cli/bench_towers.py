@@ -62,7 +62,7 @@ def joined(reports: Sequence[Report]) -> Report:
     """Join the reports of one command: the machine and the protocol of the first, rows of all.
 
     Args:
-        reports: At least one.
+        reports: Reports, at least one.
     """
     first, *others = reports
     for other in others:
@@ -126,7 +126,7 @@ def _table(noun: str, rows: Sequence[Row]) -> Table:
 
 
 def _batches(files: Sequence[ModelFile], prompts: int) -> tuple[int, ...]:
-    """One, and as many as suit each file."""
+    """Choose batches: one, and as many as suit each file."""
     from stale_edge_runtime.video.tower import ImageTower
 
     is_image = files[0].info.kind is Kind.IMAGE_TOWER

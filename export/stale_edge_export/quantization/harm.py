@@ -84,7 +84,7 @@ def run_outputs(model: ModelFile, features: Iterable[np.ndarray]) -> list[dict[s
 
     Args:
         model: The file.
-        features: As for `measure_harm`.
+        features: Inputs, as for `measure_harm`.
 
     Returns:
         Outputs by name, for each of the inputs.

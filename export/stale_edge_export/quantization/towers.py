@@ -72,7 +72,7 @@ class TowerQuantizer:
         return helper.make_model(made, opset_imports=list(self._model.opset_import))
 
     def _product(self, node: onnx.NodeProto, added: _Additions) -> Iterator[onnx.NodeProto]:
-        """A product with a weight: activations per tensor, quantised once for all products of them."""
+        """Quantise a product with a weight: activations per tensor, quantised once for all products of them."""
         rows, base = node.input[0], node.name
         quantised = [f"{rows}_u8", f"{rows}_u8_scale", f"{rows}_u8_zero"]
         if rows not in added.quantised:
@@ -87,7 +87,7 @@ class TowerQuantizer:
         yield helper.make_node("Mul", [f"{base}_wide", f"{base}_scale"], list(node.output), name=f"{base}_float")
 
     def _pixel_product(self, node: onnx.NodeProto, added: _Additions) -> Iterator[onnx.NodeProto]:
-        """The product of bytes as they are."""
+        """Quantise the product of bytes, which it takes as they are."""
         pixels, base = self._makers[node.input[0]].input[0], node.name
         weight, scale = added.take(self._quantised(node.input[1], self._rounded_by_colour))
         yield helper.make_node("MatMulInteger", [pixels, weight], [f"{base}_i32"], name=f"{base}_quant")
