@@ -26,6 +26,9 @@ def simulate(
         float,
         typer.Option(SNIPPET_SECONDS, "--snippet-s", help="Seconds of a snippet: 16 frames at 30 a second."),
     ] = 16 / 30,
+    layout: Annotated[
+        str, typer.Option(metavar="NAME", help="Timelines of activitynet, or of thumos14: many short actions.")
+    ] = "activitynet",
     force: Annotated[bool, typer.Option(FORCE, help="Write into a folder that holds other things.")] = False,
     json: JsonToStdout = False,
     quiet: Quiet = False,
@@ -42,7 +45,9 @@ def simulate(
     from stale_edge.simulation import SimulatedWorld, WorldConfig
     from stale_edge.simulation.folder import write_world
 
-    world = SimulatedWorld(WorldConfig(classes=classes, seen_classes=seen, seed=seed, snippet_s=snippet_s))
+    world = SimulatedWorld(
+        WorldConfig(classes=classes, seen_classes=seen, seed=seed, snippet_s=snippet_s, layout=layout)
+    )
     report = Reporter(quiet=quiet)
     with report.progress("simulating", videos + validation) as step:
         written = write_world(output, world, videos=videos, validation=validation, force=force, step=step)

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from stale_edge.class_names import activitynet_classes
+from stale_edge.simulation.timeline import ACTIVITYNET, LAYOUTS
 from stale_edge_runtime.contract import MAX_CLASSES
 from stale_edge_runtime.errors import UsageError
 
 _WHOLE_NUMBERS = {"classes": 1, "seen_classes": 1, "classes_per_group": 1, "feature_dim": 8, "semantic_dim": 1}
 _SHARES = ("group_share", "text_common_share", "alignment", "shared_share", "semantic_share", "distractor_group_share")
 _LARGEST = 1e6
-ADDED = frozenset({"boundary_jitter"})
+ADDED = frozenset({"boundary_jitter", "layout"})
 """Parameters that worlds of earlier versions lack."""
 
 
@@ -112,6 +113,10 @@ class WorldConfig:
     """Standard deviation of each annotated boundary around the true one, in lengths of its instance: annotators
     disagree. Assumed; with 0, annotations are exact."""
 
+    layout: str = ACTIVITYNET
+    """Data set whose timelines videos have, one of `LAYOUTS`: `activitynet`, few long actions of one class, or
+    `thumos14`, many short ones, of two classes in every seventh video. Measured."""
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             self._check(field.name, getattr(self, field.name))
@@ -121,6 +126,10 @@ class WorldConfig:
             raise UsageError("seen classes", f"are {self.seen_classes}, more than the {self.classes} classes")
 
     def _check(self, name: str, value: Any) -> None:
+        if name == "layout":
+            if value not in LAYOUTS:
+                raise UsageError("world parameter layout", f"is {value!r}", f"give {' or '.join(LAYOUTS)}")
+            return
         least = _WHOLE_NUMBERS.get(name)
         if name == "seed" or least is not None:
             if type(value) is not int or not (least or 0) <= value <= 1 << 62:

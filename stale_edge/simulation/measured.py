@@ -107,6 +107,47 @@ def figures(instances: int) -> TimelineFigures:
     return {1: ONE, 2: TWO, 3: FEW, 4: FEW}.get(instances, MANY)
 
 
+# THUMOS14: the 412 videos of validation and test with annotated actions, 5,799 instances of 20 classes; `Ambiguous` is
+# left out, and of overlapping instances (two names of one moment, as Diving and CliffDiving) the first is taken.
+THUMOS_COUNTS: Final = (1.0, 1.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 14.0, 21.0, 33.9, 47.0, 77.7)
+"""Instances of a video, quantiles; the mean is 14.1."""
+THUMOS_TWO_CLASSES_SHARE: Final = 0.148
+"""Share of the videos with several classes; two, but for one video, mostly by turns."""
+THUMOS_ONE_INSTANCE_SHARE: Final = 0.075
+"""Share of the videos with one instance, by the quantiles above."""
+THUMOS_SHORTEST_S: Final = 0.5
+"""One percent of the instances are shorter; half are shorter than 3.2 s."""
+THUMOS_FEW: Final = TimelineFigures(
+    durations_s=(8.9, 15.7, 20.3, 28.0, 34.8, 47.1, 65.0, 78.3, 98.6, 121.1, 145.8, 178.2, 228.2, 380.1),
+    coverage=(0.003, 0.007, 0.028, 0.037, 0.055, 0.073, 0.107, 0.163, 0.211, 0.265, 0.358, 0.582, 0.84, 0.968),
+    length_variation=(0.0, 0.022, 0.061, 0.083, 0.119, 0.162, 0.203, 0.251, 0.287, 0.422, 0.472, 0.591, 0.812, 0.911),
+    starts_at_once=0.072,
+    ends_at_last=0.014,
+    border_weight=1.0,
+)
+THUMOS_SOME: Final = TimelineFigures(
+    durations_s=(32.6, 35.0, 50.6, 67.6, 98.4, 114.1, 127.3, 152.4, 177.9, 201.9, 231.9, 295.9, 427.9, 540.0),
+    coverage=(0.037, 0.063, 0.083, 0.104, 0.139, 0.17, 0.195, 0.221, 0.251, 0.318, 0.359, 0.456, 0.556, 0.827),
+    length_variation=(0.116, 0.135, 0.168, 0.208, 0.238, 0.282, 0.33, 0.365, 0.409, 0.509, 0.599, 0.737, 0.967, 1.188),
+    starts_at_once=0.065,
+    ends_at_last=0.026,
+    border_weight=1.4,
+)
+THUMOS_MANY: Final = TimelineFigures(
+    durations_s=(90.6, 103.7, 137.0, 151.1, 183.0, 197.3, 215.3, 235.4, 294.1, 381.8, 593.3, 848.4, 966.0, 1390.6),
+    coverage=(0.095, 0.121, 0.152, 0.178, 0.21, 0.255, 0.315, 0.37, 0.412, 0.445, 0.516, 0.649, 0.705, 0.86),
+    length_variation=(0.173, 0.178, 0.207, 0.247, 0.281, 0.313, 0.34, 0.383, 0.447, 0.483, 0.553, 0.68, 0.78, 1.177),
+    starts_at_once=0.215,
+    ends_at_last=0.074,
+    border_weight=2.3,
+)
+
+
+def thumos_figures(instances: int) -> TimelineFigures:
+    """Figures of videos of THUMOS14 with so many instances: up to four, up to fourteen, more."""
+    return THUMOS_FEW if instances < 5 else THUMOS_SOME if instances < 15 else THUMOS_MANY
+
+
 # Of the real clip. `tests/stale_edge/test_simulation.py` takes the same figures of simulated clips.
 SNIPPET_NORM: Final = 11.05
 """Mean norm of a snippet's features; its spread within the clip is 0.20."""

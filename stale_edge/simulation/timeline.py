@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_edge.simulation.measured import INSTANCE_COUNTS, LEAD_SHARE, LEVELS, SHORTEST_S, figures
+from stale_edge.simulation.measured import (
+    INSTANCE_COUNTS,
+    LEAD_SHARE,
+    LEVELS,
+    SHORTEST_S,
+    THUMOS_COUNTS,
+    THUMOS_SHORTEST_S,
+    TimelineFigures,
+    figures,
+    thumos_figures,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Segments: TypeAlias = NDArray[np.float64]
 
+ACTIVITYNET: Final = "activitynet"
+THUMOS: Final = "thumos14"
+LAYOUTS: Final = (ACTIVITYNET, THUMOS)
+"""Data sets whose figures a timeline can follow: few long actions, or many short ones."""
 _COUNTS = np.array(list(INSTANCE_COUNTS))
 _COUNT_LEVELS = np.cumsum(list(INSTANCE_COUNTS.values())) / sum(INSTANCE_COUNTS.values())
 _SHORTEST_SHARE = 0.1
 
 
-def draw_timeline(rng: np.random.Generator) -> tuple[float, Segments]:
+def draw_timeline(rng: np.random.Generator, layout: str = ACTIVITYNET) -> tuple[float, Segments]:
     """Draw the length of a video and its instances.
+
+    Args:
+        rng: Source of randomness.
+        layout: Data set whose figures to follow, one of `LAYOUTS`.
 
     Returns:
         Seconds, and instances `[N, 2]` in seconds, in order, apart, inside the video.
     """
-    count = int(_COUNTS[np.searchsorted(_COUNT_LEVELS, rng.random(), side="right").clip(max=len(_COUNTS) - 1)])
-    real = figures(count)
-    duration_s = max(_quantile(rng, real.durations_s), SHORTEST_S * (2 * count + 1))
-    shortest = SHORTEST_S / duration_s
+    if layout == ACTIVITYNET:
+        count = int(_COUNTS[np.searchsorted(_COUNT_LEVELS, rng.random(), side="right").clip(max=len(_COUNTS) - 1)])
+        real, shortest_s = figures(count), SHORTEST_S
+    else:
+        count = round(_quantile(rng, THUMOS_COUNTS))
+        real, shortest_s = thumos_figures(count), THUMOS_SHORTEST_S
+    duration_s = max(_quantile(rng, real.durations_s), shortest_s * (2 * count + 1))
+    shortest = shortest_s / duration_s
     covered = float(np.clip(_quantile(rng, real.coverage), count * shortest, 1.0))
     lengths = _lengths(rng, count, covered, real.length_variation, shortest)
-    free = _free(rng, count, 1.0 - float(lengths.sum()))
+    free = _free(rng, count, 1.0 - float(lengths.sum()), real)
     ends = np.cumsum(free[:-1] + lengths)
     segments = np.stack([ends - lengths, ends], axis=1).clip(0.0, 1.0) * duration_s
     return duration_s, segments
@@ -95,13 +117,12 @@ def _lengths(
     return lengths * min(1.0, 1.0 / float(lengths.sum()))
 
 
-def _free(rng: np.random.Generator, count: int, free: float) -> NDArray[np.float64]:
+def _free(rng: np.random.Generator, count: int, free: float, real: TimelineFigures) -> NDArray[np.float64]:
     """Time before, between and after the instances, `[count + 1]`."""
     free = max(free, 0.0)
     if count == 1:
         lead = _quantile(rng, LEAD_SHARE)
         return free * np.array([lead, 1.0 - lead])
-    real = figures(count)
     gaps = rng.standard_exponential(count + 1)
     gaps[[0, -1]] *= real.border_weight
     gaps[0] *= rng.random() >= real.starts_at_once

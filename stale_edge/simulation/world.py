@@ -14,9 +14,9 @@ import numpy as np
 from stale_edge.data.dataset import TrainingVideo
 from stale_edge.simulation.appearance import draw_features
 from stale_edge.simulation.config import WorldConfig
-from stale_edge.simulation.measured import TWO_CLASSES_SHARE
+from stale_edge.simulation.measured import THUMOS_ONE_INSTANCE_SHARE, THUMOS_TWO_CLASSES_SHARE, TWO_CLASSES_SHARE
 from stale_edge.simulation.semantics import Semantics, make_semantics
-from stale_edge.simulation.timeline import draw_timeline, jittered
+from stale_edge.simulation.timeline import THUMOS, draw_timeline, jittered
 from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.formats.annotations import Instance
 
@@ -157,7 +157,7 @@ class SimulatedVideos:
         epoch = epoch if self.stream == "training" else 0
         config = self.world.config
         rng = np.random.default_rng([config.seed, STREAMS[self.stream], epoch, index])
-        duration_s, segments = draw_timeline(rng)
+        duration_s, segments = draw_timeline(rng, config.layout)
         labels = self._labels(rng, index, len(segments))
         features = draw_features(rng, config, self.world.semantics, duration_s, segments, labels)
         if config.boundary_jitter:  # last, so that the videos stay those of the exact world
@@ -178,6 +178,10 @@ class SimulatedVideos:
         drawn = int(rng.integers(len(chosen)))
         main = drawn if self.stream == "training" else index % len(chosen)
         labels = np.full(count, chosen[main])
+        if self.world.config.layout == THUMOS:  # several classes by turns
+            if count > 1 and rng.random() < THUMOS_TWO_CLASSES_SHARE / (1 - THUMOS_ONE_INSTANCE_SHARE):
+                labels[rng.random(count) < 0.5] = chosen[int(rng.integers(len(chosen)))]
+            return labels
         if count > 1 and rng.random() < TWO_CLASSES_SHARE:
             labels[count // 2 :] = chosen[int(rng.integers(len(chosen)))]
         return labels

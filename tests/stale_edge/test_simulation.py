@@ -295,3 +295,21 @@ def test_jittered_boundaries_are_those_of_the_same_videos():
                 shares.append((moved.end_s - true.end_s) / (true.end_s - true.start_s))
     assert 0.03 < np.std(shares) < 0.07
     assert WorldConfig.from_dict({k: v for k, v in exact.config.to_dict().items() if k != "boundary_jitter"})
+
+
+def test_a_world_of_short_actions_is_laid_out_as_thumos14():
+    config = WorldConfig(classes=8, seen_classes=6, feature_dim=8, semantic_dim=4, layout="thumos14", snippet_s=8.0)
+    videos = list(SimulatedWorld(config).training(400))
+    counts = [len(video.instances) for video in videos]
+    lengths = [item.end_s - item.start_s for video in videos for item in video.instances]
+    several = [len({item.label for item in video.instances}) > 1 for video in videos]
+    assert 6 <= np.median(counts) <= 10
+    assert 11 <= np.mean(counts) <= 18
+    assert 2.2 <= np.median(lengths) <= 4.5
+    assert 0.08 <= np.mean(several) <= 0.2
+    for video in videos:
+        ends = [0.0, *(item.end_s for item in video.instances)]
+        assert all(item.start_s >= end - 1e-6 for item, end in zip(video.instances, ends, strict=False))
+        assert ends[-1] <= video.duration_s + 1e-6
+    with pytest.raises(UsageError, match="world parameter layout: is 'kinetics'; give activitynet or thumos14"):
+        replace(config, layout="kinetics")
