@@ -118,7 +118,7 @@ class _DemoSteps:
                 self._run("evaluate", output / f"{name}.json", "-g", truth, *chosen, "--json", found)
         self._detect_references()
         results = (output / f"{MAP}.json", output / f"{STALE}.json")
-        self._run("view", *results, "-g", truth, "--title", "The demo's detections", "-o", output / "player.html")
+        self._run("view", *results, "-g", truth, "--title", "Detections of the demo", "-o", output / "player.html")
         models = (output / f"{name}{kind}.onnx" for name in (STALE, MAP) for kind in ("", ".int8"))
         fair = ("--compare", "torch", "--checkpoint", output / f"{STALE}.safetensors")
         measured = ("--lengths", self.scale.lengths, "--seconds", seconds, "--json", output / "bench.json")

@@ -14,7 +14,7 @@ const ORDERS = [
     ["missed", "most missed", (t, v) => -t.missed[v]],
     ["doubled", "most doubled", (t, v) => -t.doubled[v]],
     ["wrong", "most of a wrong class", (t, v) => -t.wrong[v]],
-    ["spurious", "most on background", (t, v) => -t.spurious[v]],
+    ["spurious", "most misplaced", (t, v) => -t.spurious[v]],
   ] : []),
   ...(truth && sets.length > 1 ? [["apart", "files differ most", (_t, v) => -Math.abs(state.tallies[0].found[v] - state.tallies[1].found[v])]] : []),
   ["best", "highest score", (t, v) => -t.best[v]],
@@ -58,7 +58,7 @@ function summaryOf(video, counts) {
     parts.push(`${counts.found[video]} of ${total} found`);
     if (counts.doubled[video]) parts.push(`${counts.doubled[video]} doubled`);
     if (counts.wrong[video]) parts.push(`${counts.wrong[video]} wrong class`);
-    if (counts.spurious[video]) parts.push(`${counts.spurious[video]} on background`);
+    if (counts.spurious[video]) parts.push(`${counts.spurious[video]} misplaced`);
   } else parts.push(counted(counts.shown[video], "detection"));
   return parts.join(" · ");
 }
