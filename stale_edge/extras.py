@@ -82,6 +82,15 @@ def require_report(purpose: str) -> None:
     _require(_REPORT, "report", purpose)
 
 
+def require_video(purpose: str) -> None:
+    """Make sure that videos can be read and written.
+
+    Raises:
+        UnavailableError: A package is missing; the message names the extra that brings it.
+    """
+    _require(("av", "PIL"), "video", purpose)
+
+
 def require_transformers(purpose: str) -> None:
     """Make sure that Hugging Face's CLIP can be measured.
 

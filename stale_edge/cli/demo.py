@@ -35,6 +35,8 @@ class DemoScale:
     """Whether STALE is given the minutes that the boundary map took."""
     lengths: str
     """Lengths to benchmark at."""
+    film_s: int
+    """Seconds of the film whose way to detections is measured."""
 
 
 FULL: Final = DemoScale(
@@ -44,6 +46,7 @@ FULL: Final = DemoScale(
     stale_training="--videos 512 --batch 32 --lr 1e-3",
     is_timed=True,
     lengths="100,200,1000",
+    film_s=20,
 )
 QUICK: Final = DemoScale(
     classes=20,
@@ -52,6 +55,7 @@ QUICK: Final = DemoScale(
     stale_training="--videos 16 --batch 8 --epochs 2 --lr 1e-3",
     is_timed=False,
     lengths="100,200",
+    film_s=4,
 )
 
 
@@ -66,9 +70,10 @@ def demo(
     The boundary map and STALE as published are taught for as long as each other. Some minutes on two cores, no
     downloads. Everything goes to the output folder, weights and files too; index.html there shows what came out.
     """
-    from stale_edge.extras import require_train
+    from stale_edge.extras import require_train, require_video
 
     require_train("stale-edge demo")
+    require_video("stale-edge demo")
     from stale_edge.pages.demo import DemoRun, write_page
 
     report = Reporter(quiet=quiet)
@@ -79,6 +84,8 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="training-", dir=output) as training:
         minutes = steps.train(Path(training))
     steps.use(seconds)
+    with tempfile.TemporaryDirectory(prefix="towers-", dir=output) as towers:
+        steps.film(Path(towers))
     page = output / "index.html"
     write_page(page, DemoRun(output, tuple(steps.done), minutes))
     report.note(f"done in {time.monotonic() - start:.0f} s; look at {page}")
@@ -123,6 +130,19 @@ class _DemoSteps:
         fair = ("--compare", "torch", "--checkpoint", output / f"{STALE}.safetensors")
         measured = ("--lengths", self.scale.lengths, "--seconds", seconds, "--json", output / "bench.json")
         self._run("bench", *models, "--provider", "cpu", "--threads", 1, *measured, *fair)
+
+    def film(self, folder: Path) -> None:
+        """Measure the way from a video to detections, with an image tower of the published size and seeded weights."""
+        from stale_edge.simulation.film import write_film
+
+        film, tower = self.output / "film.mp4", folder / "clip-image.int8.onnx"
+        self.report.note(f"rendering {film}")
+        write_film(film, self.scale.film_s)
+        self.report.warn("no weights of CLIP are here: its tower gets SEEDED ones, so only the cost is real")
+        self._run("export", "--clip", "untrained:ViT-B/32", "-o", folder)
+        self._run("quantize", folder / "clip-image.onnx", "--int8", "-o", tower)
+        measured = ("--rounds", 2, "--json", self.output / "video.json")
+        self._run("bench", self.output / f"{MAP}.int8.onnx", "--video", film, "--image-tower", tower, *measured)
 
     @property
     def _videos(self) -> tuple[object, ...]:

@@ -34,7 +34,7 @@ def test_runs_from_a_simulated_world_to_a_page(
     assert [path.name for path in (tmp_path / "demo").glob("training*/*")] == ["mine"]
     page = (tmp_path / "demo" / "index.html").read_text()
     assert page.count('<figure class="clip">') == 6
-    assert page.count("<code>stale-edge ") == said.count(". stale-edge ") == 15
+    assert page.count("<code>stale-edge ") == said.count(". stale-edge ") == 18
     bench = json.loads((tmp_path / "demo" / "bench.json").read_text())
     assert {row["model"] for row in bench["rows"]} >= MODELS
     assert {row["snippets"] for row in bench["rows"]} == set(map(int, QUICK.lengths.split(",")))
@@ -82,6 +82,10 @@ def folder(tmp_path: Path) -> Path:
     ratios = [{"a": demo_page.REFERENCE, "b": "boundary-map.int8.onnx", "snippets": 200, "ratio": 246.9}]
     machine = {"cpu": "A & B", "date": "2026-01-02T03:04:05", "libraries": {"onnxruntime": "1.20"}}
     (tmp_path / "bench.json").write_text(json.dumps({"rows": rows, "comparisons": ratios, "machine": machine}))
+    parts = {"decode": 1.5, "colour": 0.25, "resize": 0.5, "tower": 2.5, "network": 0.01, "segments": 0.02}
+    row = {"parts": parts, "cpu_s_per_minute": 4.78, "times_real_time": 12.55, "peak_rss_mb": 231.4}
+    video = {"seconds": 20, "codec": "h264", "width": 640, "height": 360}
+    (tmp_path / "video.json").write_text(json.dumps({"rows": [row], "video": video, "step_s": 0.5}))
     return tmp_path
 
 
@@ -108,6 +112,10 @@ def test_the_page_shows_the_figures_of_the_files(page: Path) -> None:
         "<b>5 ms, 247 times faster, 0.28 G multiply-accumulates</b>",
         "<dt>&lt;b&gt;.onnx</dt>",
         "frame takes 17.6 G",
+        "weights are seeded, not CLIP's",
+        "(h264, 640 × 360), a frame every 0.5 s",
+        "<b>2.5 s</b>",
+        "All in all 4.78 s, 12.6 times faster than the video plays, in 231 MB.",
         "A &amp; B, 2026-01-02, onnxruntime 1.20",
         "stale-edge simulate -o &#x27;a b&#x27;</code> <span>2 s</span>",
         "&lt;i&gt;swim&lt;/i&gt;, 0:00 to 0:50, score 0.90",
