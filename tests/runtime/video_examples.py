@@ -74,6 +74,24 @@ def write_video(
     return path
 
 
+def write_long(path, seconds, *, rate=5, size=(320, 240)):
+    """Write ten pictures over and over: hours in seconds."""
+    import av
+
+    tick = Fraction(1, rate)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=rate, options={"bf": "0", "g": "10", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        loop = list(encoded(stream, range(10), tick=tick, size=size))
+        for number in range(seconds * rate):
+            packet = loop[number % 10]
+            packet.pts = packet.dts = number
+            packet.time_base, packet.duration = tick, 1
+            packet.stream = stream
+            file.mux(packet)
+    return path
+
+
 ORDINARY = {
     "h264.mp4": {"codec": "libx264", "options": {"bf": "3", "g": "20"}},
     "h264.mkv": {"codec": "libx264", "options": {"bf": "2"}},
