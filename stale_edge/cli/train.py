@@ -127,7 +127,7 @@ def train(
         typer.Option(
             metavar="NAME",
             help="Published configuration of actionformer: activitynet-clip (the default), activitynet-tsp, "
-            "activitynet-i3d, thumos14-i3d.",
+            "activitynet-i3d, thumos14-i3d; or of boundary-map: clip (the default), clip-crops.",
         ),
     ] = None,
     train_text: Annotated[

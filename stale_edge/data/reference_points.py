@@ -18,6 +18,7 @@ from stale_edge_runtime.formats.annotations import Annotations, Video
 from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.metrics.evaluation import ACTIVITYNET_TIOUS, evaluate
 from stale_edge_runtime.resampling import resize
+from stale_edge_runtime.windows import WindowPlan, detect_in_windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from stale_edge.data.dataset import TrainingVideo, VideoSource
     from stale_edge_runtime.decoding import Detection
     from stale_edge_runtime.metrics.evaluation import EvaluationResult
+    from stale_edge_runtime.segments import FloatArray
 
 Float32Array: TypeAlias = "NDArray[np.float32]"
 Predictor: TypeAlias = "Callable[[TrainingVideo], list[Detection]]"
@@ -58,7 +60,7 @@ def network_predictor(
     """Predict with a network, on the device it is on.
 
     The network is put into evaluation mode for each prediction and back into its own. Videos are resized to its
-    training length, where it has one.
+    training length, where it has one, and judged in windows where it is.
 
     Args:
         network_name: Kind of network, a key of `NETWORKS` and `HEADS`.
@@ -67,13 +69,13 @@ def network_predictor(
         classes: Names of the C classes.
     """
     spec, head = NETWORKS[network_name], HEADS[network_name]
-    length = spec.training_length(network.config)
+    length, window = spec.training_length(network.config), spec.window(network.config)
     info = _info(network_name, network.config)
     device = next(network.parameters()).device
     text = torch.as_tensor(text_embeddings, dtype=torch.float32, device=device)
 
-    def predict(video: TrainingVideo) -> list[Detection]:
-        features = torch.from_numpy(video.features if length is None else resize(video.features, length))
+    def detect(rows: FloatArray, duration_s: float) -> list[Detection]:
+        features = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
         was_training = network.training
         network.eval()
         try:
@@ -82,7 +84,13 @@ def network_predictor(
         finally:
             network.train(was_training)
         outputs = {name: value[0].float().cpu().numpy() for name, value in found.items()}
-        return head.decode(outputs, video.duration_s, classes=classes, info=info)
+        return head.decode(outputs, duration_s, classes=classes, info=info)
+
+    def predict(video: TrainingVideo) -> list[Detection]:
+        features = video.features if length is None else resize(video.features, length)
+        if window is None:
+            return detect(features, video.duration_s)
+        return detect_in_windows(detect, features, WindowPlan.of(window), duration_s=video.duration_s)
 
     return predict
 

@@ -181,6 +181,8 @@ class NetworkSpec:
     """Numbers of a parameter, from its published name, its shape and a seed: for networks that are only timed."""
     metadata: Callable[[Any], Mapping[str, Any]]
     """Fields of `ModelInfo` that the head needs, from a configuration."""
+    window: Callable[[Any], int | None] = lambda _: None
+    """Snippets of the windows that longer videos are judged in, from a configuration; None judges them whole."""
     fit: Callable[[Any, Iterable[AnnotatedVideo], Sequence[str], Tensor], Mapping[str, Any]] | None = None
     """Fit what is not trained by gradients, before training: from a network, videos that training does not show where
     the source has others, names of the classes and their text embeddings [C, D] to a record in JSON values. None where

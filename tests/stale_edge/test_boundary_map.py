@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from stale_edge.data.reference_points import network_predictor
 from stale_edge.networks.boundary_map.classes import ClassesPart, Examples, _text_map, pool_examples
 from stale_edge.networks.boundary_map.config import BoundaryMapConfig
+from stale_edge.networks.boundary_map.crops import random_crop
 from stale_edge.networks.boundary_map.loss import MapPrediction, map_loss
 from stale_edge.networks.boundary_map.model import GRID, SUM_SCALE, BoundaryMap, PairMap, pool_cells
 from stale_edge.networks.boundary_map.spec import BOUNDARY_MAP_SPEC
@@ -223,3 +225,47 @@ def test_a_wrong_vocabulary_loses_at_least_half(overfitted):
     right = evaluate_network("boundary-map", network, text, videos, ("run", "jump")).average_map
     wrong = evaluate_network("boundary-map", network, text.flip(0), videos, ("run", "jump")).average_map
     assert wrong <= right / 2
+
+
+def test_crops_keep_features_and_actions_together():
+    """A channel that is one within actions says where the targets of a crop must lie."""
+    config = BoundaryMapConfig(feature_dim=2, snippets=24, width=16, pair_channels=8, heads=2, crop=True)
+    features = np.zeros((400, 2), np.float32)
+    actions = [(30, 38), (100, 150), (300, 301), (350, 390)]
+    for start, end in actions:
+        features[start:end, 0] = 1.0
+    lengths = set()
+    for number in range(60):
+        shown = video(actions, duration_s=400.0, features=features, hidden=((200.0, 210.0),))
+        shown.draw = (7, number)
+        piece = random_crop(shown, config.snippets)
+        lengths.add(len(piece.features))
+        inside = np.zeros(len(piece.features), bool)
+        for item in piece.instances:
+            assert 0 <= item.start_s < item.end_s <= piece.duration_s
+            inside[round(item.start_s) : round(item.end_s)] = True
+        seen = piece.features[:, 0] > 0
+        assert (seen[inside]).all()
+        assert (seen & ~inside).sum() <= 1  # less than a snippet of the crop is no action to learn
+        batch, _, targets = BOUNDARY_MAP_SPEC.collate([shown], {}, config, None)
+        assert batch.shape == (1, 24, 2)
+        assert targets.overlap.shape == (1, 24, 24)
+    assert lengths == {24, 48}
+    short = video([(1, 2)], duration_s=20.0, features=features[:20])
+    assert random_crop(short, 24) is short
+
+
+def test_a_network_of_crops_is_judged_in_windows():
+    config = BoundaryMapConfig(feature_dim=DIM, snippets=24, width=16, pair_channels=8, heads=2, crop=True)
+    assert BoundaryMapConfig.from_dict(config.to_dict()) == config
+    torch.manual_seed(0)
+    made = BoundaryMap(config).eval()
+    text = torch.randn(3, DIM)
+    long = video([(5, 9)], duration_s=100.0, features=np.random.default_rng(0).normal(0, 1, (200, DIM)).astype("f4"))
+    found = network_predictor("boundary-map", made, text, ("a", "b", "c"))(long)
+    whole = network_predictor("boundary-map", BoundaryMap(CONFIG).eval(), text, ("a", "b", "c"))(long)
+    assert found
+    assert max(item.end_s - item.start_s for item in found if item.score > 0.5 * found[0].score) <= 100.0
+    assert len({round(item.start_s * 2) for item in found}) > len({round(item.start_s * 2) for item in whole})
+    with pytest.raises(ValueError, match="crop must be true or false"):
+        BoundaryMapConfig(crop=3)

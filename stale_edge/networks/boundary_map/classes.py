@@ -177,7 +177,7 @@ class ClassesPart(nn.Module):
 def pool_examples(
     videos: Iterable[AnnotatedVideo],
     classes: Sequence[str],
-    snippets: int,
+    snippets: int | None,
     feature_dim: int,
     *,
     time_videos: int = 1024,
@@ -187,7 +187,7 @@ def pool_examples(
     Args:
         videos: Videos of the seen classes.
         classes: Names of these classes.
-        snippets: Length that videos are resized to.
+        snippets: Length that videos are resized to; None takes them as they are.
         feature_dim: D.
         time_videos: Most videos that the covariance over time is taken from.
     """
@@ -196,7 +196,7 @@ def pool_examples(
     labels: list[int] = []
     scatter, squares, rows, count = torch.zeros(feature_dim, feature_dim), 0.0, 0, 0
     for video in videos:
-        features = resize(video.features, snippets)
+        features = video.features if snippets is None else resize(video.features, snippets)
         for label, row in _pooled(features, video):
             labels.append(index[label])
             means.append(torch.from_numpy(row))

@@ -25,14 +25,19 @@ class BoundaryMapConfig:
     """Blocks of the trunk."""
     heads: int = 4
     """Attention heads of a block; they share the width."""
+    crop: bool = False
+    """Whether training shows crops of so many snippets at the features' own rate instead of whole videos, and judges
+    long videos in windows of them: for actions that are short beside their video."""
     text: None = None
     """No text tower: the network runs on stored text embeddings."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            if item.name != "text" and (type(value) is not int or not 0 < value <= 1_000_000):
+            if item.name not in {"text", "crop"} and (type(value) is not int or not 0 < value <= 1_000_000):
                 raise ValueError(f"{item.name} must be an integer from 1 to 1,000,000, not {value!r}")
+        if type(self.crop) is not bool:
+            raise ValueError(f"crop must be true or false, not {self.crop!r}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
 

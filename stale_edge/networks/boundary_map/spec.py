@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from stale_edge.networks.base import FirstSizes, NetworkSpec, Preset
 from stale_edge.networks.boundary_map.classes import pool_examples
 from stale_edge.networks.boundary_map.config import BoundaryMapConfig
+from stale_edge.networks.boundary_map.crops import random_crop
 from stale_edge.networks.boundary_map.loss import MapPrediction, MapTerms, map_loss
 from stale_edge.networks.boundary_map.model import BoundaryMap, MapOutput
 from stale_edge.networks.boundary_map.reference_points import REFERENCE_POINTS
@@ -24,26 +26,24 @@ if TYPE_CHECKING:
     from stale_edge.networks.base import AnnotatedVideo
 
 
-PRESETS = {
-    "clip": Preset(
-        BoundaryMapConfig(),
-        {
-            "epochs": 10,
-            "batch_size": 16,
-            "learning_rate": 1e-3,
-            "weight_decay": 0.05,
-            "average_decay": 0.99,
-            "patience": None,
-        },
-    )
+CONFIGS = {"clip": BoundaryMapConfig(), "clip-crops": BoundaryMapConfig(snippets=128, crop=True)}
+TRAINING = {
+    "epochs": 10,
+    "batch_size": 16,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.05,
+    "average_decay": 0.99,
+    "patience": None,
 }
-"""Sizes for CLIP features, and a training for them."""
+PRESETS = {name: Preset(config, TRAINING) for name, config in CONFIGS.items()}
+"""Sizes for CLIP features, and a training for them: whole videos, or crops of videos with short actions."""
 
 
 def _first_config(sizes: FirstSizes) -> BoundaryMapConfig:
     if sizes.options:
         raise ValueError(f"the boundary map has no design option {sizes.options[0]!r}")
-    return BoundaryMapConfig(feature_dim=sizes.feature_dim)
+    base = CONFIGS[sizes.preset or next(iter(CONFIGS))]
+    return replace(base, feature_dim=sizes.feature_dim)
 
 
 def collate(
@@ -58,6 +58,8 @@ def collate(
         compat: Not used: there is no published behaviour.
     """
     del classes, compat
+    if config.crop:
+        videos = [random_crop(video, config.snippets) for video in videos]
     features = torch.stack([torch.from_numpy(resize(video.features, config.snippets)) for video in videos])
     return features, torch.full((len(videos),), config.snippets), map_targets(videos, config.snippets)
 
@@ -70,7 +72,8 @@ def _fit(
     network: BoundaryMap, videos: Iterable[AnnotatedVideo], classes: Sequence[str], text: Tensor
 ) -> Mapping[str, Any]:
     config = network.config
-    return network.classes.fit(pool_examples(videos, classes, config.snippets, config.feature_dim), text)
+    length = None if config.crop else config.snippets
+    return network.classes.fit(pool_examples(videos, classes, length, config.feature_dim), text)
 
 
 def _training_outputs(network: BoundaryMap, features: Tensor, lengths: Tensor, text: Tensor) -> MapPrediction:
@@ -87,7 +90,8 @@ BOUNDARY_MAP_SPEC = NetworkSpec(
     config=BoundaryMapConfig,
     build=BoundaryMap,
     first_config=_first_config,
-    training_length=lambda config: int(config.snippets),
+    training_length=lambda config: None if config.crop else int(config.snippets),
+    window=lambda config: int(config.snippets) if config.crop else None,
     collate=collate,
     set_statistics=_set_statistics,
     training_outputs=_training_outputs,
