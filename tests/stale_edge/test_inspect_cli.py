@@ -53,17 +53,17 @@ def test_json_is_all_that_stdout_holds(capsys):
 
 
 def test_network_role_text_and_keys_of_a_later_version_are_shown(capsys, tmp_path):
-    entry = b"\x0a\x17stale_edge.tower_sha256\x12\x03abc"  # one more of the metadata properties
+    entry = b"\x0a\x17stale_edge.later_sha256\x12\x03abc"  # one more of the metadata properties
     later = tmp_path / "later.onnx"
     later.write_bytes(Path(OPEN).read_bytes() + b"\x72" + bytes([len(entry)]) + entry)
     assert run(["inspect", str(later), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["network"], found["role"], found["text"]) == ("stale", "detector", "open")
-    assert found["further_metadata"] == {"tower_sha256": "abc"}
+    assert found["further_metadata"] == {"later_sha256": "abc"}
     assert run(["inspect", str(later)]) == 0
     out = capsys.readouterr().out
     assert "stale, detector, open text" in out
-    assert "tower_sha256: abc" in out
+    assert "later_sha256: abc" in out
 
 
 def test_multiply_accumulates_are_those_counted_by_hand(capsys):
@@ -143,3 +143,11 @@ def test_the_program_itself_answers():
     program = [sys.executable, "-c", "from stale_edge.__main__ import main; main()"]
     done = subprocess.run([*program, "inspect", BAKED, "--json"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["kind"] == "baked"
+
+
+def test_classes_are_printed_one_a_line(capsys):
+    baked = str(Path(OPEN).with_name("tiny_baked.onnx"))
+    assert run(["inspect", baked, "--json"]) == 0
+    names = json.loads(capsys.readouterr().out)["classes"]
+    assert run(["inspect", baked, "--classes"]) == 0
+    assert capsys.readouterr().out.splitlines() == names
