@@ -42,7 +42,7 @@ test-slow: $(VENV)/ready
 
 # Pages in a real browser; skipped where Chromium or its driver is absent.
 test-browser: $(VENV)/ready
-	$(VENV)/bin/pytest -q -m browser
+	$(VENV)/bin/pytest -q -m browser tests/stale_edge/test_*browser.py tests/stale_edge/test_demo.py
 
 test-cuda: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m cuda

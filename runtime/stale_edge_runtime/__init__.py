@@ -24,6 +24,10 @@ __all__ = ["Detection", "Detector", "StaleEdgeError", "decode"]
 _HOMES = {"Detection": "decoding", "Detector": "detector", "StaleEdgeError": "errors", "decode": "heads.stale"}
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

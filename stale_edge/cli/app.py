@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.main import get_command
@@ -47,12 +48,16 @@ if TYPE_CHECKING:
 # Typer keeps its own copy of click, or uses click itself, by version; the class is the same either way.
 UsageMistake: type[Any] = typer.BadParameter.__mro__[1]
 
+WIDE_HELP: Final = 100
+"""Columns from which help is laid out in boxes."""
+
 app = typer.Typer(
     name="stale-edge",
     help="Zero-shot temporal action localization (STALE) on edge devices.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich",
+    # Where a terminal is narrow, rich cuts the names of options in the middle; plain help never does.
+    rich_markup_mode="rich" if shutil.get_terminal_size().columns >= WIDE_HELP else None,
 )
 
 

@@ -169,6 +169,8 @@ def _faster(report: Report, baseline: Row, row: Row) -> str:
     for item in report.comparisons:
         if (item.threads, item.batch, item.snippets) == key and {item.a, item.b} == {row.model, baseline.model}:
             ratio, low, high = _oriented(item, reference=baseline.model)
+            if ratio < 1:
+                return f"slower {1 / ratio:.3g}x ({1 / high:.3g}-{1 / low:.3g})"
             return f"{ratio:.3g}x ({low:.3g}-{high:.3g})"
     return ""
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SHOWN_CLASSES = 6
+LONGEST_LIST = 12
+"""Names of a list that are shown in whole; --json shows all of any."""
 COUNTED_SNIPPETS = 200
 _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
@@ -35,6 +37,7 @@ def inspect(
     ],
     *,
     macs: Annotated[bool, typer.Option("--macs", help="Count multiply-accumulates too; this runs the model.")] = False,
+    class_names: Annotated[bool, typer.Option("--classes", help="Print the names of its classes, one a line.")] = False,
     as_json: JsonToStdout = False,
     quiet: Quiet = False,
 ) -> None:
@@ -51,6 +54,9 @@ def inspect(
         content, lines, untrained = describe(file, count), _lines(file, count), file.info.untrained
     if as_json:
         reporter.result_json(content)
+        return
+    if class_names:
+        reporter.result("\n".join(map(_printable, content["classes"])))
         return
     reporter.result(_table(lines))
     if untrained:
@@ -239,7 +245,8 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_value(item)}" for name, item in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_value, value))
+        more = f", … {len(value) - SHOWN_CLASSES} more" if len(value) > LONGEST_LIST else ""
+        return ", ".join(map(_value, value[:SHOWN_CLASSES] if more else value)) + more
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

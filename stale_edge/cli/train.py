@@ -22,7 +22,6 @@ from stale_edge.cli.options import (
     JsonToStdout,
     Quiet,
     SnippetSeconds,
-    ready_default,
 )
 from stale_edge.folder_lock import locked_folder
 from stale_edge.training.inputs import TrainingInputs, make_training_run
@@ -389,12 +388,11 @@ def _precision(wanted: TrainingPrecision, accelerator: str) -> str:
 
 def _check_outputs(folder: Path, model: Path, *, resume: bool) -> None:
     """Find out that an output cannot be written before the work, not after it."""
-    from stale_edge.networks.registry import NETWORKS
     from stale_edge.training.trainer import STATE_FILE
 
-    ready_default(model, *(MODELS / f"{name}.safetensors" for name in NETWORKS))
-    if model.is_dir() or not model.parent.is_dir():
-        raise CannotWriteError(model, "cannot be written", "name a file in a folder that exists with --model")
+    if model.is_dir():
+        raise CannotWriteError(model, "is a folder", "name a file with --model")
+    make_folder(model.parent)
     if resume and not folder.is_dir():
         raise InputMissingError(folder, "no such folder", "there is nothing to resume: leave --resume out")
     if not resume and (folder / STATE_FILE).exists():

@@ -53,11 +53,32 @@ ClassNames = Annotated[
     ),
 ]
 Top = Annotated[int | None, typer.Option("--top", min=1, help="Keep the best N detections of a video.")]
+AUTO = "auto"
+
+
+def _score(text: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise UsageError("--min-score", f"{text[:40]!r} is no score", "give a number, or auto")
+    return score
+
+
+def _checked_score(text: str) -> str:
+    """Refuse what is no score before any work is done."""
+    if text != AUTO:
+        _score(text)
+    return text
+
+
 MinScore = Annotated[
     str,
     typer.Option(
         "--min-score",
         metavar="SCORE|auto",
+        callback=_checked_score,
         help="Leave out detections that score less; auto: less than the file suggests, by the best F1 in its training.",
     ),
 ]
@@ -73,16 +94,8 @@ def min_score_of(text: str, info: ModelInfo) -> float:
     Raises:
         UsageError: It is neither, or the file suggests none.
     """
-    if text == "auto":
-        if info.suggested_min_score is None:
-            raise UsageError(
-                "--min-score auto", "needs a file that suggests a score, and this one does not", "name one"
-            )
-        return info.suggested_min_score
-    try:
-        score = float(text)
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score):
-        raise UsageError("--min-score", f"{text[:40]!r} is no score", "give a number, or auto")
-    return score
+    if text != AUTO:
+        return _score(text)
+    if info.suggested_min_score is None:
+        raise UsageError("--min-score auto", "needs a file that suggests a score, and this one does not", "name one")
+    return info.suggested_min_score

@@ -310,3 +310,9 @@ def test_a_detector_of_a_file_that_is_nowhere_is_pickled_with_it(tmp_path):
     features = video(60)
     assert copy.path == detector.path == tmp_path / "not-written.onnx"
     assert copy.detect(features, 60.0) == detector.detect(features, 60.0) == Detector(BAKED).detect(features, 60.0)
+
+
+def test_the_package_lists_what_it_offers():
+    import stale_edge_runtime
+
+    assert dir(stale_edge_runtime) == ["Detection", "Detector", "StaleEdgeError", "decode"]

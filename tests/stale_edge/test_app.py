@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -133,3 +134,11 @@ def test_running_out_of_memory_is_one_line(command, monkeypatch):
     code, _, err = command("inspect", "m.onnx")
     assert code == 65
     assert err.count("\n") == 1
+
+
+def test_help_of_a_narrow_terminal_cuts_no_option() -> None:
+    program = "from stale_edge.cli.app import run; run(['detect', '--help'])"
+    environment = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert "--ground-truth, --annotations FILE" in done.stdout
+    assert "…" not in re.sub(r"FEATURES\S*|rtsp\S*", "", done.stdout)

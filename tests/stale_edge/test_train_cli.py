@@ -177,7 +177,7 @@ class TestRefusals:
             (("--held-out", "1"), 2, "held-out share: is 1"),
             (("--subset", "testing"), 2, "testing"),
             (("--resume",), 66, "no such folder; there is nothing to resume"),
-            (("--model", "{data}/none/m.safetensors"), 73, "name a file in a folder that exists with --model"),
+            (("--model", "{data}"), 73, "is a folder; name a file with --model"),
             (("--output", "{data}/seen.txt/run"), 73, "cannot be written"),
             (("--accelerator", "cuda"), 69, "has no CUDA"),
         ],

@@ -19,6 +19,7 @@ from stale_edge.study.report.labels import (
     percent,
 )
 from stale_edge.study.report.samples import Spread, ratio, samples
+from stale_edge.study.report.simulated import told_of_charts
 from stale_edge.study.report.timing_tables import GMACS, MEMORY, TIME, UTILISATION, baseline, timed
 from stale_edge_runtime.formats.csv_cells import inert_cells
 
@@ -121,7 +122,8 @@ def charts_of(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     """
     measured = [item for item in runs if item.run.measurements]
     found = _MAKERS[measured[0].run.study](measured) if measured else ()
-    return tuple(chart for chart in found if any(not series.is_thesis for series in chart.series))
+    drawn = [chart for chart in found if any(not series.is_thesis for series in chart.series)]
+    return told_of_charts(drawn, measured)
 
 
 def _closed_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
@@ -137,9 +138,10 @@ def _bar_look(series: Series) -> dict[str, Any]:
     hatch = HATCHES[series.dash % len(HATCHES)]
     if series.is_thesis:
         return {"facecolor": "white", "edgecolor": SOFT, "hatch": hatch, "linestyle": ":", "linewidth": 1.2}
+    # One value has no spread: NaN draws no caps.
     spread = [
-        [point.middle - point.low for point in series.points],
-        [point.high - point.middle for point in series.points],
+        [point.middle - point.low if point.count > 1 else math.nan for point in series.points],
+        [point.high - point.middle if point.count > 1 else math.nan for point in series.points],
     ]
     return {
         "facecolor": COLOURS[series.colour % len(COLOURS)],

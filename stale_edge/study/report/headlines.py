@@ -9,6 +9,7 @@ from stale_edge.study.design import StudyName
 from stale_edge.study.report import thesis
 from stale_edge.study.report.labels import configurations, is_cpu, is_reference, one_line, percent
 from stale_edge.study.report.samples import ratio, samples
+from stale_edge.study.report.simulated import told_of_headline
 from stale_edge.study.report.table import three_digits, times, with_deviation, with_quartiles
 from stale_edge.study.report.timing_tables import baseline, timed
 
@@ -47,7 +48,7 @@ def headlines(runs: Sequence[Labelled]) -> tuple[Headline, ...]:
         headline = _MAKERS[item.run.study](item) if item.run.measurements else None
         if headline is not None:
             quick = " (a quick look, not to be cited)" if item.run.options.get("quick") else ""
-            found.append(replace(headline, detail=headline.detail + quick))
+            found.append(told_of_headline(replace(headline, detail=headline.detail + quick), item))
     return tuple(found)
 
 

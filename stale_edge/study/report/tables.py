@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from stale_edge.study.design import StudyName
 from stale_edge.study.report.accuracy_tables import ablation_tables, localization_tables, set_tables, training_tables
+from stale_edge.study.report.simulated import told_of_tables
 from stale_edge.study.report.timing_tables import inference_tables, quantization_tables
 
 if TYPE_CHECKING:
@@ -32,4 +33,4 @@ def tables_of(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
         runs: Runs of the same study, labelled by machine; those without measurements are left out.
     """
     measured = [item for item in runs if item.run.measurements]
-    return _MAKERS[measured[0].run.study](measured) if measured else ()
+    return told_of_tables(_MAKERS[measured[0].run.study](measured), measured) if measured else ()

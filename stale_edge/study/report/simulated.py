@@ -1,0 +1,88 @@
+"""Words and figures of runs on simulated videos: they say so, and no figure of ActivityNet stands beside theirs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from stale_edge.study.design import StudyName
+from stale_edge.study.report import thesis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stale_edge.study.report.charts import Chart
+    from stale_edge.study.report.headlines import Headline
+    from stale_edge.study.report.labels import Labelled
+    from stale_edge.study.report.table import ReportTable
+
+WORLD: Final = "simulated world"
+"""Key of the data among a run's options, and what is written."""
+NOT_COMPARED: Final = "The thesis's figures are of ActivityNet: they do not compare with those of a simulated world."
+_TIMED: Final = (StudyName.INFERENCE, StudyName.QUANTIZATION)
+_MAP: Final = "mAP"
+
+
+def is_simulated(item: Labelled) -> bool:
+    """Tell whether what a run measured depends on simulated videos.
+
+    Args:
+        item: A run. Times of a forward do not depend on what is in a video.
+    """
+    data = item.run.options.get("data")
+    return item.run.study not in _TIMED and isinstance(data, dict) and WORLD in data
+
+
+def told_of_charts(charts: Sequence[Chart], runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    """Say of charts that they are of a simulated world, and take the thesis's mAP out of them.
+
+    Args:
+        charts: Charts of one study.
+        runs: The runs that they are made from.
+    """
+    return tuple(map(_told_of_chart, charts)) if any(map(is_simulated, runs)) else tuple(charts)
+
+
+def told_of_tables(tables: Sequence[ReportTable], runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
+    """Say of tables that they are of a simulated world, and take the thesis's mAP out of them.
+
+    Args:
+        tables: Tables of one study.
+        runs: The runs that they are made from.
+    """
+    return tuple(map(_told_of_table, tables)) if any(map(is_simulated, runs)) else tuple(tables)
+
+
+def told_of_headline(headline: Headline, item: Labelled) -> Headline:
+    """Say of a headline that it is of a simulated world, and take the thesis's mAP out of it.
+
+    Args:
+        headline: Headline of a run.
+        item: The run.
+    """
+    if not is_simulated(item):
+        return headline
+    beside = "Thesis: on ActivityNet, does not compare" if _MAP in headline.topic else headline.thesis
+    return replace(headline, detail=f"{WORLD}; {headline.detail}", thesis=beside)
+
+
+def _told_of_chart(chart: Chart) -> Chart:
+    title = f"{chart.title}, {WORLD}"
+    if _MAP not in chart.y_label or not any(series.is_thesis for series in chart.series):
+        return replace(chart, title=title)
+    sentences = chart.caption.split(". ")
+    kept = ". ".join(sentence for sentence in sentences if "thesis" not in sentence).rstrip(".")
+    series = tuple(series for series in chart.series if not series.is_thesis)
+    return replace(chart, title=title, caption=f"{kept}. {NOT_COMPARED}", series=series, is_thesis_marked=False)
+
+
+def _told_of_table(table: ReportTable) -> ReportTable:
+    theirs = {place for place, name in enumerate(table.columns) if name.startswith("thesis") and _MAP in name}
+    reached = {place for place, name in enumerate(table.columns) if _MAP in name} - theirs
+    rows = []
+    for number, row in enumerate(table.rows):
+        is_thesis_row = number in table.marked and any("(thesis" in cell for cell in row)
+        hidden = theirs | (reached if is_thesis_row else set())
+        rows.append(tuple(thesis.NONE if place in hidden else cell for place, cell in enumerate(row)))
+    note = f"{NOT_COMPARED} {table.note}".strip()
+    return replace(table, title=f"{table.title}, {WORLD}", rows=tuple(rows), note=note)
