@@ -313,7 +313,7 @@ def _summary(panel: TimelinePanel, left_out: int, hidden: int) -> str:
     if panel.truth is not None:
         parts.append(_count(len(panel.truth), "true instance"))
     if hidden:
-        parts.append(f"{hidden} weaker overlapping ones not shown")
+        parts.append(f"{_count(hidden, 'weaker overlapping one')} not shown")
     if left_out:
         parts.append(f"{left_out} more {'class' if left_out == 1 else 'classes'} not shown")
     return ", ".join(parts)

@@ -143,3 +143,11 @@ def test_the_program_itself_answers():
     program = [sys.executable, "-c", "from stale_edge.__main__ import main; main()"]
     done = subprocess.run([*program, "inspect", BAKED, "--json"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["kind"] == "baked"
+
+
+def test_classes_are_printed_one_a_line(capsys):
+    baked = str(Path(OPEN).with_name("tiny_baked.onnx"))
+    assert run(["inspect", baked, "--json"]) == 0
+    names = json.loads(capsys.readouterr().out)["classes"]
+    assert run(["inspect", baked, "--classes"]) == 0
+    assert capsys.readouterr().out.splitlines() == names

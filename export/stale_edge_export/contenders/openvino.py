@@ -140,6 +140,11 @@ class OpenVinoColdStart:
     """Names of the outputs."""
 
 
+def _graph_of(precision: str) -> str:
+    """Say of int8 that the products are those of our graph: OpenVINO's own quantisation makes another file."""
+    return " of our graph" if precision == Precision.INT8 else ""
+
+
 def openvino_contenders(
     model: ModelFile, label: str, vocabulary: Vocabulary, folder: Path
 ) -> tuple[list[OpenVinoContender], list[str]]:
@@ -164,7 +169,9 @@ def openvino_contenders(
         return [], [f"OpenVINO cannot read {model.path}: {error.problem}"]
     capabilities = ov.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     return [
-        OpenVinoContender(model, f"OpenVINO {precision}{label}", precision, hint, readable, vocabulary)
+        OpenVinoContender(
+            model, f"OpenVINO {precision}{_graph_of(precision)}{label}", precision, hint, readable, vocabulary
+        )
         for precision, hint in hints
         if hint != HALF or "BF16" in capabilities
     ], []
