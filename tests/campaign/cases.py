@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 EXIT_CODES = {0, 2, 65, 66, 69, 73, 74, 130}
 LONGEST_CPU_S = 10.0
 LONGEST_WALL_S = 60.0
+TORCHS_OWN = "torchinductor_"
+"""An empty folder that torch makes among temporary files when some of its modules are imported."""
 
 
 class Expect(StrEnum):
@@ -111,28 +113,37 @@ def judge(kind: Kind, seed: int, call: Call, room: Path) -> Verdict:
     verdict.said = err[-300:]
     if bad:
         return verdict
-    if "Traceback" in out + err:
-        bad.append("traceback in the output")
-    if verdict.code not in EXIT_CODES:
-        bad.append(f"exit code {verdict.code}")
-    if raw := control_characters(out + err):
-        bad.append(f"raw control characters {raw}")
-    if verdict.code and not err.strip():
-        bad.append("an error without a word")
-    if verdict.code and len([line for line in err.splitlines() if line.startswith("error:")]) > 2:
-        bad.append("more than two lines of errors")
-    if verdict.cpu_s > LONGEST_CPU_S:
-        bad.append(f"{verdict.cpu_s:.1f} s of CPU")
-    if kind.expect is Expect.REFUSED and verdict.code == 0:
-        bad.append("not refused")
-    if kind.expect is Expect.SAID and verdict.code == 0 and not err.strip():
-        bad.append("silent")
+    bad += _wrong_words(kind, verdict, out, err)
     if (after := _tree(room, call.output)) != before:
         changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
         bad.append(f"other files changed: {sorted(changed)}"[:300])
     if call.output is not None and call.output.is_file() and (content := call.output.read_bytes()) != old_output:
         bad.extend(torn(call.output, content))
+        if verdict.code and old_output is not None:
+            bad.append("failed and changed its output")
     return verdict
+
+
+def _wrong_words(kind: Kind, verdict: Verdict, out: str, err: str) -> list[str]:
+    """Say what is wrong with the words and the exit code of a case."""
+    wrong: list[str] = []
+    if "Traceback" in out + err:
+        wrong.append("traceback in the output")
+    if verdict.code not in EXIT_CODES:
+        wrong.append(f"exit code {verdict.code}")
+    if raw := control_characters(out + err):
+        wrong.append(f"raw control characters {raw}")
+    if verdict.code and not err.strip():
+        wrong.append("an error without a word")
+    if verdict.code and len([line for line in err.splitlines() if line.startswith("error:")]) > 2:
+        wrong.append("more than two lines of errors")
+    if verdict.cpu_s > LONGEST_CPU_S:
+        wrong.append(f"{verdict.cpu_s:.1f} s of CPU")
+    if kind.expect is Expect.REFUSED and verdict.code == 0:
+        wrong.append("not refused")
+    if kind.expect is Expect.SAID and verdict.code == 0 and not err.strip():
+        wrong.append("silent")
+    return wrong
 
 
 def run_command(words: tuple[object, ...]) -> tuple[int, str, str]:
@@ -183,7 +194,8 @@ def _tree(room: Path, output: Path | None) -> dict[str, str]:
 
 def _paths(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
-        yield path
+        if not path.name.startswith(TORCHS_OWN):
+            yield path
 
 
 def _fingerprint(path: Path) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stale_edge_runtime.errors import StaleEdgeError
-from tests.campaign.cases import EXIT_CODES, control_characters, enter, run_command, torn
+from tests.campaign.cases import EXIT_CODES, TORCHS_OWN, control_characters, enter, run_command, torn
 from tests.campaign.kinds import ANNOTATIONS, DATA, RESULTS
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT)
 FUNCTIONS = ("open", "fsync", "chmod", "replace", "rename", "unlink", "mkdir", "scandir")
 SIZES = (0, 1, 7, 64)
+MOST_CALLS = 30
 OLD = b'{"old": 1}'
 
 
@@ -47,7 +48,7 @@ class Injector:
         """Note a call; raise or end the process where it is the one."""
         if isinstance(path, int):
             with contextlib.suppress(OSError):
-                path = os.readlink(f"/proc/self/fd/{path}")
+                path = Path(f"/proc/self/fd/{path}").readlink()
         if not isinstance(path, (str, os.PathLike)) or not str(path).startswith(self.folder):
             return
         self.calls.append(name)
@@ -131,7 +132,10 @@ def _two_outputs(path: Path) -> None:
 
 
 WRITERS: dict[str, tuple[str, Callable[[Path, Path], tuple[int, str, str]]]] = {
-    "evaluate": ("out.json", lambda i, o: run_command(("evaluate", i / "results.json", "-g", i / "gt.json", "--json", o))),
+    "evaluate": (
+        "out.json",
+        lambda i, o: run_command(("evaluate", i / "results.json", "-g", i / "gt.json", "--json", o)),
+    ),
     "view": ("out.html", lambda i, o: run_command(("view", i / "results.json", "-o", o))),
     "quantize": ("out.onnx", lambda i, o: run_command(("quantize", i / "tiny.onnx", "--fp16", "-o", o))),
     "simulate": (
@@ -143,7 +147,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path, Path], tuple[int, str, str]]]] = {
     "checkpoint": ("out.safetensors", lambda _, o: _save(_save_checkpoint, o)),
     "two outputs": ("out.json", lambda _, o: _save(_two_outputs, o)),
 }
-"""Writers: the name of their output, and a function of the inputs' folder and the output that gives code, stdout, stderr."""
+"""Writers: the name of their output, and a function of the folder of inputs and the output: code, stdout, stderr."""
 
 
 def main(writer: str, room: Path, most: int) -> list[str]:
@@ -171,12 +175,14 @@ def main(writer: str, room: Path, most: int) -> list[str]:
     counter = Injector(out)
     with counter.installed():
         assert write(inputs, target)[0] == 0
-    points = [(index, error) for index in range(len(counter.calls)) for error in (*ERRORS, None)]
-    points += [(-size - 1, None) for size in (*SIZES, new_bytes // 2, new_bytes - 1)]
+    points = [(index, error) for index in range(len(counter.calls)) for error in (*_errors(index, counter), None)]
+    sizes = {size for size in (*SIZES, new_bytes // 2, new_bytes - 1) if size < new_bytes}
+    points += [(-size - 1, None) for size in sorted(sizes)]
     fired = 0
     for index, error in points[:most]:
         fresh()
-        where = f"{writer}: {counter.calls[index] if index >= 0 else 'size'} #{index} {errno.errorcode.get(error or 0, 'kill')}"
+        step = counter.calls[index] if index >= 0 else "size"
+        where = f"{writer}: {step} #{index} {errno.errorcode.get(error or 0, 'kill')}"
         if index < 0:
             fired += _with_little_room(-index - 1, write, inputs, target, where, wrong)
         elif error is None:
@@ -195,10 +201,16 @@ def main(writer: str, room: Path, most: int) -> list[str]:
     with contextlib.suppress(OSError):
         shutil.rmtree(out)
     left = [str(path) for name in ("cwd", "home", "tmp") for path in (room / name).rglob("*")]
+    left = [path for path in left if TORCHS_OWN not in path]
     if left:
         wrong.append(f"{writer}: left {left[:3]}")
     print(json.dumps({"writer": writer, "calls": len(counter.calls), "points": len(points[:most]), "fired": fired}))
     return wrong
+
+
+def _errors(index: int, counter: Injector) -> tuple[int, ...]:
+    """Every error for each call, or one in turn where calls are many."""
+    return ERRORS if len(counter.calls) <= MOST_CALLS else (ERRORS[index % len(ERRORS)],)
 
 
 def _check(outcome: tuple[int, str, str], target: Path, where: str, wrong: list[str]) -> None:
@@ -213,9 +225,8 @@ def _check(outcome: tuple[int, str, str], target: Path, where: str, wrong: list[
             wrong.append(f"{where}: failed with {code} and changed the target: {said[-200:]}")
         if not code and content == OLD:
             wrong.append(f"{where}: exit code 0 and nothing written")
-    for path in target.parent.iterdir():
-        if path.suffix == ".json" and (problems := torn(path, path.read_bytes())):
-            wrong.append(f"{where}: {path.name} {problems}")
+    written = [path for path in target.parent.iterdir() if path.suffix == ".json"]
+    wrong.extend(f"{where}: torn {path.name}" for path in written if torn(path, path.read_bytes()))
     orphans = [path.name for path in target.parents[0].rglob("*.stale-edge.tmp")]
     if orphans and "unlink" not in where:
         wrong.append(f"{where}: left {orphans}")

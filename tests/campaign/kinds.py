@@ -1,4 +1,4 @@
-"""Kinds of hostile input over every reader and command, by group; heavy rooms are imported when a group is asked for."""
+"""Kinds of hostile input over every reader and command, by group; heavy imports wait until a group is asked for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ RESULTS: Any = {
     "version": "1",
     "external_data": {},
     "results": {
-        f"v{number}": [{"label": NAMES[number % 3], "score": 0.5 + number / 20, "segment": [1.5 * number, 10.0 + number]}]
+        f"v{number}": [
+            {"label": NAMES[number % 3], "score": 0.5 + number / 20, "segment": [1.5 * number, 10.0 + number]}
+        ]
         for number in range(6)
     },
 }
@@ -59,7 +61,11 @@ def _record() -> Any:
 def _world() -> Any:
     from stale_edge.simulation import WorldConfig
 
-    return {"format": "stale-edge simulated world", "version": 1, "world": WorldConfig(classes=4, seen_classes=3).to_dict()}
+    return {
+        "format": "stale-edge simulated world",
+        "version": 1,
+        "world": WorldConfig(classes=4, seen_classes=3).to_dict(),
+    }
 
 
 @cache
@@ -187,7 +193,9 @@ def readers() -> Iterator[Kind]:
     unicode = frozenset({"UTF-16"})  # JSON may be written so
     yield from _of_bytes("npy", _npy, ".npy", features, none)
     yield from _of_contents("npy header", mutations.NPY, ".npy", features)
-    yield from _of_bytes("npz", lambda: mutations.archive({"features.npy": _npy()}), ".npz", features, frozenset({"gzip"}))
+    yield from _of_bytes(
+        "npz", lambda: mutations.archive({"features.npy": _npy()}), ".npz", features, frozenset({"gzip"})
+    )
     yield from _of_contents("npz", mutations.NPZ, ".npz", features)
     documents: dict[str, tuple[Callable[[], Any], Callable[..., object]]] = {
         "annotations": (lambda: ANNOTATIONS, read_annotations),
@@ -203,7 +211,11 @@ def readers() -> Iterator[Kind]:
     for name in ("tiny_baked", "tiny_open", "tiny_text_tower", "tiny_image_tower"):
         model = (DATA / f"{name}.onnx").read_bytes()
         yield from _of_bytes(f"{name}.onnx", lambda model=model: model, ".onnx", _reading(read_model), none)
-    random_rows = {"zeros": (bytes(320), Expect.ANY), "NaN": (b"\xff" * 320, Expect.REFUSED), "half": (bytes(5), Expect.REFUSED)}
+    random_rows = {
+        "zeros": (bytes(320), Expect.ANY),
+        "NaN": (b"\xff" * 320, Expect.REFUSED),
+        "half": (bytes(5), Expect.REFUSED),
+    }
     random_rows["an npy file"] = (_npy(), Expect.REFUSED)
     yield from _of_contents("stream", random_rows, ".bin", _reading(rows))
 
@@ -218,7 +230,9 @@ def checkpoints() -> Iterator[Kind]:
     yield from _of_bytes("safetensors", _checkpoint, ".safetensors", _reading(load_checkpoint), none)
     yield from _of_bytes("pth.tar", _published, ".pth.tar", _reading(read_published), none)
     yield from _of_bytes("HDF5", _hdf5, ".h5", _reading(read_video_file, None), none)
-    yield from _of_bytes("world", lambda: json.dumps(_world()).encode(), ".json", _reading(read_world_config), frozenset({"UTF-16"}))
+    yield from _of_bytes(
+        "world", lambda: json.dumps(_world()).encode(), ".json", _reading(read_world_config), frozenset({"UTF-16"})
+    )
     yield from _of_json("world", _world, _reading(read_world_config))
     header = json.loads(_checkpoint()[8 : 8 + int.from_bytes(_checkpoint()[:8], "little")])
 
@@ -228,7 +242,9 @@ def checkpoints() -> Iterator[Kind]:
 
     def spoiled(folder: Path, rng: Random) -> Call:
         path = folder / "case.safetensors"
-        path.write_bytes(with_header(json.loads(mutations.with_value(header, rng, rng.choice(list(mutations.VALUES.values()))))))
+        path.write_bytes(
+            with_header(json.loads(mutations.with_value(header, rng, rng.choice(list(mutations.VALUES.values())))))
+        )
         return Call(reader=lambda: load_checkpoint(path))
 
     def spoiled_metadata(folder: Path, rng: Random) -> Call:
@@ -241,7 +257,9 @@ def checkpoints() -> Iterator[Kind]:
         except ValueError:
             document = None
         value = rng.choice(list(mutations.VALUES.values()))
-        spoiled = mutations.with_value(document, rng, value).decode() if isinstance(document, dict) else str(value)[:9000]
+        spoiled = (
+            mutations.with_value(document, rng, value).decode() if isinstance(document, dict) else str(value)[:9000]
+        )
         changed["__metadata__"][key] = spoiled
         path.write_bytes(with_header(changed))
         return Call(reader=lambda: load_checkpoint(path))
@@ -294,18 +312,22 @@ def commands() -> Iterator[Kind]:
         ("inspect --json", ".onnx", model, lambda path: Call(("inspect", path, "--json"))),
         ("dataset --split", ".txt", CLASS_LIST.encode(), lambda p: Call(("dataset", annotations(p), "--split", p))),
     ):
-        yield from _of_bytes(form, lambda content=content: content, suffix, call, TEXT_FORMS if suffix == ".txt" else none)
+        yield from _of_bytes(
+            form, lambda content=content: content, suffix, call, TEXT_FORMS if suffix == ".txt" else none
+        )
     yield from _of_bytes(
         "convert",
         _published,
         ".pth.tar",
-        lambda path: Call(("convert", path, "-o", path.parent / "out.safetensors"), output=path.parent / "out.safetensors"),
+        lambda path: Call(
+            ("convert", path, "-o", path.parent / "out.safetensors"), output=path.parent / "out.safetensors"
+        ),
         none,
     )
     yield from _usage()
 
 
-NUMBERS = ("nan", "inf", "-inf", "1e999", "-1", "0", "", " ", "９", "1_0", "0x10", "9" * 400, "1e-320", "\x1b[2J", "١")
+NUMBERS = ("nan", "inf", "-inf", "1e999", "-1", "0", "", " ", "\uff19", "1_0", "0x10", "9" * 400, "1e-320", "\x1b[2J")
 
 
 def _usage() -> Iterator[Kind]:
@@ -338,7 +360,9 @@ def _usage() -> Iterator[Kind]:
 
         def build(folder: Path, rng: Random, words: Any = words) -> Call:
             places = {"out": folder / "out"}
-            found = tuple(places.get(str(word), folder / str(word) if str(word).startswith("none") else word) for word in words)
+            found = tuple(
+                places.get(str(word), folder / str(word) if str(word).startswith("none") else word) for word in words
+            )
             return Call((*found, rng.choice(NUMBERS)), output=folder / "out")
 
         yield Kind(f"usage: {name}", build)

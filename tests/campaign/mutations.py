@@ -9,13 +9,13 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.campaign.cases import Expect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
 
 
 def _zip(content: bytes) -> bytes:
@@ -73,7 +73,7 @@ BYTES: dict[str, tuple[Callable[[bytes, Random], bytes], Expect]] = {
     "HTML": (lambda c, r: HTML, Expect.REFUSED),
     "an LFS pointer": (lambda c, r: LFS, Expect.REFUSED),
     "gzip": (lambda c, r: gzip.compress(c), Expect.REFUSED),
-    "zip": (lambda c, r: _zip(c), Expect.REFUSED),
+    "zip": (lambda c, _r: _zip(c), Expect.REFUSED),
     "a BOM before": (lambda c, r: b"\xef\xbb\xbf" + c, Expect.ANY),
     "UTF-16": (lambda c, r: c.decode("latin-1").encode("utf-16"), Expect.REFUSED),
 }
@@ -90,7 +90,7 @@ PLACES: dict[str, Callable[[Path], object]] = {
     "a folder": lambda path: path.mkdir(),
     "a link to nothing": lambda path: path.symlink_to("nothing"),
     "a link to itself": lambda path: path.symlink_to(path.name),
-    "a FIFO": lambda path: os.mkfifo(path),
+    "a FIFO": os.mkfifo,
     "an endless device": lambda path: path.symlink_to("/dev/zero"),
     "three gigabytes of nothing": _sparse,
 }
@@ -189,7 +189,20 @@ def _header(descr: str = "'<f4'", fortran: str = "False", shape: str = "(8, 8)")
 NPY: dict[str, tuple[bytes, Expect]] = {
     **{
         f"dtype {descr}": (npy(_header(descr)), Expect.REFUSED)
-        for descr in ("'|O'", "'|S4'", "'<U4'", "'|V4'", "'<c8'", "'<M8[s]'", "'|b1'", "'x'", "''", "3", "None", "'<f99'")
+        for descr in (
+            "'|O'",
+            "'|S4'",
+            "'<U4'",
+            "'|V4'",
+            "'<c8'",
+            "'<M8[s]'",
+            "'|b1'",
+            "'x'",
+            "''",
+            "3",
+            "None",
+            "'<f99'",
+        )
     },
     **{
         f"shape {shape}": (npy(_header(shape=shape)), Expect.REFUSED)

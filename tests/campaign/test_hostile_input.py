@@ -45,7 +45,9 @@ def summary(verdicts):
     lines = [f"{form:24} {rows[form, 'refused']:6} refused {rows[form, 'taken']:6} taken" for form in forms]
     slowest = max(verdicts, key=lambda v: v["cpu_s"])
     kinds = len({v["kind"] for v in verdicts})
-    return "\n".join([*lines, f"{kinds} kinds, {len(verdicts)} cases; slowest {slowest['cpu_s']:.1f} s: {slowest['kind']}"])
+    return "\n".join(
+        [*lines, f"{kinds} kinds, {len(verdicts)} cases; slowest {slowest['cpu_s']:.1f} s: {slowest['kind']}"]
+    )
 
 
 def test_a_selection_is_refused_or_taken(tmp_path):
