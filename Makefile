@@ -6,7 +6,7 @@ EDGE := .venv-edge
 OLDEST := .venv-oldest
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: demo test lint test-full test-edge edge-report test-oldest test-slow test-browser test-cuda clean
+.PHONY: demo test lint test-full test-edge edge-report test-oldest test-slow test-campaign test-browser test-cuda clean
 
 demo: $(VENV)/ready
 	$(VENV)/bin/stale-edge demo
@@ -39,6 +39,10 @@ edge-report: $(VENV)/ready
 # What takes long, and what holds times against the clock: on a machine that does nothing else.
 test-slow: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m 'slow or realtime'
+
+# Hostile input of every kind, faults at every step of every writer, kills and soak: minutes; prints tables.
+test-campaign: $(VENV)/ready
+	$(VENV)/bin/pytest -q -s -m campaign tests/campaign
 
 # Pages in a real browser; skipped where Chromium or its driver is absent.
 test-browser: $(VENV)/ready

@@ -421,6 +421,18 @@ def _stored_classes(path: Path, values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(classes)
 
 
+def _unknown_values(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the values of a configuration, and of the parts inside it, whose keys this version does not know."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        inside = known.get(key)
+        if key not in known:
+            found[key] = value
+        elif isinstance(value, dict) and isinstance(inside, dict) and (unknown := _unknown_values(value, inside)):
+            found[key] = unknown
+    return found
+
+
 def _read_metadata(path: Path, metadata: dict[str, str]) -> _Stored:
     values = _metadata_values(path, metadata)
     name = values.get("network", STALE_NETWORK)
@@ -436,7 +448,7 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> _Stored:
     if not isinstance(origin, dict):
         raise BadDataError(path, "metadata 'origin' is not a JSON object", _RECONVERT)
     extra = {key: value for key, value in values.items() if key not in _METADATA_FIELDS}
-    if unknown := {key: value for key, value in values.get("config", {}).items() if key not in config.to_dict()}:
+    if unknown := _unknown_values(values.get("config", {}), config.to_dict()):
         extra["unknown_config"] = unknown
     norm = values.get("feature_norm")
     if norm is not None and (type(norm) not in {int, float} or not 0 < norm < MAX_FEATURE_NORM):

@@ -37,16 +37,19 @@ def is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
-def docstrings(path: Path) -> Iterator[tuple[int, str, bool]]:
+@cache
+def docstrings(path: Path) -> list[tuple[int, str, bool]]:
     """Line and text of every docstring, of fields and constants too, and whether it is that of a function."""
     of_functions = {
         id(node.body[0]): True
         for node in ast.walk(tree(path))
         if isinstance(node, FUNCTIONS) and ast.get_docstring(node) and not is_property(node)
     }
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield node.lineno, node.value.value.strip(), id(node) in of_functions
+    return [
+        (node.lineno, node.value.value.strip(), id(node) in of_functions)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
 
 
 def described(text: str) -> Iterator[str]:
@@ -61,7 +64,7 @@ def places(path: Path, found: list[tuple[int, str]]) -> list[str]:
 
 
 def test_docstrings_name_their_subject() -> None:
-    assert sum(len(list(docstrings(path))) for path in FILES) > 2000
+    assert sum(len(docstrings(path)) for path in FILES) > 2000
     wrong = []
     for path in FILES:
         wrong += places(path, [(line, text) for line, text, _ in docstrings(path) if NO_SUBJECT.match(text)])

@@ -91,6 +91,10 @@ class IsolatedDetector:
         if process is not None:
             process.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the process out: a copy elsewhere starts one of its own with its first video."""
+        return {**self.__dict__, "_process": None, "_deaths": 0}
+
     def __del__(self) -> None:
         """End the process with its last user."""
         if getattr(self, "_process", None) is not None:

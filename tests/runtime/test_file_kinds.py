@@ -184,3 +184,12 @@ def test_json_that_is_a_list_is_still_json(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps([{"a": 1}], indent=1))
     assert read_json(path) == [{"a": 1}]
+
+
+def test_a_fifo_has_no_head_and_is_not_waited_for(tmp_path):
+    import os
+
+    from stale_edge_runtime.formats.file_kinds import read_head
+
+    os.mkfifo(tmp_path / "pipe")
+    assert read_head(tmp_path / "pipe") == b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import time
 from pathlib import Path
@@ -37,6 +38,16 @@ def test_answers_are_those_of_the_library() -> None:
         assert isolated.detect(features(snippets, snippets), 80.0) == plain.detect(features(snippets, snippets), 80.0)
     assert isolated.detect(features(0), 80.0, compat="stale") == plain.detect(features(0), 80.0, compat="stale")
     assert (isolated.classes, isolated.info, isolated.path) == (plain.classes, plain.info, plain.path)
+    isolated.close()
+
+
+def test_a_pickled_detector_starts_a_process_of_its_own() -> None:
+    isolated = IsolatedDetector(MODEL)
+    copy = pickle.loads(pickle.dumps(isolated))
+    assert (copy.classes, copy.info) == (isolated.classes, isolated.info)
+    assert copy.detect(features(0), 80.0) == isolated.detect(features(0), 80.0)
+    assert copy._process.pid != isolated._process.pid
+    copy.close()
     isolated.close()
 
 

@@ -98,6 +98,15 @@ class TestSafetensors:
         self.rewrite(tiny_file, tmp_path / "later.safetensors", metadata={"config": config})
         assert load_checkpoint(tmp_path / "later.safetensors").extra == {"unknown_config": {"depth": 3}}
 
+    def test_a_size_of_the_text_tower_of_a_later_version_is_kept(self, tiny_file: Path, tmp_path: Path) -> None:
+        config = load_checkpoint(tiny_file).network.config.to_dict()
+        later = config | {"text": config["text"] | {"pooling": "last"}}
+        self.rewrite(tiny_file, tmp_path / "later.safetensors", metadata={"config": later})
+        checkpoint = load_checkpoint(tmp_path / "later.safetensors")
+        assert checkpoint.extra == {"unknown_config": {"text": {"pooling": "last"}}}
+        save_checkpoint(tmp_path / "again.safetensors", checkpoint)
+        assert load_checkpoint(tmp_path / "again.safetensors").extra == checkpoint.extra
+
     def test_a_checkpoint_of_0_1_loads(self) -> None:
         checkpoint = load_checkpoint(DATA / "v0_1" / "tiny.safetensors")
         assert (checkpoint.network_name, checkpoint.classes) == ("stale", ("surfing", "long jump", "archery"))

@@ -6,7 +6,6 @@ carry the stage of the network in their name, as in `temporal/MatMul_1`, and kee
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stale_edge_runtime.bench.macs import KERNEL, model_feeds
+from stale_edge_runtime.bench.profiles import end_profile
 from stale_edge_runtime.contract import BLOCKWISE
 from stale_edge_runtime.session import open_session
 from stale_edge_runtime.synthetic import clip_like_features
@@ -92,7 +92,7 @@ def explain(
             feeds = model_feeds(model, clip_like_features(batch, length, model.info.feature_dim), vocabulary)
             for _ in range(WARM_RUNS + RUNS):
                 session.run(None, feeds)
-        runs = _runs(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+        runs = _runs(end_profile(session))
     every = WARM_RUNS + RUNS
     measured = [runs[place * every + WARM_RUNS : (place + 1) * every] for place in range(len(lengths))]
     return [

@@ -7,7 +7,6 @@ one check it. Where lengths are rounded up or pooled inside, the graph is run at
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections import Counter
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stale_edge_runtime.bench.graph_types import Operands, product_type, read_operands
+from stale_edge_runtime.bench.profiles import end_profile
 from stale_edge_runtime.bench.vocabulary import CLASSES, Vocabulary, synthetic_vocabulary
 from stale_edge_runtime.contract import BLOCK_SNIPPETS, FEATURES, PIXELS, TEXT_EMBEDDINGS, TOKEN_IDS, TOWERS, Kind
 from stale_edge_runtime.errors import BadDataError
@@ -171,7 +171,7 @@ def _profiled_counts(
         for length in lengths:
             features = clip_like_features(batch, length, model.info.feature_dim)
             session.run(None, model_feeds(model, features, vocabulary))
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        events = end_profile(session)
     counts: list[Counter[ProductKind]] = [Counter()]
     for event in events:
         if event["name"] == "model_run":  # comes after the operators of its run

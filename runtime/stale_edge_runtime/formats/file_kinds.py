@@ -200,12 +200,14 @@ def misplaced(path: Path | str, head: bytes, wanted: Wanted) -> BadDataError | N
 
 
 def read_head(path: Path) -> bytes:
-    """Read the beginning of a file; nothing where it cannot be read.
+    """Read the beginning of a file; nothing where it cannot be read, or is no regular file: a FIFO would wait for ever.
 
     Args:
         path: The file.
     """
     try:
+        if not path.is_file():
+            return b""
         with path.open("rb") as stream:
             return stream.read(HEAD_BYTES)
     except OSError:
