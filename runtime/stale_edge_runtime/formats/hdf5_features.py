@@ -83,6 +83,8 @@ def _opened(path: Path) -> Iterator[Any]:
     except ImportError:
         raise missing_extra("h5py", "hdf5", f"reading {path}") from None
     try:
+        if path.is_fifo():  # opening one waits for ever
+            raise BadDataError(path, "is not a regular file", "name a file")
         with path.open("rb"):  # h5py's own error does not say why
             pass
         with h5py.File(path, "r") as file:
