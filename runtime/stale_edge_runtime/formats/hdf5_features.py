@@ -82,9 +82,9 @@ def _opened(path: Path) -> Iterator[Any]:
         import h5py
     except ImportError:
         raise missing_extra("h5py", "hdf5", f"reading {path}") from None
+    if path.is_fifo():  # opening one waits for ever
+        raise BadDataError(path, "is not a regular file", "name a file")
     try:
-        if path.is_fifo():  # opening one waits for ever
-            raise BadDataError(path, "is not a regular file", "name a file")
         with path.open("rb"):  # h5py's own error does not say why
             pass
         with h5py.File(path, "r") as file:
