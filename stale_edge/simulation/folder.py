@@ -132,13 +132,22 @@ def read_world_config(path: Path) -> WorldConfig:
 def _prepare(folder: Path, *, force: bool) -> None:
     """Make the folders, or refuse."""
     try:
-        taken = folder.is_dir() and any(folder.iterdir()) and not (force or _is_world(folder))
+        taken = folder.is_dir() and not (force or _is_world(folder) or _is_begun(folder))
     except OSError as error:
         raise writing_error(folder, error) from error
     if taken:
         raise UsageError(folder, "is not empty and holds no simulated world", "name another folder, or add --force")
     for part in ("features", "splits"):
         files.make_folder(folder / part)
+
+
+def _is_begun(folder: Path) -> bool:
+    """Tell whether a folder holds nothing but what a process leaves that was killed before it wrote `world.json`."""
+    return all(
+        path.name.endswith(files.TEMPORARY_SUFFIX)
+        or (path.name in {"features", "splits"} and path.is_dir() and not any(path.iterdir()))
+        for path in folder.iterdir()
+    )
 
 
 def _is_world(folder: Path) -> bool:

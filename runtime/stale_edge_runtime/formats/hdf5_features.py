@@ -82,6 +82,8 @@ def _opened(path: Path) -> Iterator[Any]:
         import h5py
     except ImportError:
         raise missing_extra("h5py", "hdf5", f"reading {path}") from None
+    if path.is_fifo():  # opening one waits for ever
+        raise BadDataError(path, "is not a regular file", "name a file")
     try:
         with path.open("rb"):  # h5py's own error does not say why
             pass
