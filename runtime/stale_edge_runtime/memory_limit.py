@@ -8,13 +8,22 @@ the process. The ceiling is the operating system's, so it holds for all threads 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import sys
 import threading
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+_M_MMAP_THRESHOLD: Final = -3
+_M_TRIM_THRESHOLD: Final = -1
+"""Glibc's names for the size from which a buffer is mapped apart, and for what is kept at the end of the heap."""
+_RETURNED_FROM_BYTES: Final = 128 << 10
+_KEPT_UP_TO_BYTES: Final = 32 << 20
+"""What glibc starts with, and the most that it learns."""
 _STATM = Path("/proc/self/statm")
 _DATA_PAGES = 5
 
@@ -73,3 +82,33 @@ def limited_memory(allowed_bytes: int) -> Iterator[None]:
         yield
     finally:
         _ceiling.lower_by(allowed_bytes)
+
+
+@contextlib.contextmanager
+def returned_memory() -> Iterator[None]:
+    """Give large buffers that are freed within the block back to the system at once, where the C library is glibc.
+
+    It otherwise learns from large buffers to keep what is freed; opening a file of 90 MB then leaves 50 MB behind.
+    """
+    adjust = _mallopt()
+    if adjust is None:
+        yield
+        return
+    adjust(_M_MMAP_THRESHOLD, _RETURNED_FROM_BYTES)
+    try:
+        yield
+    finally:  # setting one ends what it learns by itself, so both get the most that it would learn
+        adjust(_M_MMAP_THRESHOLD, _KEPT_UP_TO_BYTES)
+        adjust(_M_TRIM_THRESHOLD, 2 * _KEPT_UP_TO_BYTES)
+
+
+@cache
+def _mallopt() -> Callable[[int, int], object] | None:
+    """Find glibc's function that adjusts its memory; None where there is none."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        found: Callable[[int, int], object] = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return None
+    return found

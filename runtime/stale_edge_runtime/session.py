@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as _ort_state
 
-from stale_edge_runtime.errors import BadDataError, UnavailableError, UsageError
-from stale_edge_runtime.memory_limit import limited_memory
+from stale_edge_runtime.errors import BadDataError, UnavailableError, UsageError, reading_error
+from stale_edge_runtime.memory_limit import limited_memory, returned_memory
+from stale_edge_runtime.model_file import read_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from stale_edge_runtime.contract import ModelInfo
@@ -124,6 +125,50 @@ def open_session(
     )
 
 
+def open_file(
+    path: Path, check: Callable[[ModelInfo], None], *, threads: int = 1, provider: str = "cpu"
+) -> tuple[ModelInfo, ort.InferenceSession]:
+    """Check a file and open a session on it, without holding its bytes beside onnxruntime's: for large files.
+
+    Onnxruntime reads the file itself, after the check. What is checked is what runs all the same: a file that changed
+    in between is refused.
+
+    Args:
+        path: The file.
+        check: Raises what is wrong with the metadata.
+        threads: Threads for one operator.
+        provider: Short name of the device to run on.
+
+    Returns:
+        Metadata of the file, and the session.
+
+    Raises:
+        InputMissingError: There is no such file.
+        BadDataError: It is not what it must be, changes meanwhile, or onnxruntime does not accept it.
+        UsageError: `threads` is less than 1, or `provider` has no meaning.
+        UnavailableError: This machine does not have that many threads, or that provider.
+    """
+    before = _stamp(path)
+    info = read_model(path).info  # and its bytes are gone again
+    check(info)
+    with returned_memory():
+        session = _open(
+            str(path), before[1], str(path), threads, provider, optimize=True, profile=None, reuse_memory=True
+        )
+    if _stamp(path) != before:
+        raise BadDataError(path, "changed while it was opened", "open it again when it is complete")
+    return info, session
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Identity, size and time of the last change of a file; a change of any kind shows in them."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise reading_error(path, error) from error
+    return found.st_ino, found.st_size, found.st_ctime_ns
+
+
 def open_content(
     content: bytes,
     *,
@@ -150,6 +195,30 @@ def open_content(
         UnavailableError: This machine does not have that many threads, or that provider.
         BadDataError: Onnxruntime does not accept the model.
     """
+    return _open(
+        content,
+        len(content),
+        subject,
+        threads,
+        provider,
+        optimize=optimize,
+        profile=profile,
+        reuse_memory=reuse_memory,
+    )
+
+
+def _open(
+    source: bytes | str,
+    size: int,
+    subject: str,
+    threads: int,
+    provider: str,
+    *,
+    optimize: bool,
+    profile: Path | None,
+    reuse_memory: bool,
+) -> ort.InferenceSession:
+    """Open a session on bytes, or on the file of that path."""
     check_threads(threads)
     check_provider(provider)
     options = _options(threads, optimize=optimize, reuse_memory=reuse_memory)
@@ -157,8 +226,8 @@ def open_content(
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     try:
-        with _opening_limit(content, provider):
-            session = _create(content, options, provider)
+        with _opening_limit(size, provider):
+            session = _create(source, options, provider)
     except MemoryError as error:
         raise BadDataError(subject, "needs more memory than a model of its size may") from error
     except ORT_ERRORS as error:
@@ -246,14 +315,14 @@ def _options(threads: int, *, optimize: bool, reuse_memory: bool) -> ort.Session
     return options
 
 
-def _opening_limit(content: bytes, provider: str) -> contextlib.AbstractContextManager[None]:
+def _opening_limit(size: int, provider: str) -> contextlib.AbstractContextManager[None]:
     """Compute the memory ceiling for opening a model; drivers of other devices reserve what they like."""
     if provider != "cpu":
         return contextlib.nullcontext()
-    return limited_memory(OPENING_BYTES + OPENING_COPIES * len(content))
+    return limited_memory(OPENING_BYTES + OPENING_COPIES * size)
 
 
-def _create(content: bytes, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
+def _create(source: bytes | str, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
     wanted = PROVIDERS[provider]
     chain: list[str | tuple[str, dict[str, str]]] = [(wanted.name, dict(wanted.options))]
     if provider != "cpu":
@@ -261,7 +330,7 @@ def _create(content: bytes, options: ort.SessionOptions, provider: str) -> ort.I
     # Onnxruntime prints about its fallbacks on stdout, where only results belong. And for good it turns off numbers
     # below 2e-308 in the thread that opens a session: let that be none of the caller's.
     with contextlib.redirect_stdout(io.StringIO()), ThreadPoolExecutor(1, "stale-edge-open") as opener:
-        return opener.submit(ort.InferenceSession, content, options, providers=chain, enable_fallback=0).result()
+        return opener.submit(ort.InferenceSession, source, options, providers=chain, enable_fallback=0).result()
 
 
 @cache

@@ -73,7 +73,7 @@ def parse_engines(texts: Sequence[str], known: Sequence[str] = ENGINES) -> tuple
     for name in names:
         if name not in known:
             raise UsageError("--compare", f"{name!r} is not known", f"use --compare {','.join(known)}, or some")
-    return tuple(engine for engine in ENGINES if engine in names)
+    return tuple(engine for engine in known if engine in names)
 
 
 @contextlib.contextmanager

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stale_edge.cli.console import Reporter
+    from stale_edge.cli.towers import TowerFile
     from stale_edge_runtime.bench.video_cost import VideoContender, VideoCost
     from stale_edge_runtime.contract import ModelInfo
-    from stale_edge_runtime.video.tower import ImageTower
 
 TRANSFORMERS = "transformers"
 ROUNDS = 3
@@ -59,7 +59,7 @@ def bench_video(question: VideoQuestion, output: Path | None, reporter: Reporter
     """
     from stale_edge.cli.frames import feature_settings
     from stale_edge.cli.interrupt import prompt_interrupt
-    from stale_edge.cli.towers import open_image_tower
+    from stale_edge.cli.towers import find_image_tower
     from stale_edge_runtime.bench.machine import describe_machine, read_load
     from stale_edge_runtime.bench.video_cost import VideoContender, measure_video, ours
     from stale_edge_runtime.formats.files import check_target, write_json
@@ -69,7 +69,7 @@ def bench_video(question: VideoQuestion, output: Path | None, reporter: Reporter
         check_target(output, [question.video])
     before = read_load()
     settings = feature_settings(question.step_s)
-    tower = open_image_tower(question.image_tower, [] if question.model is None else [question.model.parent])
+    tower = find_image_tower(question.image_tower, [] if question.model is None else [question.model.parent])
     index = VideoReader(question.video, settings.video).index
     make = ours(tower.path.absolute(), question.model and question.model.absolute(), settings, question.threads)
     contenders = [VideoContender(tower.path.name, make)]
@@ -122,7 +122,7 @@ def _others(question: VideoQuestion, info: ModelInfo, step_s: float) -> list[Vid
     ]
 
 
-def _floor(tower: ImageTower, cost: VideoCost, threads: int) -> float | None:
+def _floor(tower: TowerFile, cost: VideoCost, threads: int) -> float | None:
     """Compute the least processor time for a minute, where the file says how much a tower multiplies."""
     from stale_edge_runtime.bench.ceiling import ceiling_precision, measure_ceiling
 

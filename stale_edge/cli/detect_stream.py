@@ -83,16 +83,18 @@ def follow_video(source: str, run: DetectionRun, plan: WindowPlan, frames: Frame
     """
     from pathlib import Path
 
-    from stale_edge.cli.extraction_run import open_tower_for, settings_for
+    from stale_edge.cli.extraction_run import settings_for, tower_for
     from stale_edge_runtime.corpus import VideoFile, check_record
     from stale_edge_runtime.formats.feature_record import FeatureRecord, VideoFeatures
     from stale_edge_runtime.stream import DetectionStream
     from stale_edge_runtime.video.camera import LiveSource
     from stale_edge_runtime.video.features import FeatureExtractor
+    from stale_edge_runtime.video.tower import ImageTower
 
     info = run.detector.info
     settings = settings_for(info, frames)
-    tower = open_tower_for(info, run.detector.path, frames)
+    found = tower_for(info, run.detector.path, frames)
+    tower = ImageTower(found.path, threads=frames.threads, provider=frames.provider)
     extractor = FeatureExtractor(tower, settings, "")
     empty = VideoFeatures(extractor.rows_of(()), FeatureRecord(extractor.origin, 0.0, 0))
     check_record(VideoFile(source, Path(source)), empty, info, run.detector.path, any_origin=run.any_origin)

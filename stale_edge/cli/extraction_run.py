@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from stale_edge.cli.console import Reporter
+    from stale_edge.cli.towers import TowerFile
     from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.corpus import VideoFile
     from stale_edge_runtime.jobs import Progress, Result
     from stale_edge_runtime.video.features import ExtractionJob, FeatureSettings
-    from stale_edge_runtime.video.tower import ImageTower
 
 STEPS_OF_A_VIDEO = 100
 """Steps of the progress bar for one video."""
@@ -82,7 +82,7 @@ def featured(
         yield Extraction(featured=list(videos))
         return
     settings = settings_for(info, options, resized=info.resize_to)
-    tower = open_tower_for(info, model, options)
+    tower = tower_for(info, model, options)
     with contextlib.ExitStack() as stack:
         if options.keep is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stale-edge-")))
@@ -90,14 +90,13 @@ def featured(
             folder = options.keep
             make_folder(folder)
         made = make_features(todo, folder, tower, settings, reporter, jobs=options.jobs, threads=options.threads)
-        del tower  # its memory is for the detector now
         ready = {video.video_id: video for video in made.featured}
         inputs = [ready.get(video.video_id) if video.is_video else video for video in videos]
         yield replace(made, featured=[video for video in inputs if video is not None])
 
 
-def open_tower_for(info: ModelInfo, model: Path, options: FrameOptions) -> ImageTower:
-    """Open the image tower for a model: the one that was named, or one with the weights that it learned with.
+def tower_for(info: ModelInfo, model: Path, options: FrameOptions) -> TowerFile:
+    """Find the image tower for a model: the one that was named, or one with the weights that it learned with.
 
     Args:
         info: Metadata of the model.
@@ -105,12 +104,11 @@ def open_tower_for(info: ModelInfo, model: Path, options: FrameOptions) -> Image
         options: Options for the videos.
 
     Raises:
-        StaleEdgeError: There is none, or it cannot be opened.
+        StaleEdgeError: There is none, or it cannot be used.
     """
-    from stale_edge.cli.towers import open_image_tower
+    from stale_edge.cli.towers import find_image_tower
 
-    named, hashed = options.image_tower, info.tower_sha256
-    return open_image_tower(named, [model.parent], sha256=hashed, threads=options.threads, provider=options.provider)
+    return find_image_tower(options.image_tower, [model.parent], sha256=info.tower_sha256)
 
 
 def settings_for(info: ModelInfo, options: FrameOptions, *, resized: int = 0) -> FeatureSettings:
@@ -130,7 +128,7 @@ def settings_for(info: ModelInfo, options: FrameOptions, *, resized: int = 0) ->
 def make_features(
     videos: Sequence[VideoFile],
     folder: Path,
-    tower: ImageTower,
+    tower: TowerFile,
     settings: FeatureSettings,
     reporter: Reporter,
     *,
@@ -151,11 +149,11 @@ def make_features(
         force: Make features again that are there already.
     """
     from stale_edge_runtime.jobs import run_jobs
-    from stale_edge_runtime.video.features import ExtractionJob, FeatureExtractor, extraction_task, is_made
+    from stale_edge_runtime.video.features import ExtractionJob, extraction_task, is_made, made_origin
 
     result = Extraction()
     created_by = f"stale-edge {__version__}"
-    origin = FeatureExtractor(tower, settings, created_by).origin
+    origin = made_origin(tower.info, settings)
     todo: list[tuple[VideoFile, ExtractionJob]] = []
     for video in videos:
         job = ExtractionJob(video.path.absolute(), (folder / f"{video.video_id}.npy").absolute())

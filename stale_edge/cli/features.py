@@ -78,7 +78,7 @@ def features(
     video never stops the others: it is listed at the end, and the exit code is 65.
     """
     from stale_edge.cli.extraction_run import make_features
-    from stale_edge.cli.towers import open_image_tower
+    from stale_edge.cli.towers import find_image_tower
     from stale_edge_runtime.corpus import VIDEO_SUFFIXES, find_videos
     from stale_edge_runtime.formats.files import make_folder
 
@@ -101,7 +101,7 @@ def features(
     found = find_videos(videos, note=reporter.note, suffixes=VIDEO_SUFFIXES)
     if odd := [video for video in found if not video.is_video]:
         raise UsageError(odd[0].path, "is no video by its name", "name files that end in .mp4, .mkv and the like")
-    tower = open_image_tower(image_tower, (), threads=threads)
+    tower = find_image_tower(image_tower, ())
     make_folder(output)
     result = make_features(found, output, tower, settings, reporter, jobs=jobs, threads=threads, force=force)
     if json:

@@ -11,6 +11,7 @@ import pytest
 av = pytest.importorskip("av")
 pytest.importorskip("PIL")
 
+from stale_edge_runtime import session  # noqa: E402
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError, UsageError  # noqa: E402
 from stale_edge_runtime.feature_origin import FeatureOrigin  # noqa: E402
 from stale_edge_runtime.formats.feature_record import read_record, record_path  # noqa: E402
@@ -158,3 +159,20 @@ def test_jobs_write_features_and_tell_their_progress(video, tmp_path):
     assert results[1] == read_record(record_path(found.target)).to_dict()
     assert len(np.load(found.target)) == 13
     assert len(events) > len(results)
+
+
+def test_a_tower_that_changes_while_it_is_opened_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "tower.onnx"
+    path.write_bytes(TOWER.read_bytes())
+    read = session.read_model
+
+    def read_and_change(file):
+        model = read(file)
+        file.write_bytes(TOWER.read_bytes())  # the same bytes, and who knows that
+        return model
+
+    monkeypatch.setattr(session, "read_model", read_and_change)
+    with pytest.raises(BadDataError, match="changed while it was opened"):
+        ImageTower(path)
+    monkeypatch.undo()
+    assert ImageTower(path).size == 16

@@ -192,3 +192,26 @@ class TestLive:
     def test_what_does_not_go(self, command, words, problem):
         code, _, err = command("detect", MODEL, *words, "--image-tower", TOWER)
         assert (code, problem in err) == (2, True), err
+
+
+def test_the_usual_way_is_measured_beside_ours(command, videos, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    onnx = pytest.importorskip("onnx")
+    assert transformers
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "projection_dim": 8, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    model = onnx.load(TOWER)
+    for key, value in (("vision_config", json.dumps(sizes)), ("gmacs_per_image", "0.001")):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = f"stale_edge.{key}", value
+    onnx.save(model, tmp_path / "tower.onnx")
+    words = ("--video", videos / "two.mp4", "--image-tower", tmp_path / "tower.onnx", "--compare", "transformers")
+    code, out, err = command("bench", *words, "--rounds", 1, "--json", "-")
+    assert code == 0, err
+    report = json.loads(out)
+    assert [row["contender"] for row in report["rows"]] == [
+        *("tower.onnx", "transformers fp32, batch 8", "transformers fp32, batch 1")
+    ]
+    assert [row["samples"] for row in report["rows"]] == [12, 15, 15]  # every second frame of five a second
+    assert {pair["b"] for pair in report["comparisons"]} == {"tower.onnx"}
+    assert report["floor_cpu_s_per_minute"] > 0

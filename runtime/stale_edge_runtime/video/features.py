@@ -80,6 +80,18 @@ class FeatureSettings:
         }
 
 
+def made_origin(info: ModelInfo, settings: FeatureSettings) -> FeatureOrigin:
+    """Give the origin of features that a tower makes.
+
+    Args:
+        info: Metadata of the tower's file.
+        settings: Settings of the features besides the tower.
+    """
+    of_tower = FeatureOrigin.of(info)
+    step = None if settings.positions else settings.video.step_s
+    return replace(of_tower, step_s=step, channels=settings.channels or of_tower.channels)
+
+
 class FeatureExtractor:
     """Makes the features of videos with an image tower.
 
@@ -102,9 +114,7 @@ class FeatureExtractor:
     @property
     def origin(self) -> FeatureOrigin:
         """The way the features are made."""
-        step = None if self._settings.positions else self._settings.video.step_s
-        of_tower = FeatureOrigin.of(self._tower.info)
-        return replace(of_tower, step_s=step, channels=self._settings.channels or of_tower.channels)
+        return made_origin(self._tower.info, self._settings)
 
     def extract(self, path: Path, progress: Callable[[int, int | None], None] = lambda *_: None) -> VideoFeatures:
         """Make the features of one video.

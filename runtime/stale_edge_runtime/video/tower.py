@@ -10,8 +10,8 @@ import numpy as np
 
 from stale_edge_runtime.contract import COLOURS, IMAGE_EMBEDDINGS, PIXELS, Kind
 from stale_edge_runtime.errors import BadDataError, UsageError
-from stale_edge_runtime.model_file import ModelFile, read_model
-from stale_edge_runtime.session import ORT_ERRORS, open_session, provider_of, short_reason
+from stale_edge_runtime.model_file import ModelFile
+from stale_edge_runtime.session import ORT_ERRORS, open_file, open_session, provider_of, short_reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,13 +43,18 @@ class ImageTower:
     """
 
     def __init__(self, path: str | Path | ModelFile, threads: int = 1, provider: str = "cpu") -> None:
-        model = path if isinstance(path, ModelFile) else read_model(Path(path))
-        if model.info.kind is not Kind.IMAGE_TOWER:
-            raise UsageError(model.path, f"is a {model.info.role} file", "name an image tower from `export --clip`")
-        self.path = model.path
-        self.info: ModelInfo = model.info
-        self._session = open_session(model, threads=threads, provider=provider)
+        self.path = path.path if isinstance(path, ModelFile) else Path(path)
+        if isinstance(path, ModelFile):
+            self._check(path.info)
+            self.info: ModelInfo = path.info
+            self._session = open_session(path, threads=threads, provider=provider)
+        else:
+            self.info, self._session = open_file(self.path, self._check, threads=threads, provider=provider)
         self.provider = provider_of(self._session)
+
+    def _check(self, info: ModelInfo) -> None:
+        if info.kind is not Kind.IMAGE_TOWER:
+            raise UsageError(self.path, f"is a {info.role} file", "name an image tower from `export --clip`")
 
     @property
     def size(self) -> int:
