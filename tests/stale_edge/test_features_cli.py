@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -215,3 +216,24 @@ def test_the_usual_way_is_measured_beside_ours(command, videos, tmp_path):
     assert [row["samples"] for row in report["rows"]] == [12, 15, 15]  # every second frame of five a second
     assert {pair["b"] for pair in report["comparisons"]} == {"tower.onnx"}
     assert report["floor_cpu_s_per_minute"] > 0
+
+
+def test_a_kill_at_any_moment_loses_nothing(command, videos, tmp_path):
+    for number in range(6):
+        write_video(videos / f"more{number}.mp4", 40 + number)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    words = ("features", videos, "--image-tower", TOWER, "--step", "0.2")
+    assert command(*words, "-o", whole)[0] == 0
+    program = [sys.executable, "-c", "from stale_edge.__main__ import main; main()", *map(str, words), "-o", str(cut)]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list(cut.glob("*.npy"))) < 3:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    made = {path.name: path.stat().st_mtime_ns for path in cut.glob("*.npy")}
+    assert command(*words, "-o", cut)[0] == 0
+    assert sorted(path.name for path in cut.iterdir()) == sorted(path.name for path in whole.iterdir())
+    for path in whole.iterdir():
+        assert (cut / path.name).read_bytes() == path.read_bytes()
+    kept = [name for name, changed in made.items() if (cut / name).stat().st_mtime_ns == changed]
+    assert len(kept) >= 2  # of the last one, the record may have been missing
