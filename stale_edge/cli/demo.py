@@ -45,7 +45,7 @@ FULL: Final = DemoScale(
     map_training="--videos 512 --batch 16 --max-minutes 0.6",
     stale_training="--videos 512 --batch 32 --lr 1e-3",
     is_timed=True,
-    lengths="100,200,1000",
+    lengths="200,1000",
     film_s=20,
 )
 QUICK: Final = DemoScale(
