@@ -23,7 +23,7 @@ _M_TRIM_THRESHOLD: Final = -1
 """Glibc's names for the size from which a buffer is mapped apart, and for what is kept at the end of the heap."""
 _RETURNED_FROM_BYTES: Final = 128 << 10
 _KEPT_UP_TO_BYTES: Final = 32 << 20
-"""What glibc starts with, and the most that it learns."""
+"""Size that glibc starts with, and the largest that it learns."""
 _STATM = Path("/proc/self/statm")
 _DATA_PAGES = 5
 

@@ -186,6 +186,7 @@ def test_it_is_timed_beside_pytorch_with_the_same_weights(tiny, folder, command,
     assert "within" in err
 
 
+@pytest.mark.slow
 def test_an_untrained_preset_is_exported_by_name(command, tmp_path, monkeypatch):
     from dataclasses import replace
 

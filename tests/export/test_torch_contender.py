@@ -188,6 +188,7 @@ def test_full_files_run_on_made_up_prompts(command: Command, tiny_export: Callab
     assert "full.onnx" in out
 
 
+@pytest.mark.slow
 def test_a_tower_stands_in_where_text_is_stored(command: Command, tiny_config: ModelConfig, tmp_path: Path) -> None:
     """The answers come from the stored text; a tower of the published size runs beside, in cold starts too."""
     torch.manual_seed(0)

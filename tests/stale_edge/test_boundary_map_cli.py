@@ -169,6 +169,7 @@ def test_it_detects_and_is_evaluated(exported, command, name):
     assert json.loads((exported / "m.json").read_text())["videos"] == 12
 
 
+@pytest.mark.slow
 def test_an_open_file_gives_what_the_baked_one_gives(exported, command):
     path = exported / "open.onnx"
     code, _, err = command("export", exported / "run.safetensors", "--open", "-o", path)

@@ -195,6 +195,7 @@ class TestLive:
         assert (code, problem in err) == (2, True), err
 
 
+@pytest.mark.slow
 def test_the_usual_way_is_measured_beside_ours(command, videos, tmp_path):
     transformers = pytest.importorskip("transformers")
     onnx = pytest.importorskip("onnx")
