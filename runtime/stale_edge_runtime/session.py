@@ -11,8 +11,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as _ort_state
 
@@ -23,6 +24,8 @@ from stale_edge_runtime.model_file import read_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.model_file import ModelFile
@@ -237,6 +240,35 @@ def _open(
             f"provider {provider!r}", f"onnxruntime opened {found!r} instead", PROVIDERS[provider].cure
         )
     return session
+
+
+def run_tower(
+    session: ort.InferenceSession, path: Path, output: str, inputs: Mapping[str, NDArray[Any]], width: int
+) -> NDArray[np.float32]:
+    """Run a tower on a batch and check its answer.
+
+    Args:
+        session: Session of the tower.
+        path: File of the tower, for messages.
+        output: Name of its output.
+        inputs: Input of the tower by its name, the batch first.
+        width: Width of an embedding.
+
+    Returns:
+        float32 [batch, width], finite.
+
+    Raises:
+        BadDataError: It fails, or answers out of form.
+    """
+    count = len(next(iter(inputs.values())))
+    try:
+        (found,) = session.run([output], dict(inputs))
+    except ORT_ERRORS as error:
+        raise BadDataError(path, f"fails on a batch of {count} ({short_reason(error)})") from error
+    if found.shape != (count, width) or not np.isfinite(found).all():
+        raise BadDataError(path, "gives no finite embeddings", "export it again")
+    embeddings: NDArray[np.float32] = found
+    return embeddings
 
 
 def check_provider(provider: str) -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -164,8 +164,13 @@ def bench(
     from stale_edge_runtime.bench.machine import within_memory
 
     if video is not None:
-        if len(models or ()) > 1:
-            raise UsageError("--video", "goes with one model", "name one")
+        if len(models or ()) > 1 or len(threads or ()) > 1:
+            raise UsageError("--video", "goes with one model and one number of threads", "name one")
+        _refuse_beside_video(
+            {"--lengths": lengths, "--batch": batch, "--provider": providers, "--runs": runs, "--window": window},
+            {"--hop": hop, "--budget": budget, "--explain": explain, "--protocol": protocol},
+            {"--csv": csv, "--plot": plot, "--latex": latex, "--markdown": markdown},
+        )
         one, each = models[0] if models else None, (threads or [1])[0]
         ways = parse_engines(compare or [], (TRANSFORMERS,))
         question = VideoQuestion(video, image_tower, one, step, ways, rounds, each)
@@ -200,6 +205,13 @@ def bench(
             own = replace(entry, files=towers, engines=(), windows=None)
             results += measure_towers(own, plan, batch or [], report, explain=explain)
     _show(joined(results), outputs, report)
+
+
+def _refuse_beside_video(*options: dict[str, Any]) -> None:
+    """Refuse options of measurements without a video."""
+    for group in options:
+        if given := [name for name, value in group.items() if value]:
+            raise UsageError(given[0], "plays no part in --video", "leave it out")
 
 
 def parse_lengths(text: str) -> tuple[int, ...]:

@@ -13,10 +13,14 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect_stream import FOLLOW_WINDOW, Float
-from stale_edge.cli.frames import (  # noqa: TC001 (typer reads annotations when it runs)
+from stale_edge.cli.frames import (
+    MAX_MEGAPIXELS,
     Approximate,
+    FrameRate,
     ImageTowerFile,
     Jobs,
+    MaxMegapixels,
+    Rotate,
     Step,
 )
 from stale_edge.cli.ground_truth import read_ground_truth
@@ -105,6 +109,9 @@ def detect(
     image_tower: ImageTowerFile = None,
     step: Step = None,
     approximate: Approximate = None,
+    frame_rate: FrameRate = None,
+    rotate: Rotate = True,
+    max_megapixels: MaxMegapixels = MAX_MEGAPIXELS,
     keep_features: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep the features of videos here; a later run takes those that are there."),
@@ -180,7 +187,18 @@ def detect(
     }
     _check_options(live, compat, window, hop, whole_results, follow=follow)
     vocabulary = VocabularyOptions(text_embeddings, classes, tuple(names or ()), text_tower, cache)
-    frames = FrameOptions(image_tower, step, tuple(approximate or ()), keep_features, jobs, threads, provider)
+    frames = FrameOptions(
+        image_tower,
+        step,
+        tuple(approximate or ()),
+        frame_rate,
+        rotate,
+        max_megapixels,
+        keep_features,
+        jobs,
+        threads,
+        provider,
+    )
     if dtype is not None and not follow:
         raise UsageError("--dtype", "is of a stream; files tell theirs", "leave it out, or use --follow")
     truth = None if annotations is None else read_ground_truth(annotations, reporter)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stale_edge import __version__
+from stale_edge.cli.frames import MAX_MEGAPIXELS, PUBLISHED_STEP_S, feature_settings
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge_runtime.errors import StaleEdgeError
 from stale_edge_runtime.formats.files import make_folder
@@ -51,6 +52,12 @@ class FrameOptions:
     """Seconds from one row to the next; what the model learned without."""
     approximate: tuple[str, ...] = ()
     """Modes that are faster and not exact."""
+    frame_rate: float | None = None
+    """Frames per second of videos that hold no times."""
+    rotate: bool = True
+    """Turn frames upright."""
+    max_megapixels: float = MAX_MEGAPIXELS
+    """Largest frames, in millions of pixels."""
     keep: Path | None = None
     """Folder to keep features in."""
     jobs: int = 1
@@ -89,7 +96,16 @@ def featured(
         else:
             folder = options.keep
             make_folder(folder)
-        made = make_features(todo, folder, tower, settings, reporter, jobs=options.jobs, threads=options.threads)
+        made = make_features(
+            todo,
+            folder,
+            tower,
+            settings,
+            reporter,
+            jobs=options.jobs,
+            threads=options.threads,
+            provider=options.provider,
+        )
         ready = {video.video_id: video for video in made.featured}
         inputs = [ready.get(video.video_id) if video.is_video else video for video in videos]
         yield replace(made, featured=[video for video in inputs if video is not None])
@@ -119,10 +135,15 @@ def settings_for(info: ModelInfo, options: FrameOptions, *, resized: int = 0) ->
         options: Options for the videos.
         resized: Rows that the model resizes every video to; 0 makes a row every step.
     """
-    from stale_edge.cli.frames import PUBLISHED_STEP_S, feature_settings
-
     step = options.step_s or info.snippet_seconds or (PUBLISHED_STEP_S if resized else None)
-    return feature_settings(step, approximate=options.approximate, positions=resized)
+    return feature_settings(
+        step,
+        frame_rate=options.frame_rate,
+        approximate=options.approximate,
+        rotate=options.rotate,
+        max_megapixels=options.max_megapixels,
+        positions=resized,
+    )
 
 
 def make_features(
@@ -134,6 +155,7 @@ def make_features(
     *,
     jobs: int = 1,
     threads: int = 1,
+    provider: str = "cpu",
     force: bool = False,
 ) -> Extraction:
     """Make the features of videos, in processes of their own, and show progress.
@@ -146,6 +168,7 @@ def make_features(
         reporter: Reporter for progress and warnings.
         jobs: Processes that work at once.
         threads: Threads of the tower in each of them.
+        provider: Device that the tower runs on.
         force: Make features again that are there already.
     """
     from stale_edge_runtime.jobs import run_jobs
@@ -170,7 +193,7 @@ def make_features(
     if result.skipped:
         reporter.note(f"{len(result.skipped):,} of {len(videos):,} videos have their features already")
     _say_costs(settings, reporter)
-    task = extraction_task(tower.path.absolute(), settings, created_by, threads)
+    task = extraction_task(tower.path.absolute(), settings, created_by, threads, provider)
     with prompt_interrupt(), contextlib.closing(run_jobs(task, [job for _, job in todo], jobs)) as events:
         for index, value in _follow(events, [video.path.name for video, _ in todo], reporter):
             video, job = todo[index]

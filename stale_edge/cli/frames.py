@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stale_edge_runtime.video.options import MAX_PIXELS, VideoOptions, approximate_modes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stale_edge_runtime.video.features import FeatureSettings
 
-DEFAULT_STEP_S = 0.5
+DEFAULT_STEP_S = VideoOptions.step_s
 PUBLISHED_STEP_S = 0.1
-MAX_MEGAPIXELS = 36.0
+MAX_MEGAPIXELS = MAX_PIXELS / 1e6
 
 
 class Channels(StrEnum):
@@ -87,7 +89,6 @@ def feature_settings(
         UsageError: A mode has no meaning.
     """
     from stale_edge_runtime.video.features import FeatureSettings
-    from stale_edge_runtime.video.options import VideoOptions, approximate_modes
 
     options = VideoOptions(
         step_s=step_s or DEFAULT_STEP_S,

@@ -30,7 +30,7 @@ TORCHS_OWN = "torchinductor_"
 
 
 class Expect(StrEnum):
-    """What must come of a kind of input."""
+    """Outcome that a kind of input must have."""
 
     REFUSED = "refused"
     """An error that names the cause."""
@@ -42,7 +42,7 @@ class Expect(StrEnum):
 
 @dataclass(frozen=True)
 class Call:
-    """What one case runs."""
+    """Work of one case."""
 
     words: tuple[object, ...] = ()
     """A command line."""
@@ -64,7 +64,7 @@ class Kind:
 
 @dataclass
 class Verdict:
-    """What a case came to."""
+    """Outcome of a case."""
 
     kind: str
     seed: int

@@ -94,7 +94,7 @@ PLACES: dict[str, Callable[[Path], object]] = {
     "an endless device": lambda path: path.symlink_to("/dev/zero"),
     "three gigabytes of nothing": _sparse,
 }
-"""What is in the place of a file; all must be refused."""
+"""Things in the place of a file; all must be refused."""
 
 VALUES: dict[str, Any] = {
     "null": None,

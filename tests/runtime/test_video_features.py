@@ -12,7 +12,7 @@ av = pytest.importorskip("av")
 pytest.importorskip("PIL")
 
 from stale_edge_runtime import session  # noqa: E402
-from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError, UsageError  # noqa: E402
+from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError, UnavailableError, UsageError  # noqa: E402
 from stale_edge_runtime.feature_origin import FeatureOrigin  # noqa: E402
 from stale_edge_runtime.formats.feature_record import read_record, record_path  # noqa: E402
 from stale_edge_runtime.jobs import Result, run_jobs  # noqa: E402
@@ -176,3 +176,12 @@ def test_a_tower_that_changes_while_it_is_opened_is_refused(tmp_path, monkeypatc
         ImageTower(path)
     monkeypatch.undo()
     assert ImageTower(path).size == 16
+
+
+def test_the_provider_that_was_asked_for_reaches_the_tower(video, tmp_path):
+    if "cuda" in session.providers():
+        pytest.skip("this machine has CUDA")
+    task = extraction_task(TOWER, settings(), "tests", provider="cuda")
+    [event] = run_jobs(task, [ExtractionJob(video, tmp_path / "clip.npy")], 1)
+    assert isinstance(event, Result)
+    assert isinstance(event.value, UnavailableError)

@@ -120,6 +120,19 @@ class TestDetect:
         assert "a row every 0.5 s, not every 2 s" in stderr
         assert command(*words, "--any-features")[0] == 0
 
+    def test_cures_that_messages_name_are_options_of_both_commands(self, command, videos, tmp_path):
+        small = ("--image-tower", TOWER, "--max-megapixels", "0.01")
+        large = videos / "large.mp4"
+        with av.open(str(large), "w") as container:
+            stream = container.add_stream("mpeg4", rate=5)
+            stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((120, 160, 3), np.uint8), format="rgb24")))
+            container.mux(stream.encode(None))
+        for words in (("features", large, "-o", tmp_path / "out"), ("detect", MODEL, large)):
+            code, _, err = command(*words, *small)
+            assert code == 65
+            assert "raise --max-megapixels" in err
+
     def test_a_bad_video_never_stops_the_others(self, command, videos, tmp_path):
         (videos / "bad.mp4").write_bytes(b"no video at all")
         code, _, stderr = command("detect", MODEL, videos, "--image-tower", TOWER, "-o", tmp_path / "r.json")
@@ -144,6 +157,13 @@ def test_bench_shows_where_the_time_goes(command, videos):
     assert 0 < sum(row["parts"].values()) <= 1.5 * row["cpu_s_per_minute"]
     assert row["times_real_time"] == pytest.approx(60 / row["cpu_s_per_minute"])
     assert (row["samples"], row["rounds"], report["schema"]) == (3, 2, 1)
+
+
+@pytest.mark.parametrize("words", [("--batch", 2), ("--plot", "a.png"), ("--threads", 1, "--threads", 2)])
+def test_options_of_other_measurements_are_refused_with_videos(command, videos, words):
+    code, _, err = command("bench", "--video", videos / "two.mp4", "--image-tower", TOWER, *words)
+    assert code == 2
+    assert "--video" in err
 
 
 def test_engines_that_read_no_videos_are_refused(command, videos):

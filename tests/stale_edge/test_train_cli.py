@@ -360,7 +360,7 @@ def test_statistics_are_computed_only_for_a_network_that_needs_them():
 
 
 class TestFeatureOrigin:
-    """How features were made goes from their records through the checkpoint into the exported file."""
+    """The way features were made goes from their records through the checkpoint into the exported file."""
 
     @pytest.fixture
     def recorded(self, data, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 from stale_edge_runtime.contract import PROMPT, TEXT_EMBEDDINGS, TOKEN_IDS, Kind
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.model_file import ModelFile, read_model
-from stale_edge_runtime.session import ORT_ERRORS, open_session, short_reason
+from stale_edge_runtime.session import open_session, run_tower
 from stale_edge_runtime.text.tokenizer import Tokenizer, decode_merges
 
 if TYPE_CHECKING:
@@ -103,15 +103,6 @@ class TextEncoder:
             ids = np.full((count, len(rows[chosen[-1]])), self.tokenizer.end, np.int64)
             for line, row in zip(ids, chosen, strict=True):
                 line[: len(rows[row])] = rows[row]
-            embeddings[chosen] = self._run(ids)
-        return embeddings
-
-    def _run(self, token_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        try:
-            (found,) = self._session.run([TEXT_EMBEDDINGS], {TOKEN_IDS: token_ids})
-        except ORT_ERRORS as error:
-            raise BadDataError(self.path, f"fails on {len(token_ids)} texts ({short_reason(error)})") from error
-        if found.shape != (len(token_ids), self.info.feature_dim) or not np.isfinite(found).all():
-            raise BadDataError(self.path, "gives no finite embeddings", "export it again")
-        embeddings: NDArray[np.float32] = found
+            width, inputs = self.info.feature_dim, {TOKEN_IDS: ids}
+            embeddings[chosen] = run_tower(self._session, self.path, TEXT_EMBEDDINGS, inputs, width)
         return embeddings

@@ -273,7 +273,9 @@ class ExtractionJob:
         return str(self.video)
 
 
-def extraction_task(tower: Path, settings: FeatureSettings, created_by: str, threads: int = 1) -> Callable[[], Task]:
+def extraction_task(
+    tower: Path, settings: FeatureSettings, created_by: str, threads: int = 1, provider: str = "cpu"
+) -> Callable[[], Task]:
     """Give a picklable function that makes the task `ExtractionJob` to written features, for `jobs.run_jobs`.
 
     Args:
@@ -281,12 +283,13 @@ def extraction_task(tower: Path, settings: FeatureSettings, created_by: str, thr
         settings: Settings of the features besides the tower.
         created_by: Program and version, for the records.
         threads: Threads of the tower in each process.
+        provider: Device that the tower runs on.
     """
-    return functools.partial(_make_task, tower, settings, created_by, threads)
+    return functools.partial(_make_task, tower, settings, created_by, threads, provider)
 
 
-def _make_task(tower: Path, settings: FeatureSettings, created_by: str, threads: int) -> Task:
-    extractor = FeatureExtractor(ImageTower(tower, threads=threads), settings, created_by)
+def _make_task(tower: Path, settings: FeatureSettings, created_by: str, threads: int, provider: str) -> Task:
+    extractor = FeatureExtractor(ImageTower(tower, threads=threads, provider=provider), settings, created_by)
 
     def task(item: ExtractionJob, progress: Callable[[int, int | None], None]) -> Mapping[str, Any]:
         made = extractor.extract(item.video, progress)

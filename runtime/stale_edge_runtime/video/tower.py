@@ -11,7 +11,7 @@ import numpy as np
 from stale_edge_runtime.contract import COLOURS, IMAGE_EMBEDDINGS, PIXELS, Kind
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.model_file import ModelFile
-from stale_edge_runtime.session import ORT_ERRORS, open_file, open_session, provider_of, short_reason
+from stale_edge_runtime.session import open_file, open_session, provider_of, run_tower
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,11 +101,5 @@ class ImageTower:
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (self.size, self.size, COLOURS):
             wanted = f"uint8 [batch, {self.size}, {self.size}, {COLOURS}]"
             raise BadDataError(PIXELS, f"are {pixels.dtype} {list(pixels.shape)}, not {wanted}", "crop them first")
-        try:
-            (found,) = self._session.run([IMAGE_EMBEDDINGS], {PIXELS: np.ascontiguousarray(pixels)})
-        except ORT_ERRORS as error:
-            raise BadDataError(self.path, f"fails on {len(pixels)} images ({short_reason(error)})") from error
-        if found.shape != (len(pixels), self.width) or not np.isfinite(found).all():
-            raise BadDataError(self.path, "gives no finite embeddings", "export it again")
-        embeddings: NDArray[np.float32] = found
-        return embeddings
+        inputs = {PIXELS: np.ascontiguousarray(pixels)}
+        return run_tower(self._session, self.path, IMAGE_EMBEDDINGS, inputs, self.width)
