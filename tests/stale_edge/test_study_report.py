@@ -607,6 +607,14 @@ def test_report_command_merges_machines(tmp_path, command):
     assert "partial, 2 of 20 cells" in err
     code, out, err = command("report", second, "-o", tmp_path / "out", "--quiet")
     assert (code, out.strip(), err) == (0, str(tmp_path / "out" / "report.html"), "")
+    tex, note = tmp_path / "all.tex", tmp_path / "all.md"
+    code, _, err = command("report", first, second, "-o", tmp_path / "out", "--latex", tex, "--markdown", note)
+    assert code == 0
+    assert err.splitlines()[-2:] == [f"wrote {tex}", f"wrote {note}"]
+    assert tex.read_text().count(r"\begin{table}") == note.read_text().count("**") / 2 == 2
+    assert "| method |" in note.read_text()
+    code, _, err = command("report", first, "-o", tmp_path / "late", "--latex", tmp_path / "no" / "all.tex")
+    assert (code, (tmp_path / "late").exists()) == (73, False)
 
 
 def test_report_command_refuses_in_one_line(tmp_path, command):

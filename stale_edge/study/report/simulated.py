@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stale_edge.study.report.headlines import Headline
     from stale_edge.study.report.labels import Labelled
     from stale_edge.study.report.table import ReportTable
+    from stale_edge.study.store import StudyRun
 
 WORLD: Final = "simulated world"
 """Key of the data among a run's options, and what is written."""
@@ -23,14 +24,14 @@ _TIMED: Final = (StudyName.INFERENCE, StudyName.QUANTIZATION)
 _MAP: Final = "mAP"
 
 
-def is_simulated(item: Labelled) -> bool:
+def is_simulated(run: StudyRun) -> bool:
     """Tell whether what a run measured depends on simulated videos.
 
     Args:
-        item: A run. Times of a forward do not depend on what is in a video.
+        run: A run. Times of a forward do not depend on what is in a video.
     """
-    data = item.run.options.get("data")
-    return item.run.study not in _TIMED and isinstance(data, dict) and WORLD in data
+    data = run.options.get("data")
+    return run.study not in _TIMED and isinstance(data, dict) and WORLD in data
 
 
 def told_of_charts(charts: Sequence[Chart], runs: Sequence[Labelled]) -> tuple[Chart, ...]:
@@ -40,7 +41,7 @@ def told_of_charts(charts: Sequence[Chart], runs: Sequence[Labelled]) -> tuple[C
         charts: Charts of one study.
         runs: The runs that they are made from.
     """
-    return tuple(map(_told_of_chart, charts)) if any(map(is_simulated, runs)) else tuple(charts)
+    return tuple(map(_told_of_chart, charts)) if any(is_simulated(item.run) for item in runs) else tuple(charts)
 
 
 def told_of_tables(tables: Sequence[ReportTable], runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
@@ -50,7 +51,7 @@ def told_of_tables(tables: Sequence[ReportTable], runs: Sequence[Labelled]) -> t
         tables: Tables of one study.
         runs: The runs that they are made from.
     """
-    return tuple(map(_told_of_table, tables)) if any(map(is_simulated, runs)) else tuple(tables)
+    return tuple(map(_told_of_table, tables)) if any(is_simulated(item.run) for item in runs) else tuple(tables)
 
 
 def told_of_headline(headline: Headline, item: Labelled) -> Headline:
@@ -60,7 +61,7 @@ def told_of_headline(headline: Headline, item: Labelled) -> Headline:
         headline: Headline of a run.
         item: The run.
     """
-    if not is_simulated(item):
+    if not is_simulated(item.run):
         return headline
     beside = "Thesis: on ActivityNet, does not compare" if _MAP in headline.topic else headline.thesis
     return replace(headline, detail=f"{WORLD}; {headline.detail}", thesis=beside)
