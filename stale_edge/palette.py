@@ -30,6 +30,8 @@ DARK_CLASS_COLOURS: Final = (
 """The same hues on a dark page: the text on each is the page's colour."""
 MARKERS: Final = "osD^vPX*<>p"
 """Markers of matplotlib, one for each colour."""
+READABLE: Final = 4.5
+"""Least contrast of text."""
 INK, SOFT, GRID = "#1f2328", "#57606a", "#e3e6ea"
 """Text, secondary text and grid lines on white."""
 LIGHT_PAGE: Final = {
@@ -72,6 +74,37 @@ def class_colour(name: str) -> int:
         Index into `CLASS_COLOURS` and `DARK_CLASS_COLOURS`.
     """
     return zlib.crc32(name.encode(errors="replace")) % len(CLASS_COLOURS)
+
+
+def contrast(one: str, other: str) -> float:
+    """Compute the contrast of two colours as WCAG does: 1 to 21.
+
+    Args:
+        one: Colour, as in `#0072B2`.
+        other: Another one.
+    """
+    dark, light = sorted(map(_luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def readable(colour: str, paper: str = LIGHT_PAGE["paper"]) -> str:
+    """Darken a colour until text in it can be read.
+
+    Args:
+        colour: Colour, as in `#E69F00`.
+        paper: Colour behind the text, a light one.
+    """
+    parts = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+    while contrast(colour, paper) < READABLE:
+        parts = [int(0.95 * part) for part in parts]
+        colour = "#" + "".join(f"{part:02X}" for part in parts)
+    return colour
+
+
+def _luminance(colour: str) -> float:
+    shares = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    linear = (share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def page_variables(*, with_classes: bool = False) -> str:

@@ -463,19 +463,26 @@ def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
 
 
 def _paper_tables(result: Report) -> list[PaperTable]:
-    """Make the tables of the terminal ones for papers, and name the machine below the first."""
-    from stale_edge.cli.bench_table import configurations, machine_line, table
+    """Make tables for papers: medians by length, the split of the factor, and all columns; below each the machine."""
+    from stale_edge.cli.bench_split_table import length_table, split_table
+    from stale_edge.cli.bench_table import busy_warning, configurations, machine_line, table
     from stale_edge.paper_tables import from_rich
 
-    found = [from_rich(table(result, threads, batch), heads=("model",)) for threads, batch in configurations(result)]
-    return [replace(one, note=f"{one.note}. {machine_line(result)}") for one in found]
+    settings = configurations(result)
+    found = [from_rich(length_table(result, threads, batch)) for threads, batch in settings]
+    if (split := split_table(result)) is not None:
+        found.append(from_rich(split))
+    found += [from_rich(table(result, threads, batch), heads=("model",)) for threads, batch in settings]
+    machine = ". ".join(filter(None, (machine_line(result), busy_warning(result))))
+    return [replace(one, note=". ".join(filter(None, (one.note, machine)))) for one in found]
 
 
 def _answers(result: Report) -> Iterator[Table | str]:
     """Yield the text for standard output, in order."""
     from stale_edge.cli.bench_explain_table import explain_tables
     from stale_edge.cli.bench_law_table import budget_line, crossover_line, law_table
-    from stale_edge.cli.bench_table import configurations, decode_lines, machine_line, split_lines, table
+    from stale_edge.cli.bench_split_table import split_table
+    from stale_edge.cli.bench_table import configurations, decode_lines, machine_line, table
 
     for threads, batch in configurations(result):
         yield table(result, threads, batch)
@@ -486,5 +493,6 @@ def _answers(result: Report) -> Iterator[Table | str]:
     yield from map(crossover_line, result.crossovers)
     yield from explain_tables(result.explanations)
     yield from decode_lines(result)
-    yield from split_lines(result)
+    if (split := split_table(result)) is not None:
+        yield split
     yield machine_line(result)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from stale_edge.palette import COLOURS, GRID, INK, MARKERS
+from stale_edge.palette import COLOURS, GRID, INK, MARKERS, readable
 from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.bench.windowed import WINDOWS
 from stale_edge_runtime.formats.files import atomic_path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from stale_edge_runtime.bench.records import Report, Row
 
+MOST_LINES = 6
+"""Lines of a panel."""
 LABEL_GAP_PT = 12.0
 """Least distance of two labels, in points."""
 LABEL_OFFSET_PT = 10.0
@@ -27,7 +30,8 @@ def draw(report: Report, target: Path) -> None:
     """Draw the median time against the length, one line for each contender, with its quartiles as a band.
 
     Times at one length alone are bars from zero. Lines are labelled where they end, so that no legend has to be
-    matched; windows are dashed, in the colour of their file.
+    matched; windows are dashed, in the colour of their file. More lines than can be told apart go into several panels
+    with the same axes.
 
     Args:
         report: The results.
@@ -42,35 +46,48 @@ def draw(report: Report, target: Path) -> None:
 
     lines = _lines(report)
     lengths = sorted({row.snippets for row in report.rows})
+    panels = [lines] if len(lengths) == 1 else _panels(lines)
     # A figure of its own: pyplot would look for a display.
-    height = 1.4 + 0.42 * len(lines) if len(lengths) == 1 else max(5.0, 1.5 + 0.22 * len(lines))
+    height = 1.4 + 0.42 * len(lines) if len(lengths) == 1 else 1.0 + 4.0 * len(panels)
     figure = Figure(figsize=(9, height), layout="constrained", dpi=160)
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    (axes, *more) = figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     axes.set_title(_title(report), loc="left", fontsize=10)
     if len(lengths) == 1:
         _bars(axes, lines, lengths[0])
     else:
-        _curves(figure, axes, lines)
+        _curves(figure, (axes, *more), panels)
     with atomic_path(target) as temporary:
         figure.savefig(temporary, format=target.suffix[1:].lower())
 
 
-def _curves(figure: Figure, axes: Axes, lines: Mapping[str, list[Row]]) -> None:
+def _panels(lines: Mapping[str, list[Row]]) -> list[dict[str, list[Row]]]:
+    """Share lines out among panels, in their order and nearly evenly."""
+    count = -(-len(lines) // MOST_LINES)
+    size = -(-len(lines) // count)
+    found = list(lines.items())
+    return [dict(found[start : start + size]) for start in range(0, len(found), size)]
+
+
+def _curves(figure: Figure, panels_axes: Sequence[Axes], panels: Sequence[Mapping[str, list[Row]]]) -> None:
     colours: dict[str, int] = {}
-    for label, rows in lines.items():
-        place = colours.setdefault(label.partition(WINDOWS)[0], len(colours))
-        _line(axes, label, rows, place)
-    _style(axes)
-    _label(figure, axes, lines)
+    for axes, lines in zip(panels_axes, panels, strict=True):
+        for label, rows in lines.items():
+            place = colours.setdefault(label.partition(WINDOWS)[0], len(colours))
+            _line(axes, label, rows, place)
+        _style(axes)
+    panels_axes[-1].set_xlabel("snippets")
+    for axes, lines in zip(panels_axes, panels, strict=True):
+        _label(figure, axes, lines)
 
 
 def _bars(axes: Axes, lines: Mapping[str, list[Row]], snippets: int) -> None:
     """Draw a bar from zero for each contender, with its quartiles, and write its median beside it."""
     rows = {label: found[0] for label, found in lines.items()}
     medians = [row.median_ms for row in rows.values()]
-    below = [row.median_ms - row.low_ms for row in rows.values()]
-    above = [row.high_ms - row.median_ms for row in rows.values()]
+    # One run has no spread: NaN draws no caps.
+    below = [row.median_ms - row.low_ms if row.runs > 1 else math.nan for row in rows.values()]
+    above = [row.high_ms - row.median_ms if row.runs > 1 else math.nan for row in rows.values()]
     places = range(len(rows))
     axes.barh(places, medians, 0.62, xerr=[below, above], color=COLOURS[0], error_kw={"ecolor": INK, "capsize": 3})
     for place, row in zip(places, rows.values(), strict=True):
@@ -145,7 +162,6 @@ def _style(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda value, _position: f"{value:,g}")
     axes.xaxis.set_major_formatter(lambda value, _position: f"{value:,g}")
-    axes.set_xlabel("snippets")
     axes.set_ylabel("median time of a forward, ms")
     axes.grid(visible=True, which="major", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -167,7 +183,7 @@ def _label(figure: Figure, axes: Axes, lines: Mapping[str, Sequence[Row]]) -> No
             (right, last[label][1]),
             xytext=(LABEL_OFFSET_PT, height - heights[label]),
             textcoords="offset points",
-            color=ends[label].get_color(),
+            color=readable(str(ends[label].get_color())),
             fontsize=9,
             va="center",
             annotation_clip=False,
@@ -177,5 +193,5 @@ def _label(figure: Figure, axes: Axes, lines: Mapping[str, Sequence[Row]]) -> No
 def _title(report: Report) -> str:
     threads = sorted({row.threads for row in report.rows})
     count = ", ".join(map(str, threads))
-    how = "thesis protocol" if report.protocol["name"] == "thesis" else "warmed up, taking turns; band: quartiles"
+    how = "thesis protocol" if report.protocol["name"] == "thesis" else "warmed up, taking turns; spread: quartiles"
     return f"{report.machine['cpu']}, {count} thread{'s' if threads != [1] else ''}\n{how}"

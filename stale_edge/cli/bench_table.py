@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from stale_edge.cli.bench_towers import TOWER_KINDS
-from stale_edge_runtime.bench.records import TEXT_CACHED
 from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.contract import Precision
 
@@ -107,33 +106,6 @@ def decode_lines(report: Report) -> list[str]:
             line += f" ({cost.clear_ms / fastest.median_ms:.0%} of the forward of {fastest.model})"
         lines.append(f"{line}, {number(cost.noisy_ms)} ms for noise")
     return lines
-
-
-def split_lines(report: Report) -> list[str]:
-    """Split the factor over the published PyTorch into its steps: text encoded once, the graph, int8.
-
-    Only the fastest int8 file and the fp32 file of the network that PyTorch runs are looked at, on one thread.
-    """
-    lines = []
-    for snippets in dict.fromkeys(row.snippets for row in report.rows):
-        rows = [row for row in report.rows if (row.snippets, row.batch, row.threads) == (snippets, 1, 1)]
-        torch_rows = [row for row in rows if (row.engine, row.precision) == ("pytorch", Precision.FP32)]
-        whole = next((row for row in torch_rows if not row.model.endswith(TEXT_CACHED)), None)
-        cached = next((row for row in torch_rows if row.model.endswith(TEXT_CACHED)), None)
-        same = {item.model for item in report.agreement}
-        files = [row for row in rows if row.engine == "onnxruntime" and row.model in same and row.window is None]
-        fp32 = next((row for row in files if row.precision == Precision.FP32), None)
-        int8 = min((row for row in files if row.precision == Precision.INT8), key=_median, default=None)
-        if whole and cached and fp32 and int8:
-            steps = ((whole, cached, "text encoded once"), (cached, fp32, "the graph"), (fp32, int8, "int8"))
-            factors = " × ".join(f"{a.median_ms / b.median_ms:.3g} by {words}" for a, b, words in steps)
-            total = whole.median_ms / int8.median_ms
-            lines.append(f"{int8.model} at T = {snippets}: {total:.3g} times faster than {whole.model} = {factors}")
-    return lines
-
-
-def _median(row: Row) -> float:
-    return row.median_ms
 
 
 def _baseline(group: list[Row]) -> Row:

@@ -53,6 +53,22 @@ INT8 = MODELS / "stale.int8.onnx"
 FP16 = MODELS / "stale.fp16.onnx"
 
 
+def check_tables(*targets: Path | None) -> None:
+    """Find out before any work that a table could not be written.
+
+    Args:
+        targets: Files of `--latex` and `--markdown`.
+
+    Raises:
+        CannotWriteError: A target cannot be written.
+    """
+    from stale_edge_runtime.formats.files import check_target
+
+    for target in targets:
+        if target is not None:
+            check_target(target)
+
+
 def ready_default(target: Path, *defaults: Path) -> Path:
     """Make the folder of a target that the user did not choose; a folder that was named must exist already.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.options import OUTPUT, JsonToStdout, Quiet
+from stale_edge.cli.options import OUTPUT, JsonToStdout, LatexFile, MarkdownFile, Quiet, check_tables
 from stale_edge.extras import require_report
 from stale_edge_runtime.errors import UsageError
 
@@ -29,20 +29,27 @@ def report(
     ],
     output: Annotated[Path, typer.Option(*OUTPUT, metavar="DIR", help="Folder of the report; made if missing.")],
     json: JsonToStdout = False,
+    latex: LatexFile = None,
+    markdown: MarkdownFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Merge studies into one report: tables, figures, and a page that opens without a network."""
     require_report("report")
+    from stale_edge.paper_tables import write_tables
     from stale_edge.study.report.labels import check_run, label_runs
-    from stale_edge.study.report.report import write_report
+    from stale_edge.study.report.report import paper_tables, write_report
 
     say = Reporter(quiet=quiet)
+    check_tables(latex, markdown)
     found = _read(runs)
     for path, run in found:
         check_run(path, run)
         if not run.complete:
             say.warn(f"{path}: partial, {run.finished} of {run.cells} cells")
     page = write_report([run for _, run in found], output)
+    say.note(f"wrote {page}, with its tables, figures and measurements as files beside it")
+    for path in write_tables(paper_tables([run for _, run in found]), latex, markdown):
+        say.note(f"wrote {path}")
     if json:
         machines = [item.machine for item in label_runs([run for _, run in found])]
         say.result_json(

@@ -10,7 +10,17 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.interrupt import prompt_interrupt
-from stale_edge.cli.options import OUTPUT, RUNS, JsonToStdout, Providers, Quick, Quiet
+from stale_edge.cli.options import (
+    OUTPUT,
+    RUNS,
+    JsonToStdout,
+    LatexFile,
+    MarkdownFile,
+    Providers,
+    Quick,
+    Quiet,
+    check_tables,
+)
 from stale_edge.study.design import StudyName
 from stale_edge.study.experiments.seeds import parse_seeds
 from stale_edge_runtime.errors import UsageError
@@ -82,6 +92,8 @@ def study(
         float | None, typer.Option(min=0.0, metavar="M", help="Begin no cell after this time; call again to go on.")
     ] = None,
     json: JsonToStdout = False,
+    latex: LatexFile = None,
+    markdown: MarkdownFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Reproduce one of the thesis's experiments, measured cell by cell into a folder, and sum it up.
@@ -92,6 +104,7 @@ def study(
     foreign: dict[str, object] = {"--data": data} if name in TIMING else {**timing}
     if name is not StudyName.INFERENCE:
         foreign |= {"--peak-tmacs": peak_tmacs}
+    check_tables(latex, markdown)
     _check(name, foreign, {"--peak-tmacs": peak_tmacs, "--max-minutes": max_minutes})
     drawn = None if seeds is None else parse_seeds(seeds)
     from stale_edge.cli.study_table import summary, summary_table
@@ -139,6 +152,12 @@ def study(
         report.note(f"wrote {write_report([run], folder)}")
     elif run.measurements:
         report.note("no figures and no page: pip install 'stale-edge[report]' and call again")
+    if run.measurements and (latex or markdown):
+        from stale_edge.paper_tables import write_tables
+        from stale_edge.study.report.report import paper_tables
+
+        for path in write_tables(paper_tables([run]), latex, markdown):
+            report.note(f"wrote {path}")
     report.note(f"all measurements are in {folder}")
 
 

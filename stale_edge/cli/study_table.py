@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from stale_edge.study.design import COLUMNS
+from stale_edge.study.report.simulated import WORLD, is_simulated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,8 @@ def summary_table(run: StudyRun) -> Table:
     from rich.table import Table
 
     columns = COLUMNS[run.study]
-    title = f"{run.study}: median (least to greatest) of n values, {run.machine.get('cpu')}"
+    world = f", {WORLD}" if is_simulated(run) else ""
+    title = f"{run.study}{world}: median (least to greatest) of n values, {run.machine.get('cpu')}"
     table = Table(title=escape(title), title_justify="left")
     for name in columns.factors:
         table.add_column(escape(name))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -91,14 +93,79 @@ def test_compare_with_openvino(command: Command, tiny_export: Callable[..., Path
     assert "OpenVINO fp32: logits within" in err
 
 
-@pytest.mark.parametrize("kind", [Kind.BAKED, Kind.FULL])
-def test_cold_start_of_openvino(tiny_export: Callable[..., Path], kind: Kind, tmp_path: Path) -> None:
+def test_without_nncf_its_row_is_left_out_in_words(
+    tiny_export: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("openvino", reason="needs openvino (the peers extra)")
-    from stale_edge_export.contenders.openvino import openvino_contenders
+    from stale_edge_export.contenders import openvino as openvino_contender
 
+    monkeypatch.setattr(openvino_contender, "has_nncf", lambda: False)
+    model = read_model(tiny_export(Kind.BAKED))
+    found, notes = openvino_contender.openvino_contenders(model, "", vocabulary_for(model), tmp_path)
+    assert {one.precision for one in found} <= {"fp32", "bf16"}
+    assert notes == ["OpenVINO's own int8 is left out: NNCF is not installed; pip install 'stale-edge[peers]'"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Kind.BAKED, Kind.OPEN])
+def test_openvino_quantises_by_its_own_means(
+    command: Command,
+    tiny_export: Callable[..., Path],
+    kind: Kind,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for package in ("openvino", "nncf"):
+        if find_spec(package) is None:
+            pytest.skip(f"needs {package} (the peers extra)")
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    target = tmp_path / "bench.json"
+    words = ("--compare", "openvino", "--lengths", "37,50", "--runs", 2, "--json", target)
+    code, out, err = command("bench", tiny_export(kind), *words)
+    assert code == 0, err
+    assert "left out" not in err
+    assert "Statistics" not in out + err  # NNCF's progress
+    rows = [row for row in json.loads(target.read_text())["rows"] if row["model"] == "OpenVINO int8 by NNCF"]
+    assert [(row["precision"], row["engine"], row["snippets"]) for row in rows] == [
+        ("int8", "openvino", 37),
+        ("int8", "openvino", 50),
+    ]
+    assert all(row["load_ms"] > 0 and row["peak_rss_mb"] > 0 for row in rows)
+    agreement = {item["model"]: item for item in json.loads(target.read_text())["agreement"]}
+    assert agreement["OpenVINO int8 by NNCF"]["max_relative"] > 0
+    assert list(home.rglob("*")) == []
+
+
+@pytest.mark.slow
+def test_what_nncf_cannot_quantise_is_a_note(
+    tiny_export: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if find_spec("openvino") is None or find_spec("nncf") is None:
+        pytest.skip("needs openvino and nncf (the peers extra)")
+    from stale_edge_export.contenders import openvino as openvino_contender
+
+    monkeypatch.setattr(openvino_contender, "clip_like_features", lambda *_: clip_like_features(1, 1, 31))
+    model = read_model(tiny_export(Kind.BAKED))
+    wrong = replace(model, info=replace(model.info, feature_dim=31))
+    found, notes = openvino_contender.openvino_contenders(wrong, "", vocabulary_for(model), tmp_path)
+    assert found
+    (note,) = notes
+    assert "is left out: NNCF cannot quantise it (" in note
+
+
+@pytest.mark.parametrize("kind", [Kind.BAKED, Kind.FULL])
+def test_cold_start_of_openvino(
+    tiny_export: Callable[..., Path], kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="needs openvino (the peers extra)")
+    from stale_edge_export.contenders import openvino as openvino_contender
+
+    monkeypatch.setattr(openvino_contender, "has_nncf", lambda: False)
     model = read_model(tiny_export(kind))
-    (fp32, *_), notes = openvino_contenders(model, "", vocabulary_for(model, classes=5), tmp_path)
-    assert notes == []
+    (fp32, *_), notes = openvino_contender.openvino_contenders(model, "", vocabulary_for(model, classes=5), tmp_path)
+    assert not any("cannot" in note for note in notes)
     cold = run_child(fp32.cold_start_words(1, 1, 20), subject=fp32.name)
     assert cold.load_ms > 0
     assert cold.first_ms > 0

@@ -175,6 +175,7 @@ def test_one_length_is_drawn_as_bars_and_tables_go_into_papers(command: Command,
     assert "of 20 snippets, ms -->" in drawn
     assert "<!-- 0 -->" in drawn
     assert tex.read_text().count(r"\begin{tabular}{ll") == 1
+    assert "T = 20" in tex.read_text()
     for path in (picture, tex, note):
         assert f"wrote {path}" in err
 

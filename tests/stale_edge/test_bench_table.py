@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from stale_edge.cli.bench_table import busy_warning, split_lines
+from stale_edge.cli.bench_split_table import length_table, split_table
+from stale_edge.cli.bench_table import busy_warning
+from stale_edge.paper_tables import from_rich
 
 
 def row(model: str, engine: str, precision: str, median_ms: float, spread: float = 0.0) -> Any:
     times = {"low_ms": median_ms, "median_ms": median_ms, "high_ms": median_ms * (1 + spread)}
-    place = {"snippets": 200, "batch": 1, "threads": 1, "window": None}
+    place = {"snippets": 200, "batch": 1, "threads": 1, "window": None, "kind": "baked"}
     return SimpleNamespace(model=model, engine=engine, precision=precision, **times, **place)
 
 
@@ -28,10 +30,28 @@ ROWS = [
 
 def test_the_factor_is_split_into_its_steps() -> None:
     agreement = [SimpleNamespace(model=name) for name in ("a.onnx", "a.int8.onnx", "PyTorch fp32, text cached")]
-    (line,) = split_lines(SimpleNamespace(rows=ROWS, agreement=agreement))  # type: ignore[arg-type]
-    steps = "50 by text encoded once × 2.5 by the graph × 1.6 by int8"
-    assert line == f"a.int8.onnx at T = 200: 200 times faster than PyTorch fp32 = {steps}"
-    assert split_lines(SimpleNamespace(rows=ROWS[3:], agreement=agreement)) == []  # type: ignore[arg-type]
+    place = {"threads": 1, "batch": 1, "snippets": 200}
+    turned = SimpleNamespace(a="a.int8.onnx", b="a.onnx", ratio=0.625, low=0.5, high=0.8, **place)
+    report: Any = SimpleNamespace(rows=ROWS, agreement=agreement, comparisons=[turned])
+    split = split_table(report)
+    assert split is not None
+    assert from_rich(split).rows == (
+        ("a.int8.onnx against PyTorch fp32", "200×"),
+        ("= text encoded once", "50×"),
+        ("× the graph", "2.5×"),
+        ("× int8", "1.6× (1.25–2)"),
+        ("a.int8.onnx against PyTorch dynamic int8", "125×"),
+    )
+    assert split_table(SimpleNamespace(rows=ROWS[3:], agreement=agreement)) is None  # type: ignore[arg-type]
+
+
+def test_medians_by_length_are_for_papers() -> None:
+    longer = SimpleNamespace(**{**vars(ROWS[3]), "snippets": 1000, "median_ms": 300.0})
+    report: Any = SimpleNamespace(rows=[*ROWS, longer])
+    table = from_rich(length_table(report, 1, 1))
+    assert table.columns == ("", "T = 200", "T = 1,000")
+    assert ("a.onnx", "32", "300") in table.rows
+    assert ("a.int8.onnx", "20", "") in table.rows
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from stale_edge.palette import (
     MARKERS,
     class_colour,
     page_variables,
+    readable,
 )
 
 PRODUCT = Path(stale_edge.__file__).parent
@@ -59,6 +60,12 @@ def test_bars_of_classes_stand_out_and_carry_readable_scores() -> None:
             assert contrast(colour, page["paper"]) >= 4.5, (
                 colour
             )  # as a bar, and as the ground of a score in paper's colour
+
+
+def test_names_of_lines_are_readable_in_their_colours() -> None:
+    for colour in COLOURS:
+        assert contrast(readable(colour), LIGHT_PAGE["paper"]) >= 4.5
+    assert readable(COLOURS[0]) == COLOURS[0]  # dark enough already
 
 
 def test_the_colour_of_a_class_depends_on_its_name_alone() -> None:

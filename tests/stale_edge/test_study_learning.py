@@ -405,8 +405,13 @@ class TestCommand:
         assert "6/6 actionformer-seed1" in err
 
     def test_seeds_and_a_table(self, command, tmp_path):
-        code, out, err = command("study", "ablation", "--quick", "--seeds", "7,3", "-o", tmp_path / "run")
+        note = tmp_path / "ablation.md"
+        words = ("--quick", "--seeds", "7,3", "-o", tmp_path / "run", "--markdown", note)
+        code, out, err = command("study", "ablation", *words)
         assert code == 0, err
+        assert f"wrote {note}" in err
+        assert note.read_text().startswith("**Methods and reference points, simulated world**")
+        assert "ablation, simulated world: median" in out
         assert "average_map [%]" in out
         assert "untrained, all ours" in out
         options = json.loads((tmp_path / "run" / "study.json").read_text())["options"]

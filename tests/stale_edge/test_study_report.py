@@ -17,7 +17,8 @@ import pytest
 
 from stale_edge.study.design import ACCURACY, Measurement, StudyName
 from stale_edge.study.report import report
-from stale_edge.study.report.charts import charts_of
+from stale_edge.study.report.chart_parts import MOST_SERIES, in_parts
+from stale_edge.study.report.charts import Chart, Point, Series, charts_of
 from stale_edge.study.report.headlines import headlines
 from stale_edge.study.report.labels import label_runs, short_cpu
 from stale_edge.study.report.report import write_report
@@ -206,14 +207,62 @@ def test_memory_of_a_gpu_is_another_quantity():
 
 
 def test_captions_say_what_is_measured():
-    said = {table.key: table.caption for table in tables_of(label_runs([run_of(StudyName.INFERENCE)]))}
-    said |= {chart.key: chart.caption for chart in charts_of(label_runs([run_of(StudyName.INFERENCE)]))}
+    runs = label_runs([run_of(StudyName.INFERENCE)])
+    said = {table.key: f"{table.caption} {table.note}" for table in tables_of(runs)}
+    charts = {chart.key: chart.caption for chart in charts_of(runs)}
     for table, chart, words in (
         ("inference-time-ms", "fig-4a", ("From features in memory", "outputs in memory", "encode the prompts")),
         ("inference-peak-mb", "fig-4b-memory", ("second forward in a fresh process", "PyTorch's own allocator")),
         ("inference-utilisation", "fig-4b-utilisation", ("matrix product reached", "theoretical peak")),
     ):
-        assert all(word in said[key] for key in (table, chart) for word in words)
+        assert all(word in said[table] for word in words)
+        assert any(
+            brief in charts[chart] for brief in ("model loaded and warm", "process of its own", "matrix product")
+        )
+
+
+def test_captions_are_shorter_than_charts():
+    """On a phone a line holds 45 letters and a chart is as high as 15 lines."""
+    for run in all_runs():
+        for chart in charts_of(label_runs([run])):
+            assert len(chart.caption) < 250, chart.key
+        for table in tables_of(label_runs([run])):
+            assert len(table.caption) < 350, table.key
+
+
+def test_no_chart_has_more_than_six_series():
+    crowded = [run_of(StudyName.QUANTIZATION), run_of(StudyName.QUANTIZATION, PI)]
+    crowded.append(run_of(StudyName.QUANTIZATION, {**PI, "cpu": "Cortex-A72"}))
+    charts = {chart.key: chart for chart in charts_of(label_runs(crowded))}
+    assert max(len(chart.series) for chart in charts.values()) <= MOST_SERIES
+    parts = [chart for key, chart in charts.items() if key.startswith("fig-4c-time")]
+    assert [{series.machine for series in chart.series} for chart in parts] == [
+        {"Intel Xeon Platinum 8481C"},
+        {"Cortex-A76"},
+        {"Cortex-A72"},
+    ]
+    assert [chart.key for chart in parts] == ["fig-4c-time", "fig-4c-time-2", "fig-4c-time-3"]
+    assert parts[1].title.endswith(", part 2 of 3")
+    assert [len(chart.series) for key, chart in charts.items() if key.startswith("fig-4c-speed")] == [6, 3]
+
+
+def test_a_crowded_machine_keeps_its_first_series_in_each_part():
+    point = Point(1.0, 1.0, 1.0, 1.0, 1)
+    series = [Series(f"s{number}", (point,), number, number, machine="m") for number in range(13)]
+    chart = Chart("key", "title", "caption", "x", "y", (*series, Series("thesis", (point,), 0, 0, is_thesis=True)))
+    parts = in_parts(chart)
+    assert all(part.series[0].name == "s0" and part.series[-1].is_thesis for part in parts)
+    assert [one.name for part in parts for one in part.series[1:-1]] == [one.name for one in series[1:]]
+    assert [len(part.series) for part in parts] == [6, 6, 6]
+    assert in_parts(replace(chart, series=tuple(series[:6])))[0].title == "title"
+
+
+@pytest.mark.parametrize("study", [StudyName.ABLATION, StudyName.INFERENCE])
+def test_one_repeat_has_no_spread(study):
+    run = run_of(study)
+    once = replace(run, measurements=tuple(one for one in run.measurements if not one.repeat and not one.run))
+    for chart in charts_of(label_runs([once])):
+        assert chart.caption.startswith(("One repeat: its spread is not known.", "One value each."))
 
 
 def test_rounds_that_differ_give_a_ratio_without_an_interval():
@@ -322,7 +371,8 @@ def test_files_of_the_report(two_machines):
         "fig-4c-speed-up",
     }
     learned = {"open-set", "fig-3", "ablation", "localization", "table-2-seconds", "table-2-memory", "table-2-map"}
-    assert pictures == {*learned, *lengths}
+    halves = {f"{stem}-2" for stem in lengths - {"fig-4c-speed-up"}}  # 2 machines with 4 contenders
+    assert pictures == {*learned, *lengths, *halves}
     for stem in pictures:
         assert (two_machines / "figures" / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
         assert (two_machines / "figures" / f"{stem}.pdf").read_bytes().startswith(b"%PDF")
@@ -337,7 +387,7 @@ def test_figures_hold_their_series(two_machines):
     charts = [
         chart for study in StudyName for chart in charts_of([item for item in labelled if item.run.study is study])
     ]
-    assert len(charts) == 14
+    assert len(charts) == 20
     for chart in charts:
         drawn = groups(two_machines / "figures" / f"{chart.key}.svg")
         beside = rows(two_machines / "figures" / f"{chart.key}.csv")
@@ -357,7 +407,8 @@ def test_figure_data_are_the_measurements(two_machines):
         measured = 100 * values(run, "average_map", fraction=fraction, enhancement=enhancement)
         assert float(row["average mAP, %"]) == pytest.approx(measured.mean())
         assert float(row["high"]) - float(row["low"]) == pytest.approx(2 * measured.std(ddof=1))
-    for row in rows(two_machines / "figures" / "fig-4c-time.csv"):
+    figures = two_machines / "figures"
+    for row in rows(figures / "fig-4c-time.csv") + rows(figures / "fig-4c-time-2.csv"):
         engine, precision = row["series"].split(" – ")[0].lower().split()
         snippets = int(float(row["snippets, T"]))
         machine = PI if "Cortex" in row["series"] else XEON
@@ -373,8 +424,8 @@ def test_two_machines_stand_side_by_side(two_machines):
     assert differing == {"processor *", "architecture *", "flags that matter *", "memory, MB *"}
     times = rows(two_machines / "tables" / "quantization-time-ms.csv")
     assert {row["machine"] for row in times} == {"Intel Xeon Platinum 8481C", "Cortex-A76"}
-    series = {row["series"] for row in rows(two_machines / "figures" / "fig-4c-time.csv")}
-    assert {"PyTorch int8 – Cortex-A76", "PyTorch int8 – Intel Xeon Platinum 8481C"} <= series
+    series = {row["series"] for row in rows(two_machines / "figures" / "fig-4c-speed-up.csv")}
+    assert {"onnxruntime int8 – Cortex-A76", "onnxruntime int8 – Intel Xeon Platinum 8481C"} <= series
     page = (two_machines / "report.html").read_text(encoding="utf-8")
     assert page.count("Cortex-A76") > 5
 
@@ -388,13 +439,13 @@ def test_the_page_stands_alone(two_machines):
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", own)
     assert "default-src 'none'" in page
     assert page.count("plotly.js v") == 1
-    assert own.count("<noscript><img") == 14
+    assert own.count("<noscript><img") == 20
     for study in StudyName:
         assert f'<section id="{study}"' in page
     for text in ("0123456789ab", "2026-11-26 20:00 UTC", "avx512_vnni", "0.4 → 1.2", "onnxruntime 1.32.0", "simulated"):
         assert text in page
     charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.DOTALL)[1])
-    assert len(charts) == 14
+    assert len(charts) == 20
 
 
 def test_every_table_cell_is_on_the_page(two_machines):
@@ -427,7 +478,7 @@ def test_hostile_names_are_only_text(tmp_path, study):
 def test_a_configuration_has_one_colour_in_all_figures_of_a_study():
     charts = charts_of(label_runs([run_of(StudyName.QUANTIZATION), run_of(StudyName.QUANTIZATION, PI)]))
     colours = [{series.name: series.colour for series in chart.series} for chart in charts]
-    assert len(colours) == 3
+    assert len(colours) == 5
     for name in {name for chart in colours for name in chart}:
         assert len({chart[name] for chart in colours if name in chart}) == 1
     assert len(set(colours[0].values())) == len(CONTENDERS)
@@ -607,6 +658,14 @@ def test_report_command_merges_machines(tmp_path, command):
     assert "partial, 2 of 20 cells" in err
     code, out, err = command("report", second, "-o", tmp_path / "out", "--quiet")
     assert (code, out.strip(), err) == (0, str(tmp_path / "out" / "report.html"), "")
+    tex, note = tmp_path / "all.tex", tmp_path / "all.md"
+    code, _, err = command("report", first, second, "-o", tmp_path / "out", "--latex", tex, "--markdown", note)
+    assert code == 0
+    assert err.splitlines()[-2:] == [f"wrote {tex}", f"wrote {note}"]
+    assert tex.read_text().count(r"\begin{table}") == note.read_text().count("**") / 2 == 2
+    assert "| method |" in note.read_text()
+    code, _, err = command("report", first, "-o", tmp_path / "late", "--latex", tmp_path / "no" / "all.tex")
+    assert (code, (tmp_path / "late").exists()) == (73, False)
 
 
 def test_report_command_refuses_in_one_line(tmp_path, command):

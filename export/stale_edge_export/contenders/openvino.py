@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino as ov
 
+from stale_edge_export.contenders.nncf_int8 import SUFFIX, WEIGHTS_SUFFIX, has_nncf, quantize_by_nncf
 from stale_edge_runtime.bench.macs import MacCount, count_macs, model_feeds
 from stale_edge_runtime.bench.memory import leave_with_parent, report_cold_start
 from stale_edge_runtime.contract import BLOCKWISE, Precision
@@ -168,20 +169,45 @@ def openvino_contenders(
     except BadDataError as error:
         return [], [f"OpenVINO cannot read {model.path}: {error.problem}"]
     capabilities = ov.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
-    return [
+    found = [
         OpenVinoContender(
             model, f"OpenVINO {precision}{_graph_of(precision)}{label}", precision, hint, readable, vocabulary
         )
         for precision, hint in hints
         if hint != HALF or "BF16" in capabilities
-    ], []
+    ]
+    if model.info.precision is not Precision.FP32:
+        return found, []
+    if not has_nncf():
+        return found, ["OpenVINO's own int8 is left out: NNCF is not installed; pip install 'stale-edge[peers]'"]
+    try:
+        return [*found, _its_own_int8(model, label, readable, vocabulary, folder)], []
+    except BadDataError as error:
+        return found, [f"OpenVINO's own int8 of {model.path} is left out: {error.problem}"]
+
+
+def _its_own_int8(
+    model: ModelFile, label: str, readable: Path, vocabulary: Vocabulary, folder: Path
+) -> OpenVinoContender:
+    """Quantise a file of fp32 by OpenVINO's own tool, NNCF.
+
+    Raises:
+        BadDataError: NNCF or OpenVINO cannot do it.
+    """
+    name, target = f"OpenVINO int8 by NNCF{label}", folder / f"{len(list(folder.iterdir()))}{SUFFIX}"
+    feeds = model_feeds(model, clip_like_features(1, 1, model.info.feature_dim), vocabulary)
+    features = model.inputs[0].name
+    text = {key: value for key, value in feeds.items() if key != features}
+    quantize_by_nncf(readable, target, features, model.info.feature_dim, text)
+    compile_file(target, ITS_CHOICE, 1, subject=name)
+    return OpenVinoContender(model, name, str(Precision.INT8), ITS_CHOICE, target, vocabulary)
 
 
 def compile_file(path: Path, hint: str, threads: int, *, subject: str) -> ov.CompiledModel:
     """Make a file ready to run, for one request at a time.
 
     Args:
-        path: A file that OpenVINO can read.
+        path: A file that OpenVINO can read; the weights of a graph of its own lie beside it.
         hint: Precision to compute in; empty for OpenVINO's own choice.
         threads: Threads inside an operator.
         subject: Name in errors.
@@ -194,7 +220,8 @@ def compile_file(path: Path, hint: str, threads: int, *, subject: str) -> ov.Com
         settings["INFERENCE_PRECISION_HINT"] = hint
     core = ov.Core()
     try:
-        return core.compile_model(core.read_model(path.read_bytes(), b""), DEVICE, settings)
+        weights = path.with_suffix(WEIGHTS_SUFFIX).read_bytes() if path.suffix == SUFFIX else b""
+        return core.compile_model(core.read_model(path.read_bytes(), weights), DEVICE, settings)
     except RuntimeError as error:
         raise BadDataError(subject, short_reason(error)) from error
 

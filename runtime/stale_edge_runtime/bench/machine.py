@@ -27,7 +27,7 @@ FLAGS = (
 )  # fmt: skip
 """Processor flags that decide which product kernels can run."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "KMP_AFFINITY", "GOMP_CPU_AFFINITY")
-LIBRARIES = ("stale-edge", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "openvino")
+LIBRARIES = ("stale-edge", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "openvino", "nncf")
 
 
 @dataclass(frozen=True)

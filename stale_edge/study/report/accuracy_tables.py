@@ -8,6 +8,7 @@ from stale_edge.study.design import StudyName
 from stale_edge.study.report import thesis
 from stale_edge.study.report.labels import is_reference, method, one_line, percent
 from stale_edge.study.report.samples import samples
+from stale_edge.study.report.simulated import SAME_DATA
 from stale_edge.study.report.table import ReportTable, with_deviation
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ SPREAD: Final = "Mean ± standard deviation over the repeats, in percent; averag
 LEAK: Final = (
     "Score enhancement takes the labels of an external classifier that knows the unseen classes too: what it adds in "
     "the open set is not zero-shot."
-)
-SAME_DATA: Final = (
-    "The thesis's values are of ActivityNet's features; beside runs on other data they show the trend, not a target."
 )
 REFERENCE_NOTE: Final = "† Reference point: not trained here; what a trained network's mAP must be read beside."
 TRAINING_TIME: Final = (

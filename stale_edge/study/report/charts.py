@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stale_edge.study.design import StudyName
 from stale_edge.study.report import thesis
-from stale_edge.study.report.accuracy_tables import TRAINING_MEMORY, TRAINING_TIME
+from stale_edge.study.report.chart_parts import in_parts
 from stale_edge.study.report.labels import (
     REFERENCE_MARK,
     configurations,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Place = TypeVar("Place", float, str)
 
 THESIS: Final = "thesis"
-SPREAD: Final = "Mean; whiskers and bands: standard deviation over the repeats."
+SPREAD: Final = "Mean; whiskers and bands: standard deviation."
 MEAN: Final = f"{SPREAD} † Not trained: a reference point."
 MEDIAN: Final = "Median; band: quartiles."
 FAR_APART: Final = 20
@@ -72,6 +72,8 @@ class Series:
     """Number of its line style: of the machine where there are several."""
     is_thesis: bool = False
     """Whether the series is the thesis's, drawn apart."""
+    machine: str = ""
+    """Machine that it was measured on."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,16 @@ def charts_of(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     measured = [item for item in runs if item.run.measurements]
     found = _MAKERS[measured[0].run.study](measured) if measured else ()
     drawn = [chart for chart in found if any(not series.is_thesis for series in chart.series)]
-    return told_of_charts(drawn, measured)
+    parts = [part for chart in told_of_charts(drawn, measured) for part in in_parts(chart)]
+    return tuple(map(_with_honest_spread, parts))
+
+
+def _with_honest_spread(chart: Chart) -> Chart:
+    """Say that there is no spread where nothing was measured twice."""
+    if any(point.count > 1 for series in chart.series for point in series.points):
+        return chart
+    caption = chart.caption.replace(SPREAD, "One repeat: its spread is not known.")
+    return replace(chart, caption=caption.replace(MEDIAN, "One value each."))
 
 
 def _closed_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
@@ -131,9 +142,7 @@ def _closed_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     for item in runs:
         for (name, fraction), sample in _trained_first(item, lambda one: 100 * float(one["fraction"])):
             lines.add(item.machine, name, fraction, sample.mean(100))
-    caption = (
-        f"{MEAN} The thesis's Figure 3, of which it gives no numbers here: flat with score enhancement, rising without."
-    )
+    caption = f"{MEAN} The thesis finds it flat with score enhancement, rising without."
     series = lines.series()
     return (
         Chart("fig-3", "mAP against training data (Fig. 3)", caption, "training data, %", "average mAP, %", series),
@@ -156,7 +165,7 @@ def _open_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
             if value is not None:
                 known.setdefault(f"{THESIS}, {how} enhancement", {})[place_of(factors)] = value
     series = (*lines.series(), *(_thesis(name, values, place) for place, (name, values) in enumerate(known.items())))
-    caption = f"{MEAN} Hollow bars: the thesis's Table 1. Groups: split of the classes, share of the training data."
+    caption = f"{MEAN} Hollow bars: the thesis's Table 1."
     title = "Unseen classes (Table 1)"
     return (Chart("open-set", title, caption, "split, training data", "average mAP, %", series, is_bars=True),)
 
@@ -200,7 +209,7 @@ _COSTS: Final = (
         1,
         "Time of a training (Table 2)",
         "seconds",
-        f"{TRAINING_TIME} Diamonds: the thesis's, on a {thesis.TRAINING_DEVICE}.",
+        f"Validations included. Diamonds: the thesis's, on a {thesis.TRAINING_DEVICE}.",
         {row.method: row.seconds for row in thesis.TRAINING},
     ),
     _Cost(
@@ -209,7 +218,7 @@ _COSTS: Final = (
         1,
         "Memory of a training",
         "peak memory, MB",
-        f"{TRAINING_MEMORY} The thesis gives none.",
+        "Most that the process held, videos included.",
         {},
     ),
     _Cost(
@@ -256,7 +265,7 @@ def _ablation(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
                 lines.add(item.machine, place, name, sample.mean(100))
         for name, place, spread in references:
             lines.add(item.machine, place, name, spread)
-    caption = f"{MEAN} The thesis has no such experiment."
+    caption = MEAN
     title = "Methods and reference points"
     return (Chart("ablation", title, caption, "method", "average mAP, %", lines.series(), is_bars=True),)
 
@@ -269,10 +278,7 @@ def _localization(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
         for (world, which, subset), sample in found.items():
             if subset.lower() == "unseen":
                 lines.add(item.machine, method(which, item.run.options), one_line(world), sample.mean(100))
-    caption = (
-        "Mean; whiskers: standard deviation over the repeats. † A reference point, or made from the detections of the "
-        "boundary map. The thesis has no such experiment."
-    )
+    caption = f"{SPREAD} † A reference point, or made from the boundary map's detections."
     title = "Unseen classes in several worlds"
     return (Chart("localization", title, caption, "world", "average mAP, %", lines.series(), is_bars=True),)
 
@@ -291,8 +297,8 @@ def _inference(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
 
 def _quantization(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     factors = (
-        f" The thesis's int8 is {thesis.INT8_SPEEDUP}× faster than fp32 and takes {thesis.INT8_MEMORY}× less memory; "
-        f"its GPU in fp32 is {thesis.GPU_SPEEDUP}× faster than int8 on the CPU."
+        f" Thesis: int8 {thesis.INT8_SPEEDUP}× faster than fp32, {thesis.INT8_MEMORY}× less memory; GPU in fp32 "
+        f"{thesis.GPU_SPEEDUP}× faster than int8."
     )
     return (
         _by_length("fig-4c-time", "Time by precision and engine (Fig. 4c)", runs, TIME, {}, factors, log_y=True),
@@ -311,10 +317,7 @@ def _speed_up(runs: Sequence[Labelled], factors: str) -> Chart:
                 factor, _ = ratio(by_length[base, snippets], sample)
                 spread = Spread(factor.value, factor.low, factor.high, sample.values().size)
                 lines.add(item.machine, names[key], snippets, spread)
-    caption = (
-        "Ratio of the medians of the same rounds, against PyTorch int8 on the same machine's CPU; band: 95 % interval."
-        + factors
-    )
+    caption = "Ratio of medians to PyTorch int8 on the same machine's CPU; band: 95 % interval." + factors
     title = "Times faster than PyTorch int8"
     return Chart("fig-4c-speed-up", title, caption, "snippets, T", "times faster", lines.series(), log_y=True)
 
@@ -346,10 +349,10 @@ def _by_length(
         for (configuration, snippets), sample in timed(item.run, quantity.metric).items():
             lines.add(item.machine, names[configuration], snippets, sample.median(quantity.scale))
     series = lines.series()
-    caption = f"{MEDIAN} {quantity.meaning}{more}"
+    caption = f"{MEDIAN} {quantity.brief}{more}"
     if known and series:
         series = (*series, _thesis("thesis (GPU)", known, 0))
-        caption += " The thesis's line by its two ends, on its GPU."
+        caption += " The thesis's: the two ends of its line, on its GPU."
     y_label = f"{quantity.title.lower()}, {quantity.unit}"
     return Chart(key, title, caption, "snippets, T", y_label, series, log_y=log_y or _needs_log(quantity, series))
 
@@ -387,7 +390,7 @@ class _Lines:
             colour = colours.setdefault(name, len(colours))
             dash = machines.setdefault(machine, len(machines)) if self._several else colour
             label = f"{name} – {machine}" if self._several else name
-            found.append(Series(label, tuple(sorted(points, key=_place)), colour, dash))
+            found.append(Series(label, tuple(sorted(points, key=_place)), colour, dash, machine=machine))
         return tuple(found)
 
 

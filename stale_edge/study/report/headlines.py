@@ -154,7 +154,7 @@ def _ablation(item: Labelled) -> Headline | None:
         "Average mAP, unseen classes, best method",
         f"{with_deviation(ours[best])} %",
         f"{one_line(best)}{_beside(others)}",
-        "Thesis: no such experiment",
+        thesis.NO_EXPERIMENT,
     )
 
 
@@ -172,7 +172,7 @@ def _localization(item: Labelled) -> Headline | None:
         "Average mAP, unseen classes, localiser without classes",
         f"{with_deviation(unseen[world, best])} %",
         f"{one_line(best)}, world {one_line(world)}; {_repeats(unseen[world, best])}{_beside(texts)}",
-        "Thesis: no such experiment",
+        thesis.NO_EXPERIMENT,
     )
 
 

@@ -70,14 +70,14 @@ def page(
     Args:
         title: Title of the page.
         headlines: Figures to begin with.
-        overview: Tables of runs and machines.
+        overview: Tables of runs and machines, shown last.
         sections: One for each study.
         stills: Vector pictures of all charts by key, for readers without scripts and for paper.
     """
     charts = [chart for section in sections for chart in section.charts]
-    links = [("runs", "What was run"), *((str(section.study), TITLES[section.study]) for section in sections)]
+    links = [*((str(section.study), TITLES[section.study]) for section in sections), ("runs", "What was run")]
     contents = "".join(f'<li><a href="#{escape(key)}">{escape(text.partition(":")[0])}</a></li>' for key, text in links)
-    body = "\n".join([_overview(overview), *(_section(section, stills) for section in sections)])
+    body = "\n".join([*(_section(section, stills) for section in sections), _overview(overview)])
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -97,7 +97,8 @@ def page(
 <div>
 <h1>{escape(title)}</h1>
 <p class="lead">The experiments of the thesis on the efficiency of STALE, zero-shot temporal action localization
-({escape(thesis.SOURCE)}), measured again. Its values stand beside ours; {thesis.NONE} stands where it gives none.</p>
+({escape(thesis.SOURCE)}), measured again. Its values stand beside ours where the two compare; {thesis.NONE} stands
+elsewhere.</p>
 </div>
 <button id="theme" type="button" aria-pressed="false">Dark look</button>
 </header>

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from stale_edge.paper_tables import PaperTable
     from stale_edge.study.report.table import ReportTable
     from stale_edge.study.store import StudyRun
 
@@ -75,6 +76,22 @@ def write_report(runs: Sequence[StudyRun], folder: Path) -> Path:
     write_text(target, page(TITLE, headlines(labelled), overview, sections, stills))
     files.end(names)
     return target
+
+
+def paper_tables(runs: Sequence[StudyRun]) -> list[PaperTable]:
+    """Make the tables of all studies for papers.
+
+    Args:
+        runs: Runs of any studies and machines; those without measurements are left out.
+
+    Raises:
+        BadDataError: A run holds values that cannot be shown.
+    """
+    for run in runs:
+        check_run(f"study {run.study}", run)
+    labelled = label_runs(runs)
+    by_study = ([item for item in labelled if item.run.study is study] for study in StudyName)
+    return [table.for_paper() for items in by_study for table in tables_of(items)]
 
 
 def _texts(tables: Sequence[ReportTable], sections: Sequence[Section]) -> dict[str, str]:

@@ -15,60 +15,65 @@ if TYPE_CHECKING:
     from stale_edge.study.report.headlines import Headline
     from stale_edge.study.report.labels import Labelled
     from stale_edge.study.report.table import ReportTable
+    from stale_edge.study.store import StudyRun
 
 WORLD: Final = "simulated world"
 """Key of the data among a run's options, and what is written."""
 NOT_COMPARED: Final = "The thesis's figures are of ActivityNet: they do not compare with those of a simulated world."
 _TIMED: Final = (StudyName.INFERENCE, StudyName.QUANTIZATION)
 _MAP: Final = "mAP"
+_SECONDS: Final = "seconds"
+SAME_DATA: Final = (
+    "The thesis's values are of ActivityNet's features; beside runs on other data they show the trend, not a target."
+)
 
 
-def is_simulated(item: Labelled) -> bool:
+def is_simulated(run: StudyRun) -> bool:
     """Tell whether what a run measured depends on simulated videos.
 
     Args:
-        item: A run. Times of a forward do not depend on what is in a video.
+        run: A run. Times of a forward do not depend on what is in a video.
     """
-    data = item.run.options.get("data")
-    return item.run.study not in _TIMED and isinstance(data, dict) and WORLD in data
+    data = run.options.get("data")
+    return run.study not in _TIMED and isinstance(data, dict) and WORLD in data
 
 
 def told_of_charts(charts: Sequence[Chart], runs: Sequence[Labelled]) -> tuple[Chart, ...]:
-    """Say of charts that they are of a simulated world, and take the thesis's mAP out of them.
+    """Say of charts that they are of a simulated world, and take the thesis's figures out of them.
 
     Args:
         charts: Charts of one study.
         runs: The runs that they are made from.
     """
-    return tuple(map(_told_of_chart, charts)) if any(map(is_simulated, runs)) else tuple(charts)
+    return tuple(map(_told_of_chart, charts)) if any(is_simulated(item.run) for item in runs) else tuple(charts)
 
 
 def told_of_tables(tables: Sequence[ReportTable], runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
-    """Say of tables that they are of a simulated world, and take the thesis's mAP out of them.
+    """Say of tables that they are of a simulated world, and take the thesis's mAP and seconds out of them.
 
     Args:
         tables: Tables of one study.
         runs: The runs that they are made from.
     """
-    return tuple(map(_told_of_table, tables)) if any(map(is_simulated, runs)) else tuple(tables)
+    return tuple(map(_told_of_table, tables)) if any(is_simulated(item.run) for item in runs) else tuple(tables)
 
 
 def told_of_headline(headline: Headline, item: Labelled) -> Headline:
-    """Say of a headline that it is of a simulated world, and take the thesis's mAP out of it.
+    """Say of a headline that it is of a simulated world, and take the thesis's figure out of it.
 
     Args:
         headline: Headline of a run.
         item: The run.
     """
-    if not is_simulated(item):
+    if not is_simulated(item.run):
         return headline
-    beside = "Thesis: on ActivityNet, does not compare" if _MAP in headline.topic else headline.thesis
+    beside = headline.thesis if headline.thesis == thesis.NO_EXPERIMENT else "Thesis: on ActivityNet, does not compare"
     return replace(headline, detail=f"{WORLD}; {headline.detail}", thesis=beside)
 
 
 def _told_of_chart(chart: Chart) -> Chart:
     title = f"{chart.title}, {WORLD}"
-    if _MAP not in chart.y_label or not any(series.is_thesis for series in chart.series):
+    if not any(series.is_thesis for series in chart.series):
         return replace(chart, title=title)
     sentences = chart.caption.split(". ")
     kept = ". ".join(sentence for sentence in sentences if "thesis" not in sentence).rstrip(".")
@@ -77,12 +82,12 @@ def _told_of_chart(chart: Chart) -> Chart:
 
 
 def _told_of_table(table: ReportTable) -> ReportTable:
-    theirs = {place for place, name in enumerate(table.columns) if name.startswith("thesis") and _MAP in name}
-    reached = {place for place, name in enumerate(table.columns) if _MAP in name} - theirs
+    theirs = {place for place, name in enumerate(table.columns) if name.startswith("thesis")}
+    reached = {place for place, name in enumerate(table.columns) if _MAP in name or name == _SECONDS} - theirs
     rows = []
     for number, row in enumerate(table.rows):
         is_thesis_row = number in table.marked and any("(thesis" in cell for cell in row)
         hidden = theirs | (reached if is_thesis_row else set())
         rows.append(tuple(thesis.NONE if place in hidden else cell for place, cell in enumerate(row)))
-    note = f"{NOT_COMPARED} {table.note}".strip()
+    note = f"{NOT_COMPARED} {table.note.replace(SAME_DATA, '')}".strip()
     return replace(table, title=f"{table.title}, {WORLD}", rows=tuple(rows), note=note)

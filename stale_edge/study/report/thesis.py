@@ -7,6 +7,7 @@ from typing import Final
 
 NONE: Final = "–"
 """Stands for what the thesis gives no number for."""
+NO_EXPERIMENT: Final = "Thesis: no such experiment"
 SOURCE: Final = "Wang, TU Delft, 2023"
 HALF: Final = (0.4, 0.6)
 """Fractions of the data that count as the thesis's ≈50 %."""

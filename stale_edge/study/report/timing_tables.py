@@ -31,6 +31,8 @@ class Quantity(NamedTuple):
     """Factor from the metric's unit to the one that is shown."""
     unit: str
     """The one that is shown."""
+    brief: str
+    """Meaning of the metric in a few words, for charts."""
     meaning: str
     """Meaning of the metric, and what it leaves out."""
 
@@ -40,6 +42,7 @@ TIME: Final = Quantity(
     "Time of a forward",
     1,
     "ms",
+    "From features to outputs, the model loaded and warm.",
     "From features in memory to the network's outputs in memory, the model loaded and warm; reading features and "
     "making segments of the outputs are not in it. PyTorch's forwards encode the prompts of the classes each time, as "
     "published; exported files hold what comes of them. On a GPU, PyTorch's time is by the GPU's own clock with inputs "
@@ -50,6 +53,7 @@ MEMORY: Final = Quantity(
     "Peak memory",
     1,
     "MB",
+    "Of a forward in a process of its own.",
     "On a CPU, the peak of a second forward in a fresh process, its libraries and the weights included. On a GPU, the "
     "most that PyTorch's own allocator held there, from loading on: without the process, so not to be compared with "
     "the CPU's.",
@@ -59,16 +63,18 @@ UTILISATION: Final = Quantity(
     "Utilisation",
     100,
     "%",
+    "Of what a large matrix product reaches on the CPU, of the theoretical peak on a GPU.",
     "Multiply-accumulates per second, on a CPU relative to what a large matrix product reached there just before or "
     "after (the ceiling, measured; of fp32 for fp16, whose products run in fp32), on a GPU relative to its theoretical "
     "peak.",
 )
-GMACS: Final = Quantity("gmacs", "Multiply-accumulates", 1, "GMAC", "Of one forward, counted.")
+GMACS: Final = Quantity("gmacs", "Multiply-accumulates", 1, "GMAC", *2 * ("Of one forward, counted.",))
 RATE: Final = Quantity(
     "gmacs_per_s",
     "Multiply-accumulates per second",
     1,
     "GMAC/s",
+    "Counted, over the median time.",
     "Those that are counted in a forward, over the median of its times with one input.",
 )
 MEDIANS: Final = "Median (lower–upper quartile) by number of snippets, T."
@@ -131,10 +137,10 @@ def _by_length(study: str, runs: Sequence[Labelled], quantity: Quantity, known: 
     return ReportTable(
         f"{study}-{quantity.metric.replace('_', '-')}",
         f"{quantity.title}, {quantity.unit}",
-        f"{MEDIANS} {quantity.meaning}",
+        f"{MEDIANS} {quantity.brief}",
         (*(["machine"] if len(runs) > 1 else []), "contender", *(f"T = {length:,g}" for length in lengths)),
         tuple(rows),
-        note,
+        f"{quantity.meaning} {note}",
         marked,
         1 + (len(runs) > 1),
     )

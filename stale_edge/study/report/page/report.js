@@ -37,9 +37,10 @@
         marker: { color: colour, size: 12, symbol: "diamond-open", line: { width: 2 } } }];
     }
     if (chart.bars) {
-      const error = { type: "data", symmetric: false, visible: series.high.some((high, i) => high > series.low[i]),
-        array: series.y.map((y, i) => series.high[i] - y),
-        arrayminus: series.y.map((y, i) => y - series.low[i]), color: look.ink, thickness: 1.2, width: 3 };
+      // One value has no spread: null draws no caps.
+      const spread = (ends) => series.y.map((y, i) => series.count[i] > 1 ? Math.abs(ends[i] - y) : null);
+      const error = { type: "data", symmetric: false, visible: series.count.some((count) => count > 1),
+        array: spread(series.high), arrayminus: spread(series.low), color: look.ink, thickness: 1.2, width: 3 };
       const shape = pick(PATTERNS, series.dash);
       const marker = series.thesis
         ? { color: look.paper, line: { color: colour, width: 1.5 },

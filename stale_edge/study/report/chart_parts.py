@@ -1,0 +1,56 @@
+"""Crowded charts in parts: no chart has more series than a reader tells apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from stale_edge.study.report.charts import Chart, Series
+
+MOST_SERIES: Final = 6
+"""Series of a chart, the thesis's among them."""
+
+
+def in_parts(chart: Chart) -> tuple[Chart, ...]:
+    """Split a chart that has too many series: by machine, then evenly.
+
+    The thesis's series are in every part. Where a machine has too many series for one part, its first one, which others
+    are read beside, is in each of its parts. Colours stay those of the whole.
+
+    Args:
+        chart: The chart.
+
+    Returns:
+        The chart alone where it fits.
+    """
+    theirs = tuple(series for series in chart.series if series.is_thesis)
+    ours = tuple(series for series in chart.series if not series.is_thesis)
+    if len(chart.series) <= MOST_SERIES:
+        return (chart,)
+    room = MOST_SERIES - len(theirs)
+    groups: list[tuple[Series, ...]] = []
+    for _, of_machine in groupby(ours, key=lambda series: series.machine):
+        for piece in _pieces(tuple(of_machine), room):
+            fits = bool(groups) and len(groups[-1]) + len(piece) <= room
+            groups[-1:] = [groups[-1] + piece] if fits else [*groups[-1:], piece]
+    return tuple(
+        replace(
+            chart,
+            key=chart.key if number == 1 else f"{chart.key}-{number}",
+            title=f"{chart.title}, part {number} of {len(groups)}",
+            series=(*group, *theirs),
+        )
+        for number, group in enumerate(groups, 1)
+    )
+
+
+def _pieces(group: tuple[Series, ...], room: int) -> list[tuple[Series, ...]]:
+    """Cut the series of one machine into pieces of nearly the same size, each with the first series."""
+    if len(group) <= room:
+        return [group]
+    first, *others = group
+    count = -(-len(others) // (room - 1))
+    size = -(-len(others) // count)
+    return [(first, *others[start : start + size]) for start in range(0, len(others), size)]
