@@ -20,6 +20,7 @@ from stale_edge.cli.options import (
     MODELS,
     OUTPUT,
     JsonToStdout,
+    NumberedClasses,
     Quiet,
     SnippetSeconds,
 )
@@ -71,6 +72,7 @@ def train(
         Path | None,
         typer.Option(*GROUND_TRUTH, metavar="FILE", help="Annotations of ActivityNet or THUMOS14, in any form."),
     ] = None,
+    numbered_classes: NumberedClasses = None,
     features: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Features of the videos: a folder, or one HDF5 file.")
     ] = None,
@@ -201,6 +203,7 @@ def train(
     require_train("stale-edge train")
     options = TrainingInputs(
         annotations=annotations,
+        numbered_classes=numbered_classes,
         features=features,
         simulated=simulated,
         split=split,

@@ -185,6 +185,7 @@ class AnnotatedFeatures:
         annotations: Path,
         features: Path,
         *,
+        numbered_classes: Path | None = None,
         split: Path | None = None,
         subset: str | None = None,
         fraction: float = 1.0,
@@ -203,6 +204,7 @@ class AnnotatedFeatures:
         Args:
             annotations: Ground truth in any form that `read_annotations` knows.
             features: Folder of feature files, or one HDF5 file with a dataset for every video.
+            numbered_classes: Names of the classes, for annotations that number them.
             split: List of the classes to teach; by default all.
             subset: Subset to take, by its name in the annotations; by default the one that is usual for training.
             fraction: Share of the videos to sample.
@@ -220,7 +222,7 @@ class AnnotatedFeatures:
                 on.
             UsageError: There is no such subset, or the fraction is not in (0, 1].
         """
-        everything = read_annotations(annotations)
+        everything = read_annotations(annotations, class_names=numbered_classes)
         classes = read_class_list(split) if split else class_names(everything, annotations)
         subset = subset or training_subset(everything)
         selection = select(everything.subset(subset), classes if split else None, compat=compat)

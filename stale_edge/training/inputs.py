@@ -65,6 +65,8 @@ class TrainingInputs:
     """Kind of network, a key of `NETWORKS`; that of the checkpoint where one is given to start from."""
     preset: str | None = None
     """Published configuration to start from; the network's first where none is named."""
+    numbered_classes: Path | None = None
+    """Names of the classes that the annotations number."""
     class_means: bool = False
     """Whether classes are given by the mean features of their actions instead of text."""
     fit_share: float = 0.0
@@ -83,6 +85,7 @@ class TrainingInputs:
         real = {"--annotations": self.annotations, "--features": self.features}
         of_real: dict[str, object] = {
             "--split": self.split,
+            "--class-names": self.numbered_classes,
             "--subset": self.subset,
             "--snippet-seconds": self.snippet_s,
         }
@@ -350,6 +353,7 @@ def _real_videos(
     videos = AnnotatedFeatures.open(
         options.annotations,
         options.features,
+        numbered_classes=options.numbered_classes,
         split=options.split,
         subset=options.subset,
         fraction=options.fraction,
