@@ -287,7 +287,7 @@ class AnnotatedFeatures:
         """Set a share of the videos aside, to choose the best checkpoint by or for another purpose.
 
         Args:
-            share: Share of the videos, in (0, 1).
+            share: Share of the videos, in [0, 1); 0 sets none aside.
             seed: Seed of the choice.
             option: Option that asks for it, for the message.
 
@@ -295,14 +295,16 @@ class AnnotatedFeatures:
             Videos to train on, with every class that all of them have, and videos held out. Both share one cache.
 
         Raises:
-            UsageError: The share is not in (0, 1), or no video can be spared.
+            UsageError: The share is not in [0, 1), or no video can be spared.
         """
+        if share == 0:
+            return self, self._part(frozenset())
         kept = frozenset(hold_out([video for video, _ in self._videos], share, seed))
         if len(kept) == len(self):
             raise UsageError(
                 option,
                 f"leaves no video to hold out: {len(self):,} videos, and every class keeps one in training",
-                "annotate second videos of classes, or more; a larger share helps only where there are some",
+                f"annotate second videos of classes, or more; or set none aside with {option} 0",
             )
         return self._part(kept), self._part(frozenset(range(len(self))) - kept)
 
