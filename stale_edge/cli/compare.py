@@ -11,7 +11,7 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.interrupt import prompt_interrupt
-from stale_edge.cli.options import FEATURES, JsonToStdout, Quiet
+from stale_edge.cli.options import FEATURES, JsonToStdout, NumberedClasses, Quiet
 from stale_edge.cli.video_inputs import (
     AnnotationsFile,
     AnyFeatures,
@@ -69,6 +69,7 @@ def compare(
         typer.Option(*FEATURES, metavar="FEATURES", help="Files, folders or globs, as for `detect`; repeatable."),
     ],
     annotations: AnnotationsFile = None,
+    numbered_classes: NumberedClasses = None,
     min_matched: Annotated[float | None, typer.Option(min=0, max=1, help="Least share of detections matched.")] = None,
     max_shift_s: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="Largest 95th percentile of the boundary shift.")
@@ -106,7 +107,7 @@ def compare(
         raise UsageError("--hop", "moves windows, and there are none", "give --window as well")
     if max_drop is not None and annotations is None:
         raise UsageError("--max-drop", "needs ground truth", "give --ground-truth as well")
-    truth = None if annotations is None else read_ground_truth(annotations, reporter)
+    truth = None if annotations is None else read_ground_truth(annotations, reporter, class_names=numbered_classes)
     videos = find_videos(features, [video.id for video in truth.videos] if truth else (), reporter.note)
     plan = None if window is None else WindowPlan.of(window, hop)
     vocabulary = VocabularyOptions(text_embeddings, classes)

@@ -10,7 +10,7 @@ import typer
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect import Compat  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.ground_truth import read_ground_truth
-from stale_edge.cli.options import JsonToStdout, Quiet, SnippetSeconds, Strict  # noqa: TC001 (as above)
+from stale_edge.cli.options import JsonToStdout, NumberedClasses, Quiet, SnippetSeconds, Strict  # noqa: TC001 (as above)
 from stale_edge_runtime.errors import BadDataError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def dataset(
     action_names: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Class names of the annotations; beside them when not given.")
     ] = None,
+    numbered_classes: NumberedClasses = None,
     compat: Annotated[
         Compat | None, typer.Option(help="Choose videos and instances as the published code does, defects included.")
     ] = None,
@@ -68,7 +69,9 @@ def dataset(
     from stale_edge_runtime.formats.class_list import read_class_list
 
     reporter = Reporter(quiet=quiet)
-    everything = read_ground_truth(annotations, reporter, video_info=video_info, strict=strict)
+    everything = read_ground_truth(
+        annotations, reporter, video_info=video_info, class_names=numbered_classes, strict=strict
+    )
     classes = class_names(everything, annotations, action_names)
     if split:
         known, classes = set(classes), read_class_list(split)

@@ -25,7 +25,7 @@ from stale_edge.cli.frames import (
 )
 from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.interrupt import prompt_interrupt
-from stale_edge.cli.options import OUTPUT, STDOUT, JsonToStdout, Quiet
+from stale_edge.cli.options import OUTPUT, STDOUT, JsonToStdout, NumberedClasses, Quiet
 from stale_edge.cli.video_inputs import (
     AnnotationsFile,
     AnyFeatures,
@@ -89,6 +89,7 @@ def detect(
         Format | None, typer.Option("--format", help="Format of the result; by default from its name, else JSON.")
     ] = None,
     annotations: AnnotationsFile = None,
+    numbered_classes: NumberedClasses = None,
     fps: Fps = None,
     stride: Stride = None,
     window: Window = None,
@@ -201,7 +202,7 @@ def detect(
     )
     if dtype is not None and not follow:
         raise UsageError("--dtype", "is of a stream; files tell theirs", "leave it out, or use --follow")
-    truth = None if annotations is None else read_ground_truth(annotations, reporter)
+    truth = None if annotations is None else read_ground_truth(annotations, reporter, class_names=numbered_classes)
     ids = [video.id for video in truth.videos] if truth else ()
     videos = [] if streams else find_videos(features or [], ids, reporter.note, suffixes={*SUFFIXES, *VIDEO_SUFFIXES})
     _check_outputs(output, picture, page, [model, *(video.path for video in videos)])

@@ -11,7 +11,16 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.ground_truth import read_ground_truth
-from stale_edge.cli.options import GROUND_TRUTH, STDOUT, JsonToFile, LatexFile, MarkdownFile, Quiet, Strict
+from stale_edge.cli.options import (
+    GROUND_TRUTH,
+    STDOUT,
+    JsonToFile,
+    LatexFile,
+    MarkdownFile,
+    NumberedClasses,
+    Quiet,
+    Strict,
+)
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +47,7 @@ def evaluate(
             help="Annotations of ActivityNet or THUMOS14, in any of their forms.",
         ),
     ],
+    numbered_classes: NumberedClasses = None,
     subset: Annotated[
         str | None,
         typer.Option(help="Subset that counts; by default the one that is usual: THUMOS14's test, else validation."),
@@ -83,7 +93,8 @@ def evaluate(
     for target in (json, latex, markdown):
         if target and target != STDOUT:
             files.check_target(target, (results, ground_truth))
-    annotations, subset = _annotations(report, ground_truth, subset, classes, strict=strict)
+    everything = read_ground_truth(ground_truth, report, class_names=numbered_classes, strict=strict)
+    annotations, subset = _annotations(report, everything, subset, classes)
     tious = tious or (THUMOS_TIOUS if annotations.is_thumos else ACTIVITYNET_TIOUS)
     found = read_results(results, strict=strict)
     for line in left_out_lines(found.left_out):
@@ -157,12 +168,11 @@ def parse_tious(text: str) -> tuple[float, ...]:
 
 
 def _annotations(
-    report: Reporter, path: Path, subset: str | None, classes: Path | None, *, strict: bool
+    report: Reporter, everything: Annotations, subset: str | None, classes: Path | None
 ) -> tuple[Annotations, str]:
     """Select the ground truth that counts, and the name of its subset."""
     from stale_edge_runtime.formats.class_list import read_class_list
 
-    everything = read_ground_truth(path, report, strict=strict)
     subset = subset or everything.default_subset
     annotations = everything.subset(subset)
     if classes:
@@ -171,8 +181,8 @@ def _annotations(
             report.warn(f"{classes}: {_listing(absent)} not in the ground truth of subset {subset}")
         annotations = annotations.restricted_to(names)
     report.note(
-        f"{path}: subset {subset}, {len(annotations.videos):,} videos, {annotations.instance_count:,} instances, "
-        f"{len(annotations.classes)} classes"
+        f"{annotations.source}: subset {subset}, {len(annotations.videos):,} videos, "
+        f"{annotations.instance_count:,} instances, {len(annotations.classes)} classes"
     )
     dirt = annotations.dirt
     counts = {

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def read_ground_truth(
-    path: Path, reporter: Reporter, *, video_info: Path | None = None, strict: bool = False
+    path: Path,
+    reporter: Reporter,
+    *,
+    video_info: Path | None = None,
+    class_names: Path | None = None,
+    strict: bool = False,
 ) -> Annotations:
     """Read annotations and warn of what was left out of them and of times that are probably not in seconds.
 
@@ -20,6 +25,7 @@ def read_ground_truth(
         path: The file.
         reporter: Reporter for warnings.
         video_info: CSV with the subsets of annotations in the published form.
+        class_names: Class list for annotations that number their classes.
         strict: Refuse a file that holds an entry nobody can use.
 
     Raises:
@@ -29,7 +35,7 @@ def read_ground_truth(
     from stale_edge_runtime.formats.annotations import read_annotations
     from stale_edge_runtime.formats.left_out import left_out_lines
 
-    annotations = read_annotations(path, video_info=video_info, strict=strict)
+    annotations = read_annotations(path, video_info=video_info, class_names=class_names, strict=strict)
     for line in annotations.notes:
         reporter.note(line)
     for line in left_out_lines(annotations.left_out):

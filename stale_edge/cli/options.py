@@ -28,6 +28,10 @@ SnippetSeconds = Annotated[
     typer.Option(SNIPPET_SECONDS, min=1e-6, help="Seconds a snippet, where the annotations lack durations."),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="A short look in minutes; its figures are not to cite.")]
+NumberedClasses = Annotated[
+    Path | None,
+    typer.Option("--class-names", metavar="FILE", help="Names of classes that annotations number from 0, one a line."),
+]
 Strict = Annotated[
     bool,
     typer.Option(STRICT, help="Refuse a file that holds an entry nobody can use, instead of leaving it out."),

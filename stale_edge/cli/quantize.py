@@ -9,7 +9,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.ground_truth import read_ground_truth
-from stale_edge.cli.options import FEATURES, ONNX, OUTPUT, JsonToStdout, Quiet
+from stale_edge.cli.options import FEATURES, ONNX, OUTPUT, JsonToStdout, NumberedClasses, Quiet
 from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
     AnnotationsFile,
     AnyFeatures,
@@ -62,6 +62,7 @@ def quantize(
         ),
     ] = None,
     annotations: AnnotationsFile = None,
+    numbered_classes: NumberedClasses = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
@@ -127,7 +128,8 @@ def quantize(
     _check_role(model, features)
     if features:
         texts = (text_embeddings, classes)
-        trial = _trial(model, features, annotations, fps, stride, texts, reporter, any_features=any_features)
+        given = (annotations, numbered_classes)
+        trial = _trial(model, features, given, fps, stride, texts, reporter, any_features=any_features)
     steps = STEPS + bool(trial) + report + measure_gain
     with reporter.progress(f"quantize to {precision}", steps) as step:
         made = quantize_file(
@@ -172,7 +174,7 @@ def _frames(model: Path, frames: list[Path], reporter: Reporter) -> NDArray[np.u
 def _trial(
     model: Path,
     features: list[str],
-    annotations: Path | None,
+    given: tuple[Path | None, Path | None],
     fps: float | None,
     stride: int | None,
     texts: tuple[Path | None, Path | None],
@@ -191,7 +193,8 @@ def _trial(
 
     info = read_model(model).info
     text_embeddings, classes = texts
-    truth = None if annotations is None else read_ground_truth(annotations, reporter)
+    annotations, numbered = given
+    truth = None if annotations is None else read_ground_truth(annotations, reporter, class_names=numbered)
     files = find_videos(features, [video.id for video in truth.videos] if truth else (), reporter.note)
     clock = Clock.of(info, truth, fps, stride, files)
     videos = []

@@ -20,6 +20,7 @@ from stale_edge.cli.options import (
     MODELS,
     OUTPUT,
     JsonToStdout,
+    NumberedClasses,
     Quiet,
     SnippetSeconds,
 )
@@ -71,6 +72,7 @@ def train(
         Path | None,
         typer.Option(*GROUND_TRUTH, metavar="FILE", help="Annotations of ActivityNet or THUMOS14, in any form."),
     ] = None,
+    numbered_classes: NumberedClasses = None,
     features: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Features of the videos: a folder, or one HDF5 file.")
     ] = None,
@@ -90,7 +92,8 @@ def train(
     ] = 1.0,
     snippet_s: SnippetSeconds = None,
     held_out: Annotated[
-        float, typer.Option(metavar="P", help="Share of the videos held out to choose the best checkpoint by.")
+        float,
+        typer.Option(metavar="P", help="Share of the videos held out to choose the best weights by; 0 keeps the last."),
     ] = 0.1,
     fit_share: Annotated[
         float,
@@ -201,6 +204,7 @@ def train(
     require_train("stale-edge train")
     options = TrainingInputs(
         annotations=annotations,
+        numbered_classes=numbered_classes,
         features=features,
         simulated=simulated,
         split=split,
@@ -444,9 +448,9 @@ def _tell(result: TrainingResult, folder: Path, model: Path, report: Reporter, *
     if as_json:
         report.result_json(summary)
         return
-    report.result(
-        f"{model}: average mAP {100 * result.average_map:.2f} on held-out videos, from step {result.best_step}; "
-        f"{result.end} after {result.steps} steps"
-    )
+    judged = "no videos are held out"
+    if result.average_map is not None:
+        judged = f"average mAP {100 * result.average_map:.2f} on held-out videos"
+    report.result(f"{model}: {judged}, from step {result.best_step}; {result.end} after {result.steps} steps")
     if result.end is End.TIME:
         report.note(f"to train on, {RESUME_HINT}")

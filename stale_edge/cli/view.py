@@ -9,7 +9,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.ground_truth import read_ground_truth
-from stale_edge.cli.options import GROUND_TRUTH, OUTPUT, Quiet
+from stale_edge.cli.options import GROUND_TRUTH, OUTPUT, NumberedClasses, Quiet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +40,7 @@ def view(
             *GROUND_TRUTH, metavar="GT.json", help="True actions to show and judge by; durations of the videos."
         ),
     ] = None,
+    numbered_classes: NumberedClasses = None,
     subset: Annotated[
         str | None,
         typer.Option(
@@ -70,7 +71,7 @@ def view(
 
     report = Reporter(quiet=quiet)
     check_target(output, [*results, *([ground_truth] if ground_truth else [])])
-    truth = None if ground_truth is None else read_ground_truth(ground_truth, report)
+    truth = None if ground_truth is None else read_ground_truth(ground_truth, report, class_names=numbered_classes)
     read = [read_results(path) for path in results]
     sets = [
         ResultSet(name, found.detections, _note(found)) for name, found in zip(set_names(results), read, strict=True)

@@ -185,6 +185,7 @@ class AnnotatedFeatures:
         annotations: Path,
         features: Path,
         *,
+        numbered_classes: Path | None = None,
         split: Path | None = None,
         subset: str | None = None,
         fraction: float = 1.0,
@@ -203,6 +204,7 @@ class AnnotatedFeatures:
         Args:
             annotations: Ground truth in any form that `read_annotations` knows.
             features: Folder of feature files, or one HDF5 file with a dataset for every video.
+            numbered_classes: Names of the classes, for annotations that number them.
             split: List of the classes to teach; by default all.
             subset: Subset to take, by its name in the annotations; by default the one that is usual for training.
             fraction: Share of the videos to sample.
@@ -220,7 +222,7 @@ class AnnotatedFeatures:
                 on.
             UsageError: There is no such subset, or the fraction is not in (0, 1].
         """
-        everything = read_annotations(annotations)
+        everything = read_annotations(annotations, class_names=numbered_classes)
         classes = read_class_list(split) if split else class_names(everything, annotations)
         subset = subset or training_subset(everything)
         selection = select(everything.subset(subset), classes if split else None, compat=compat)
@@ -285,7 +287,7 @@ class AnnotatedFeatures:
         """Set a share of the videos aside, to choose the best checkpoint by or for another purpose.
 
         Args:
-            share: Share of the videos, in (0, 1).
+            share: Share of the videos, in [0, 1); 0 sets none aside.
             seed: Seed of the choice.
             option: Option that asks for it, for the message.
 
@@ -293,14 +295,16 @@ class AnnotatedFeatures:
             Videos to train on, with every class that all of them have, and videos held out. Both share one cache.
 
         Raises:
-            UsageError: The share is not in (0, 1), or no video can be spared.
+            UsageError: The share is not in [0, 1), or no video can be spared.
         """
+        if share == 0:
+            return self, self._part(frozenset())
         kept = frozenset(hold_out([video for video, _ in self._videos], share, seed))
         if len(kept) == len(self):
             raise UsageError(
                 option,
                 f"leaves no video to hold out: {len(self):,} videos, and every class keeps one in training",
-                "annotate second videos of classes, or more; a larger share helps only where there are some",
+                f"annotate second videos of classes, or more; or set none aside with {option} 0",
             )
         return self._part(kept), self._part(frozenset(range(len(self))) - kept)
 

@@ -10,7 +10,6 @@ Three kinds of numbers are in here, and each field says which it is:
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,7 +133,7 @@ class WorldConfig:
         if name == "seed" or least is not None:
             if type(value) is not int or not (least or 0) <= value <= 1 << 62:
                 raise UsageError(f"world parameter {name}", f"is {value!r}", f"give a whole number from {least or 0}")
-        elif type(value) not in {int, float} or not math.isfinite(value) or abs(value) > _LARGEST:
+        elif type(value) not in {int, float} or not abs(value) <= _LARGEST:
             raise UsageError(f"world parameter {name}", f"is {value!r}", "give a finite number")
         elif name in _SHARES and not 0.0 <= value <= 1.0:
             raise UsageError(f"world parameter {name}", f"is {value!r}", "give 0 to 1")

@@ -8,8 +8,9 @@
 | `text_embeddings.npy`, `classes.txt` | float32 [classes, width], and a name for each row |
 | `splits/seen.list`, `splits/unseen.list` | class lists for training and for the open set |
 
-`world.json` comes first, so that a folder cut off half-way is known for what it is, and the annotations come last, so
-that nobody trains on half a world.
+All files are written into a hidden folder first, so that a world that was there before stays whole until the new one
+is. Then they are moved: `world.json` first, so that a folder cut off half-way is known for what it is, and the
+annotations last, so that nobody trains on half a world.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ if TYPE_CHECKING:
     from stale_edge.simulation.world import SimulatedVideos, SimulatedWorld
 
 WORLD_FILE: Final = "world.json"
+ANNOTATIONS_FILE: Final = "annotations.json"
 FORMAT: Final = "stale-edge simulated world"
 VERSION: Final = 1
 _LARGEST_WORLD_BYTES = 1 << 20
+_PARTS = ("features", "splits")
 _OWN_FEATURES = re.compile(r"v_[tsu]\d{3}_\d{6,10}\.npy")
 
 
@@ -67,7 +70,7 @@ def write_world(
     """Write videos of a world with their annotations, texts and splits.
 
     Args:
-        folder: Made where it is not there; one that holds a simulated world is replaced.
+        folder: Made where it is not there; a simulated world in it is replaced at the end.
         world: World to write.
         videos: Training videos: those of the first epoch.
         validation: Validation videos, shared between seen and unseen classes by the number of classes.
@@ -84,20 +87,25 @@ def write_world(
     if world.unseen:
         parts.append(world.evaluation("unseen", unseen))
     _prepare(folder, force=force)
-    description = {"format": FORMAT, "version": VERSION, "world": world.config.to_dict()}
-    files.write_json(folder / WORLD_FILE, description | {"videos": videos, "validation": validation})
-    (folder / "annotations.json").unlink(missing_ok=True)
-    database: dict[str, Any] = {}
-    snippets = 0
-    for subset, video in _videos(parts):
-        with files.atomic_write(folder / "features" / f"v_{video.id}.npy") as stream:
-            np.save(stream, video.features.astype(np.float16), allow_pickle=False)
-        database[video.id] = _annotation(subset, video)
-        snippets += len(video.features)
-        step(video.id)
-    _remove_leftovers(folder / "features", {f"v_{name}.npy" for name in database})
-    _write_texts(folder, world)
-    files.write_json(folder / "annotations.json", {"version": FORMAT, "database": database})
+    with files.temporary_folder(folder) as beside:
+        description = {"format": FORMAT, "version": VERSION, "world": world.config.to_dict()}
+        files.write_json(beside / WORLD_FILE, description | {"videos": videos, "validation": validation})
+        for part in _PARTS:
+            files.make_folder(beside / part)
+        database: dict[str, Any] = {}
+        snippets = 0
+        for subset, video in _videos(parts):
+            with files.atomic_write(beside / "features" / f"v_{video.id}.npy") as stream:
+                np.save(stream, video.features.astype(np.float16), allow_pickle=False)
+            database[video.id] = _annotation(subset, video)
+            snippets += len(video.features)
+            step(video.id)
+        _write_texts(beside, world)
+        files.write_json(beside / ANNOTATIONS_FILE, {"version": FORMAT, "database": database})
+        try:
+            _move(beside, folder)
+        except OSError as error:
+            raise writing_error(folder, error) from error
     return FolderSummary(
         training_videos=videos,
         seen_videos=validation - unseen if world.unseen else validation,
@@ -137,15 +145,14 @@ def _prepare(folder: Path, *, force: bool) -> None:
         raise writing_error(folder, error) from error
     if taken:
         raise UsageError(folder, "is not empty and holds no simulated world", "name another folder, or add --force")
-    for part in ("features", "splits"):
-        files.make_folder(folder / part)
+    files.make_folder(folder)
 
 
 def _is_begun(folder: Path) -> bool:
     """Tell whether a folder holds nothing but what a process leaves that was killed before it wrote `world.json`."""
     return all(
         path.name.endswith(files.TEMPORARY_SUFFIX)
-        or (path.name in {"features", "splits"} and path.is_dir() and not any(path.iterdir()))
+        or (path.name in _PARTS and path.is_dir() and not any(path.iterdir()))
         for path in folder.iterdir()
     )
 
@@ -169,11 +176,25 @@ def _annotation(subset: str, video: TrainingVideo) -> dict[str, Any]:
     return {"subset": subset, "duration": video.duration_s, "annotations": instances}
 
 
-def _remove_leftovers(folder: Path, wanted: set[str]) -> None:
-    """Remove the features of a world that was here before, and nothing else."""
-    for path in folder.iterdir():
+def _move(beside: Path, folder: Path) -> None:
+    """Move the files of a world to their places, and remove those of a world that was there before; nothing else.
+
+    Raises:
+        OSError: A file cannot be moved.
+    """
+    (folder / ANNOTATIONS_FILE).unlink(missing_ok=True)
+    (beside / WORLD_FILE).replace(folder / WORLD_FILE)
+    for part in _PARTS:
+        (folder / part).mkdir(exist_ok=True)
+    wanted = {path.name for path in (beside / "features").iterdir()}
+    for path in (folder / "features").iterdir():
         if _OWN_FEATURES.fullmatch(path.name) and path.name not in wanted:
             path.unlink(missing_ok=True)
+    for part in (*_PARTS, "."):
+        for path in sorted((beside / part).iterdir()):
+            if path.is_file() and path.name != ANNOTATIONS_FILE:
+                path.replace(folder / part / path.name)
+    (beside / ANNOTATIONS_FILE).replace(folder / ANNOTATIONS_FILE)
 
 
 def _write_texts(folder: Path, world: SimulatedWorld) -> None:

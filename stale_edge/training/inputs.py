@@ -48,7 +48,7 @@ class TrainingInputs:
     snippet_s: float | None
     """Seconds of a snippet."""
     held_out: float
-    """Share of the videos to choose the best checkpoint by."""
+    """Share of the videos to choose the best checkpoint by; 0 for none, so that the last weights are kept."""
     videos: int
     """Simulated videos in an epoch."""
     text_embeddings: Path | None
@@ -65,6 +65,8 @@ class TrainingInputs:
     """Kind of network, a key of `NETWORKS`; that of the checkpoint where one is given to start from."""
     preset: str | None = None
     """Published configuration to start from; the network's first where none is named."""
+    numbered_classes: Path | None = None
+    """Names of the classes that the annotations number."""
     class_means: bool = False
     """Whether classes are given by the mean features of their actions instead of text."""
     fit_share: float = 0.0
@@ -83,6 +85,7 @@ class TrainingInputs:
         real = {"--annotations": self.annotations, "--features": self.features}
         of_real: dict[str, object] = {
             "--split": self.split,
+            "--class-names": self.numbered_classes,
             "--subset": self.subset,
             "--snippet-seconds": self.snippet_s,
         }
@@ -110,7 +113,9 @@ class TrainingInputs:
         self._check_start()
 
     def _check_start(self) -> None:
-        """Refuse options that do not go with the weights to start from."""
+        """Refuse shares that cannot be, and options that do not go with the weights to start from."""
+        if not 0 <= self.held_out < 1:
+            raise UsageError("--held-out", f"is {self.held_out:g}", "give 0 up to 1")
         if not 0 <= self.fit_share < 1:
             raise UsageError("--fit-share", f"is {self.fit_share:g}", "give 0 up to 1")
         if self.fit_share and self.initial:
@@ -350,6 +355,7 @@ def _real_videos(
     videos = AnnotatedFeatures.open(
         options.annotations,
         options.features,
+        numbered_classes=options.numbered_classes,
         split=options.split,
         subset=options.subset,
         fraction=options.fraction,
@@ -363,9 +369,9 @@ def _real_videos(
 
 
 def _drawn_videos(options: TrainingInputs, world: SimulatedWorld) -> tuple[SimulatedVideos, SimulatedVideos]:
-    """Endless videos, and others of the same classes: one of each class at least."""
-    held_out = max(round(options.held_out * options.videos), len(world.seen))
-    return world.training(options.videos), world.evaluation("selection", held_out)
+    """Endless videos, and others of the same classes: one of each class at least, where any are wanted."""
+    held_out = options.held_out and max(round(options.held_out * options.videos), len(world.seen))
+    return world.training(options.videos), world.evaluation("selection", int(held_out))
 
 
 def _tower_text(network: Any, classes: tuple[str, ...], *, train: bool) -> Tensor:

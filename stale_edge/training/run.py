@@ -39,7 +39,7 @@ class TrainingRun:
     source: VideoSource
     """Videos to train on."""
     held_out: VideoSource
-    """Other videos of the same classes, to choose the best checkpoint by."""
+    """Other videos of the same classes, to choose the best checkpoint by; without any, the last one is kept."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Summary of the data as JSON: a training is resumed only with the same."""
     classes: tuple[str, ...] = ()
@@ -111,8 +111,8 @@ class TrainingResult:
     steps: int
     """Steps done, earlier runs counted."""
     best_step: int
-    """Step of the best weights."""
-    average_map: float
-    """Average mAP of the best weights on the held-out videos, in [0, 1]."""
+    """Step of the best weights, or of the last where no videos are held out."""
+    average_map: float | None
+    """Average mAP of these weights on the held-out videos, in [0, 1]; None where there are none."""
     checkpoint: Path
-    """The best weights."""
+    """These weights."""

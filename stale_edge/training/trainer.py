@@ -170,14 +170,19 @@ class Trainer:
         with log or nullcontext():
             end = self._train(log)
             if end is End.TIME and self._progress.step > self._progress.validated_step:
+                if not len(self._training.held_out):
+                    self._keep_last()
+                    return self._result(end)
                 result = self._score()
                 score = result.average_map
                 if self._progress.best_score is None or score > self._progress.best_score:
                     self._save_checkpoint(STOPPED_FILE, self._progress.step, result)
                     step = self._progress.step
                     return TrainingResult(end, step, step, score, self._folder / STOPPED_FILE)
+        return self._result(end)
+
+    def _result(self, end: End) -> TrainingResult:
         progress = self._progress
-        assert progress.best_score is not None  # noqa: S101 (every epoch ends with a validation)
         return TrainingResult(end, progress.step, progress.best_step, progress.best_score, self._folder / BEST_FILE)
 
     def _train(self, log: TrainingLog | None) -> End:
@@ -282,7 +287,16 @@ class Trainer:
         broadcast: EvaluationResult = self._fabric.broadcast(result)  # type: ignore[assignment]
         return broadcast
 
+    def _keep_last(self) -> None:
+        """Keep the weights as they are: nothing judges them."""
+        step = self._progress.step
+        self._save_checkpoint(BEST_FILE, step, None)
+        self._progress = replace(self._progress, validated_step=step, best_step=step)
+
     def _validate(self, log: TrainingLog | None) -> None:
+        if not len(self._training.held_out):
+            self._keep_last()
+            return
         result = self._score()
         score, progress = result.average_map, self._progress
         best = progress.best_score is None or score > progress.best_score
@@ -304,16 +318,19 @@ class Trainer:
             log.validation({"step": progress.step, "epoch": epoch, "average_map": score, **columns})
         self._options.on_validation(ValidationReport(progress.step, epoch, score, best))
 
-    def _save_checkpoint(self, name: str, step: int, result: EvaluationResult) -> None:
+    def _save_checkpoint(self, name: str, step: int, result: EvaluationResult | None) -> None:
         """Write the weights as a checkpoint for export."""
         if not self._fabric.is_global_zero:
             return
         training = self._training
+        judged: dict[str, Any] = {}
+        if result is not None:
+            judged = {"held_out_average_map": round(result.average_map, 6)}
+            judged[SUGGESTED_MIN_SCORE] = result.suggested_min_score
         origin = {
             "source": "trained",
             "step": step,
-            "held_out_average_map": round(result.average_map, 6),
-            SUGGESTED_MIN_SCORE: result.suggested_min_score,
+            **judged,
             "taught_classes": list(training.source.classes),
             "settings": self._settings.to_dict(),
         }
@@ -376,8 +393,6 @@ class Trainer:
             raise UsageError("batch", problem, f"give a multiple of {processes}")
         if not self._plan.steps_per_epoch:
             raise UsageError("training", f"has {self._plan.videos} videos for {processes} processes", "give more")
-        if not len(training.held_out):
-            raise UsageError("held-out videos", "are none", "hold a larger share out")
         if training.text.is_floating_point() == settings.train_text:
             raise UsageError("text", "must be token ids to train the text tower, and embeddings otherwise")
 

@@ -140,7 +140,7 @@ def entry_with(annotation):
         ({"database": {"": OFFICIAL}}, "is no id"),
         ({"database": {"a" * 256: OFFICIAL}}, "is no id"),
         ({"database": {"abc": OFFICIAL | {"subset": 1}}}, "abc has no subset"),
-        ({"database": {"abc": {"duration": 1, "annotations": []}}}, "abc has no subset"),
+        ({"database": {"abc": {"duration": 1, "annotations": []}, "d": OFFICIAL}}, "abc has no subset"),
         ({"database": {"abc": OFFICIAL | {"duration": 0}}}, "duration"),
         ({"database": {"abc": OFFICIAL | {"duration": [1]}}}, "duration"),
         ({"database": {"abc": OFFICIAL | {"annotations": {}}}}, "no list 'annotations'"),
@@ -154,7 +154,7 @@ def entry_with(annotation):
         (entry_with({"segment": [0, 10**400]}), "not two finite numbers"),
         (entry_with({"segment": [0]}), "annotation 1 that is not in the schema"),
         (entry_with({"segment": None}), "annotation 1 that is not in the schema"),
-        (entry_with({"label": 4}), "is no printable name"),
+        (entry_with({"label": 4}), "annotation 1 whose class is a number; name the classes with --class-names"),
         (entry_with({"label": "a\u0007"}), "is no printable name"),
         (entry_with({"label": "\ud800"}), "is no printable name"),
         ({"database": {"abc": OFFICIAL | {"annotations": ["x"]}}}, "annotation 0 that is not in the schema"),
@@ -252,7 +252,7 @@ def test_real_files(shared, name, subset, videos, instances, dirt):
         ({"segment": [2, 1]}, "segments that end before they start"),
         ({"segment": [-0.04, 1]}, "segments that start before the video"),
         ({"segment": [0, float("nan")]}, "segments that are not two finite numbers"),
-        ({"label": 4}, "annotations whose label is no printable name"),
+        ({"label": 4}, "annotations whose class is a number"),
     ],
 )
 def test_an_unusable_annotation_leaves_the_others(tmp_path, bad, kind):

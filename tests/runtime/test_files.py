@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from stale_edge_runtime.errors import CannotWriteError
+from stale_edge_runtime.formats import files
 from stale_edge_runtime.formats.files import atomic_path, check_target, together, write_bytes, write_text
 
 
@@ -188,3 +189,17 @@ def test_an_output_that_cannot_take_its_place_says_what_was_written_before(tmp_p
         written_together(first, second, third, then=second.mkdir)
     assert first.read_text() == "newer"
     assert names(tmp_path) == ["first", "second"]
+
+
+def test_a_folder_in_use_is_kept_and_one_that_was_left_is_removed(tmp_path):
+    left = tmp_path / ".folder.abcd1234.stale-edge.tmp"
+    (left / "below").mkdir(parents=True)
+    (left / "below" / "x").write_bytes(b"half")
+    (tmp_path / ".link.abcd1234.stale-edge.tmp").symlink_to(tmp_path / "elsewhere")
+    with files.temporary_folder(tmp_path) as one:
+        (one / "x").write_bytes(b"1")
+        files._CLEANED.clear()
+        with files.temporary_folder(tmp_path) as two:
+            assert (one / "x").exists()
+            assert two != one
+    assert [path.name for path in tmp_path.iterdir()] == [".link.abcd1234.stale-edge.tmp"]

@@ -230,7 +230,7 @@ HOSTILE = {
     "twice": '{"database": {}, "database": {}}',
     "id is a path": json.dumps({"database": {"../../etc/passwd": entry("training", 1, [])}}),
     "long id": json.dumps({"database": {"a" * 256: entry("training", 1, [])}}),
-    "no subset": '{"database": {"a": {"duration": 1, "annotations": []}}}',
+    "no subset": '{"database": {"a": {"duration": 1, "annotations": []}, "b": {"subset": "x", "annotations": []}}}',
     "subset is a number": '{"database": {"a": {"subset": 1, "duration": 1, "annotations": []}}}',
     "duration is zero": json.dumps({"database": {"a": entry("training", 0, [])}}),
     "duration is negative": json.dumps({"database": {"a": entry("training", -1, [])}}),

@@ -214,3 +214,65 @@ def test_training_with_more_threads_than_cores_is_refused(tmp_path: Path, comman
     code, _, err = command(*words, "--threads", "4096")
     assert code == 69
     assert "4096 threads" in err
+
+
+CHARADES = {
+    "a": {"subset": "testing", "duration": 80.0, "actions": [[1, 10.0, 30.0], [0, 40.0, 50.0]]},
+    "b": {"subset": "testing", "duration": 60.0, "actions": [[1, 5.0, 9.0]]},
+}
+
+
+def numbered(tmp_path: Path) -> tuple[object, ...]:
+    (tmp_path / "names.txt").write_text("Long jump\nArchery\n")
+    return "--class-names", tmp_path / "names.txt"
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [
+        CHARADES,
+        {"database": {"a": {**entry(), "annotations": [{"segment": [10.0, 30.0], "label": 1}]}}},
+        {"a": {"duration_second": 80.0, "annotations": [{"segment": [10.0, 30.0], "label": 1}]}},
+    ],
+    ids=["Charades", "official", "published"],
+)
+def test_classes_that_are_numbers_are_named_by_a_list(tmp_path: Path, command: Command, truth: object) -> None:
+    gt = write(tmp_path / "gt.json", truth)
+    rows = [{"label": "Archery", "score": 0.5, "segment": [10, 30]}]
+    results = write(tmp_path / "r.json", {"results": {"a": rows}})
+    code, _, err = command("evaluate", results, "-g", gt)
+    assert code == 65
+    assert "video a has an annotation 0 whose class is a number; name the classes with --class-names FILE" in err
+    code, out, err = command("evaluate", results, "-g", gt, *numbered(tmp_path), "--json", "-")
+    assert code == 0, err
+    assert json.loads(out)["map"]["0.50"] > 0
+    code, out, err = command("dataset", gt, *numbered(tmp_path), "--json")
+    assert code == 0, err
+    assert "Archery" in json.loads(out)["classes"]
+    (tmp_path / "names.txt").write_text("Long jump\n")
+    words = ("view", results, "-g", gt, "--class-names", tmp_path / "names.txt", "-o", tmp_path / "o.html")
+    assert "has an annotation 0 of a class that is none of 0 to 0" in command(*words)[2]
+
+
+@pytest.mark.parametrize("outer", [lambda one: one, lambda one: {"database": one}, lambda one: {"GT": one}])
+def test_a_file_without_subsets_is_one(tmp_path: Path, command: Command, outer: Callable[[object], object]) -> None:
+    bare = {key: value for key, value in entry().items() if key != "subset"}
+    gt = write(tmp_path / "gt.json", outer({"a": bare, "b": bare}))
+    code, out, err = command("dataset", gt, "--json")
+    assert code == 0, err
+    assert json.loads(out)["subsets"]["all"]["videos"] == 2
+    assert "it names no subsets, so all videos are in: all" in err
+    gt = write(tmp_path / "gt.json", {"database": {"a": bare, "b": entry()}})
+    code, _, err = command("dataset", gt)
+    assert (code, "video a has no subset" in err) == (65, True)
+
+
+def test_results_without_their_outer_key_are_read(tmp_path: Path, command: Command) -> None:
+    gt = write(tmp_path / "gt.json", {"database": {"a": entry()}})
+    rows = [{"label": "archery", "score": 0.5, "segment": [10, 30]}]
+    code, out, err = command("evaluate", write(tmp_path / "r.json", {"a": rows, "b": []}), "-g", gt)
+    assert code == 0, err
+    assert "100.00" in out
+    for other in ([rows], {"a": [{"segments": rows}]}, {"images": [1]}):
+        code, _, err = command("evaluate", write(tmp_path / "r.json", other), "-g", gt)
+        assert (code, "has no object 'results'" in err) == (65, True)

@@ -10,6 +10,8 @@ import pytest
 from stale_edge.data.dataset import AnnotatedFeatures
 from stale_edge.simulation import SimulatedWorld
 from stale_edge_runtime.decoding import Detection
+from stale_edge_runtime.errors import StorageError
+from stale_edge_runtime.formats import files
 from stale_edge_runtime.formats.annotations import read_annotations
 from stale_edge_runtime.formats.class_list import read_class_list
 from stale_edge_runtime.formats.features import read_features
@@ -81,6 +83,30 @@ def test_simulating_again_replaces_the_world_and_nothing_else(folder, command):
     names = {path.name for path in (folder / "features").iterdir()}
     videos = read_annotations(folder / "annotations.json").videos
     assert names == {f"v_{video.id}.npy" for video in videos} | {"mine.npy"}
+
+
+def test_the_old_world_is_whole_until_the_new_one_is(folder, command, monkeypatch):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    written = files.write_json
+
+    def full(target, value, **options):
+        if target.name == "annotations.json":
+            raise StorageError(target, "no space left on device")
+        written(target, value, **options)
+
+    monkeypatch.setattr(files, "write_json", full)
+    code, _, _ = command("simulate", "-o", folder, "--classes", 4, "--videos", 2, "--validation", 4, "--seed", 1)
+    assert code == 74
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert not list(folder.glob(".*"))
+
+
+def test_a_folder_that_a_killed_simulate_left_is_removed(tmp_path, command):
+    left = tmp_path / "world" / ".folder.abcd1234.stale-edge.tmp"
+    (left / "features").mkdir(parents=True)
+    (left / "features" / "v_t000_000000.npy").write_bytes(b"half")
+    assert command("simulate", "-o", tmp_path / "world", *SMALL)[0] == 0
+    assert not left.exists()
 
 
 def test_another_folder_is_left_alone(tmp_path, command):

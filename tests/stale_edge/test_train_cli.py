@@ -107,6 +107,23 @@ class TestPipe:
         assert "class 'Juggling': is not among the 6 classes whose text the checkpoint stores" in said
         assert not (folder / "x.onnx").exists()
 
+    def test_without_held_out_videos_the_last_weights_are_kept(self, data, tmp_path, command):
+        for name in ("whole", "broken"):
+            (tmp_path / name).mkdir()
+        common = ("--epochs", 2, "--held-out", 0, "--json")
+        code, out, said = command(*words(data, tmp_path / "whole" / "run", *common))
+        assert code == 0, said
+        assert "8 videos of 4 classes in an epoch, 0 held out" in said
+        summary = json.loads(out)
+        assert (summary["best_step"], summary["held_out_average_map"]) == (summary["steps"], None) == (4, None)
+        stored = load_checkpoint(tmp_path / "whole/model.safetensors")
+        assert stored.suggested_min_score is None
+        broken = words(data, tmp_path / "broken" / "run", *common)
+        assert json.loads(command(*broken, "--max-minutes", 0)[1])["best_step"] == 1
+        assert command(*broken, "--resume")[0] == 0
+        kept = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "broken")]
+        assert kept[0] == kept[1]
+
     def test_resume_equals_unbroken(self, data, tmp_path, command):
         for name in ("whole", "broken"):
             (tmp_path / name).mkdir()
@@ -174,7 +191,8 @@ class TestRefusals:
             (("--epochs", "0"), 2, "epochs: is 0; give 1 or more"),
             (("--lr", "-1"), 2, "learning rate: is -1.0"),
             (("--fraction", "2"), 2, "fraction: is 2"),
-            (("--held-out", "1"), 2, "held-out share: is 1"),
+            (("--held-out", "1"), 2, "--held-out: is 1; give 0 up to 1"),
+            (("--held-out", "nan"), 2, "--held-out: is nan"),
             (("--subset", "testing"), 2, "testing"),
             (("--resume",), 66, "no such folder; there is nothing to resume"),
             (("--model", "{data}"), 73, "is a folder; name a file with --model"),

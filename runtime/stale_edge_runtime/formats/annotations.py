@@ -7,7 +7,8 @@ Three forms are read (docs/protocol.md §1) and told apart by their content:
 * the published code's `anet_anno_action.json`, whose subsets are in `video_info_new.csv` beside it. Without that file,
   subsets are what the ids of THUMOS14 say, or all videos are one subset.
 
-The official form is also read without its outer `database`, or under another key.
+The official form is also read without its outer `database`, or under another key, and without subsets: all videos are
+in one then. Where a class list names them, classes may be numbers, as in Charades' `"actions": [[class, start, end]]`.
 
 Real annotations are dirty: segments of length zero, exact duplicates, segments that end after their video, videos
 with several classes. All of these are kept as they are, because the published evaluator keeps them, and counted
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from stale_edge_runtime.contract import ACTION
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats import files
-from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
+from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH, read_class_list
 from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError
 from stale_edge_runtime.formats.video_ids import ID_RULE, bare_id, is_video_id
 
@@ -226,29 +227,41 @@ class Annotations:
         return replace(self, videos=tuple(video for video in videos if video.instances))
 
 
-def read_annotations(path: Path, *, video_info: Path | None = None, strict: bool = False) -> Annotations:
+def read_annotations(
+    path: Path, *, video_info: Path | None = None, class_names: Path | None = None, strict: bool = False
+) -> Annotations:
     """Read ground truth in any of the forms above.
 
     Args:
         path: The JSON file.
         video_info: The CSV that names the subsets of `anet_anno_action.json`; beside it when not given.
+        class_names: Class list for a file that numbers its classes, from 0.
         strict: Refuse the file at the first entry that no evaluator can use, instead of leaving it out.
 
     Raises:
-        InputMissingError: There is no such file, or none where `video_info` was given.
+        InputMissingError: There is no such file, or none where `video_info` or `class_names` was given.
         BadDataError: The content is in none of the forms; the message names the video and the instance.
     """
     content = files.read_json(path, limit=MAX_ANNOTATION_BYTES, finite=False)
+    names = None if class_names is None else read_class_list(class_names)
     check = EntryCheck(strict=strict)
     if not isinstance(content, dict) or not content:
         raise BadDataError(path, "holds no annotations", _DATABASE_CURE)
     if "database" not in content and _is_published_form(content):
-        return _read_published(path, content, video_info, check)
+        return _read_published(path, content, video_info, names, check)
     database = _database(content)
     if database is None:
         raise BadDataError(path, "has no videos under 'database'", _DATABASE_CURE)
-    videos = tuple(_official_video(_Place(path, video), entry, check) for video, entry in database.items())
-    found = Annotations(str(path), videos, check.finish())
+    notes: tuple[str, ...] = ()
+    if not any(isinstance(entry, dict) and "subset" in entry for entry in database.values()):
+        subsets = {video: _subset_by_id(video) for video in database}
+        database = {
+            video: {**entry, "subset": subsets[video]} if isinstance(entry, dict) else entry
+            for video, entry in database.items()
+        }
+        notes = (_no_subsets_note(path, "it names no subsets", subsets),)
+    videos = tuple(_official_video(_Place(path, video, names), entry, check) for video, entry in database.items())
+    found = Annotations(str(path), videos, check.finish(), notes)
     return replace(found, videos=tuple(map(_ambiguous_apart, videos))) if found.is_thumos else found
 
 
@@ -263,7 +276,7 @@ def _database(content: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_official_entry(entry: Any) -> bool:
-    return isinstance(entry, dict) and "annotations" in entry and "subset" in entry
+    return isinstance(entry, dict) and ("annotations" in entry or "actions" in entry)
 
 
 def _ambiguous_apart(video: Video) -> Video:
@@ -278,6 +291,8 @@ class _Place:
 
     path: Path
     video: str
+    names: tuple[str, ...] | None = None
+    """Names of the classes that the file numbers."""
 
     def error(self, problem: str, cure: str = "") -> BadDataError:
         return BadDataError(self.path, f"video {self.video[:128]} {problem}", cure)
@@ -308,7 +323,13 @@ def _official_video(place: _Place, entry: Any, check: EntryCheck) -> Video:
     return Video(_checked_id(place), subset, duration, _instances(place, entry, check))
 
 
-def _read_published(path: Path, content: dict[str, Any], video_info: Path | None, check: EntryCheck) -> Annotations:
+def _read_published(
+    path: Path,
+    content: dict[str, Any],
+    video_info: Path | None,
+    names: tuple[str, ...] | None,
+    check: EntryCheck,
+) -> Annotations:
     beside = path.parent / VIDEO_INFO_NAME
     notes: tuple[str, ...] = ()
     if video_info is not None or beside.exists():
@@ -316,11 +337,10 @@ def _read_published(path: Path, content: dict[str, Any], video_info: Path | None
         subsets = _read_subsets(video_info)
     else:
         subsets = {name: _subset_by_id(name) for name in content}
-        named = ", ".join(sorted(set(subsets.values())))
-        notes = (f"{path}: no {VIDEO_INFO_NAME} beside it names subsets, so all videos are in: {named}",)
+        notes = (_no_subsets_note(path, f"no {VIDEO_INFO_NAME} beside it names subsets", subsets),)
     videos: dict[str, Video] = {}
     for name, entry in content.items():
-        place = _Place(path, name)
+        place = _Place(path, name, names)
         if not isinstance(entry, dict):
             raise place.error("is not an object")
         if name not in subsets:
@@ -349,6 +369,10 @@ def _subset_by_id(name: str) -> str:
     return thumos[1] if thumos else UNNAMED_SUBSET
 
 
+def _no_subsets_note(path: Path, reason: str, subsets: Mapping[str, str]) -> str:
+    return f"{path}: {reason}, so all videos are in: {', '.join(sorted(set(subsets.values())))}"
+
+
 def _read_subsets(path: Path) -> dict[str, str]:
     """Subset of every video, from the columns `video` and `subset` of a CSV."""
     cure = "expected a CSV with the columns video and subset"
@@ -365,7 +389,7 @@ def _read_subsets(path: Path) -> dict[str, str]:
 
 
 def _instances(place: _Place, entry: dict[str, Any], check: EntryCheck) -> tuple[Instance, ...]:
-    annotations = entry.get("annotations")
+    annotations = entry.get("annotations", entry.get("actions"))
     if not isinstance(annotations, list):
         raise place.error("has no list 'annotations'", _DATABASE_CURE)
     found = []
@@ -381,12 +405,15 @@ def _instances(place: _Place, entry: dict[str, Any], check: EntryCheck) -> tuple
 
 def _instance(place: _Place, index: int, annotation: Any) -> Instance:
     try:
-        label, segment = annotation["label"], annotation["segment"]
+        if isinstance(annotation, list):  # of Charades
+            label, *segment = annotation
+        else:
+            label, segment = annotation["label"], annotation["segment"]
         first, second = segment if isinstance(segment, list) else []
     except (KeyError, TypeError, ValueError):
         cure = 'expected {"segment": [start, end], "label": text}'
         raise place.error(f"has an annotation {index} that is not in the schema", cure) from None
-    label = label.strip() if isinstance(label, str) else label
+    label = label.strip() if isinstance(label, str) else _named(place, index, label)
     if not _is_name(label):
         problem = f"has an annotation {index} whose label {label!r:.60} is no printable name"
         raise place.unusable("annotations whose label is no printable name", problem, "remove what cannot be seen")
@@ -399,6 +426,20 @@ def _instance(place: _Place, index: int, annotation: Any) -> Instance:
         problem = f"has an annotation {index} from {start} to {end} s"
         raise place.unusable(kind, problem, "a segment starts at 0 or later and ends no earlier than it starts")
     return Instance(start, end, label)
+
+
+def _named(place: _Place, index: int, label: Any) -> Any:
+    """Name a class that the file numbers; anything but a number stays as it is."""
+    if type(label) is not int:
+        return label
+    if place.names is None:
+        problem = f"has an annotation {index} whose class is a number"
+        cure = "name the classes with --class-names FILE, one a line, the first of them 0"
+        raise place.unusable("annotations whose class is a number", problem, cure)
+    if not 0 <= label < len(place.names):
+        problem = f"has an annotation {index} of a class that is none of 0 to {len(place.names) - 1}"
+        raise place.unusable("annotations of a class beyond the class list", problem, "complete the class list")
+    return place.names[label]
 
 
 def _duration(place: _Place, entry: dict[str, Any], key: str) -> float:

@@ -177,17 +177,67 @@ def _locked_temporary(prefix: str, folder: Path | None) -> tuple[int, Path]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Give an empty hidden folder inside another one, to write many files into before they are moved to their places.
+
+    It is removed when the block ends; where a process is killed in the block, by the next one that writes beside it.
+
+    Args:
+        parent: Exists.
+
+    Raises:
+        CannotWriteError: It cannot be made.
+        StorageError: The disk is full or failed.
+    """
+    _remove_orphans(parent)
+    lock, path = -1, None
+    try:
+        path = Path(tempfile.mkdtemp(prefix=".folder.", suffix=TEMPORARY_SUFFIX, dir=parent))
+        lock = os.open(path, os.O_RDONLY)
+        _lock(lock, wait=True)
+    except OSError as error:
+        _remove_folder(lock, path)
+        raise writing_error(parent, error) from error
+    try:
+        yield path
+    finally:
+        _remove_folder(lock, path)
+
+
+def _remove_folder(lock: int, path: Path | None) -> None:
+    if path is not None:
+        shutil.rmtree(path, ignore_errors=True)
+    if lock >= 0:
+        os.close(lock)
+
+
 def _remove_orphans(folder: Path) -> None:
-    """Remove what killed processes left in a folder: temporary files of ours that nobody holds; once a process."""
+    """Remove temporary files and folders of ours that nobody holds, once a process; killed processes left them."""
     if (os.getpid(), folder) in _CLEANED:
         return
     _CLEANED.add((os.getpid(), folder))
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        found = [Path(entry) for entry in entries if _ORPHAN.fullmatch(entry.name) and entry.is_file()]
-        for path in found:
-            with contextlib.suppress(OSError), path.open("rb") as stream:
-                _lock(stream.fileno(), wait=False)
-                path.unlink(missing_ok=True)
+        for path in [Path(entry) for entry in entries if _ORPHAN.fullmatch(entry.name)]:
+            with contextlib.suppress(OSError):
+                _remove_orphan(path)
+
+
+def _remove_orphan(path: Path) -> None:
+    """Remove a temporary file or folder.
+
+    Raises:
+        OSError: A process holds it, it is something else, or it cannot be removed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        _lock(descriptor, wait=False)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, *, wait: bool) -> None:

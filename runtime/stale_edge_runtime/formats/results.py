@@ -137,6 +137,7 @@ def _read_csv(path: Path, check: EntryCheck) -> Results:
 def read_results(path: Path, *, strict: bool = False) -> Results:
     """Read a result file in the official schema, or the CSV that `write_results_csv` writes.
 
+    The official schema is also read without its outer `results`.
     Segments of length zero are taken (ground truth has some, and a copy of it is a result file); segments
     that end before they start, and numbers that are not finite, are left out and counted. Numbers may be written as
     strings.
@@ -153,6 +154,8 @@ def read_results(path: Path, *, strict: bool = False) -> Results:
     if _is_own_csv(path):
         return _read_csv(path, check)
     content = files.read_json(path, limit=MAX_RESULT_BYTES, finite=False)
+    if _is_bare(content):
+        content = {"results": content}
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise BadDataError(path, "has no object 'results'", 'expected {"results": {id: [detections]}}')
     external = content.get("external_data") or {}
@@ -166,6 +169,17 @@ def read_results(path: Path, *, strict: bool = False) -> Results:
             raise BadDataError(path, f"video {video}: detections are not a list")
         detections[video] = tuple(_detections(path, video, rows, check))
     return Results(detections, external, check.finish())
+
+
+def _is_bare(content: Any) -> bool:
+    """Tell whether a document is the detections of each video without anything around them."""
+    if not isinstance(content, dict) or not content or "results" in content:
+        return False
+    return all(isinstance(rows, list) and all(map(_has_segment, rows)) for rows in content.values())
+
+
+def _has_segment(row: Any) -> bool:
+    return isinstance(row, dict) and "segment" in row
 
 
 def _detections(path: Path, video: str, rows: list[Any], check: EntryCheck, first: int = 0) -> Iterator[Detection]:
