@@ -82,12 +82,12 @@ def _told_of_chart(chart: Chart) -> Chart:
 
 
 def _told_of_table(table: ReportTable) -> ReportTable:
-    theirs = {place for place, name in enumerate(table.columns) if name.startswith("thesis")}
-    reached = {place for place, name in enumerate(table.columns) if _MAP in name or name == _SECONDS} - theirs
+    kept = [place for place, name in enumerate(table.columns) if not name.startswith("thesis")]
+    reached = {place for place, name in enumerate(table.columns) if _MAP in name or name == _SECONDS}
     rows = []
     for number, row in enumerate(table.rows):
-        is_thesis_row = number in table.marked and any("(thesis" in cell for cell in row)
-        hidden = theirs | (reached if is_thesis_row else set())
-        rows.append(tuple(thesis.NONE if place in hidden else cell for place, cell in enumerate(row)))
+        hidden = reached if number in table.marked and any("(thesis" in cell for cell in row) else set()
+        rows.append(tuple(thesis.NONE if place in hidden else row[place] for place in kept))
+    columns = tuple(table.columns[place] for place in kept)
     note = f"{NOT_COMPARED} {table.note.replace(SAME_DATA, '')}".strip()
-    return replace(table, title=f"{table.title}, {WORLD}", rows=tuple(rows), note=note)
+    return replace(table, title=f"{table.title}, {WORLD}", columns=columns, rows=tuple(rows), note=note)
