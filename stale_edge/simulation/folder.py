@@ -26,6 +26,7 @@ import numpy as np
 from stale_edge.simulation.config import WorldConfig
 from stale_edge_runtime.errors import BadDataError, UsageError, writing_error
 from stale_edge_runtime.formats import files
+from stale_edge_runtime.formats.annotations import SIMULATED_WORLD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 WORLD_FILE: Final = "world.json"
 ANNOTATIONS_FILE: Final = "annotations.json"
-FORMAT: Final = "stale-edge simulated world"
+FORMAT: Final = f"stale-edge {SIMULATED_WORLD}"
 VERSION: Final = 1
 _LARGEST_WORLD_BYTES = 1 << 20
 _PARTS = ("features", "splits")

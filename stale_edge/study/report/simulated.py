@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from stale_edge.study.design import StudyName
 from stale_edge.study.report import thesis
+from stale_edge_runtime.formats.annotations import SIMULATED_WORLD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from stale_edge.study.report.table import ReportTable
     from stale_edge.study.store import StudyRun
 
-WORLD: Final = "simulated world"
+WORLD: Final = SIMULATED_WORLD
 """Key of the data among a run's options, and what is written."""
 NOT_COMPARED: Final = "The thesis's figures are of ActivityNet: they do not compare with those of a simulated world."
 _TIMED: Final = (StudyName.INFERENCE, StudyName.QUANTIZATION)
