@@ -101,8 +101,9 @@ class _DemoSteps:
 
     def train(self, folder: Path) -> tuple[float, float]:
         """Simulate a world and train both networks; give the minutes that each took."""
+        again = ("--force",) if self.world.exists() else ()
         scale, taught = self.scale, ("train", "--simulated", self.world)
-        self._run("simulate", "-o", self.world, "--classes", scale.classes, "--videos", 0, *self._videos)
+        self._run("simulate", "-o", self.world, "--classes", scale.classes, "--videos", 0, *self._videos, *again)
         named = ("--network", MAP, "-o", folder / MAP, "--model", self.output / f"{MAP}.safetensors")
         map_s = self._run(*taught, *named, *scale.map_training.split())
         limit = ("--max-minutes", f"{map_s / 60:.2f}") if scale.is_timed else ()
