@@ -191,7 +191,8 @@ def _top(
         '<p class="tag">simulated world: no figure here is about real videos</p>',
         f'<p class="lead">{" ".join(lead)}</p>',
         f'<p><a href="{PLAYER}">Watch all detections beside the truth</a>: both networks, all videos, worst first. The',
-        "videos below play there. Nobody filmed them: their picture has the colour of a class while its action lasts.</p>",
+        "videos below play there. Nobody filmed them: their picture has the colour of a class while its action lasts.",
+        "</p>",
     ]
 
 
