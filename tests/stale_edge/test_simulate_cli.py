@@ -101,7 +101,9 @@ def test_the_old_world_is_whole_until_the_new_one_is(folder, command, monkeypatc
         written(target, value, **options)
 
     monkeypatch.setattr(files, "write_json", full)
-    code, _, _ = command("simulate", "-o", folder, "--classes", 4, "--videos", 2, "--validation", 4, "--seed", 1)
+    code, _, _ = command(
+        "simulate", "-o", folder, "--classes", 4, "--videos", 2, "--validation", 4, "--seed", 1, "--force"
+    )
     assert code == 74
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert not list(folder.glob(".*"))
