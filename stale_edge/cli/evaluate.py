@@ -331,7 +331,7 @@ def _reference_table(result: EvaluationResult, beside: Mapping[str, float]) -> T
     )
     table.add_column("detections")
     table.add_column("average mAP %", justify="right")
-    table.add_column("of these detections' %", justify="right")
+    table.add_column("share kept, %", justify="right")
     if not beside:
         return table
     own = result.average_map
