@@ -94,11 +94,18 @@ def bench_video(question: VideoQuestion, output: Path | None, reporter: Reporter
         return
     if output is not None:
         write_json(output, report)
+        reporter.note(f"wrote {output}")
     reporter.result(_table(costs, floor))
     for pair in comparisons:
-        reporter.result(
-            f"{pair['b']} is {pair['ratio']:.2f} times as fast as {pair['a']} ({pair['low']:.2f} to {pair['high']:.2f})"
-        )
+        reporter.result(_in_words(pair))
+
+
+def _in_words(pair: dict[str, Any]) -> str:
+    """Say how many times as fast one contender is as another, or how many times as long it takes."""
+    ratio, low, high = pair["ratio"], pair["low"], pair["high"]
+    if ratio >= 1:
+        return f"{pair['b']} is {ratio:.2f} times as fast as {pair['a']} ({low:.2f} to {high:.2f})"
+    return f"{pair['b']} takes {1 / ratio:.2f} times as long as {pair['a']} ({1 / high:.2f} to {1 / low:.2f})"
 
 
 def _others(question: VideoQuestion, info: ModelInfo, step_s: float) -> list[VideoContender]:

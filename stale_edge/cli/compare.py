@@ -48,6 +48,8 @@ class Limit:
     """The bound; None where the option was not given."""
     at_least: bool = False
     """Whether the figure must reach the bound, rather than stay within it."""
+    scale: int = 1
+    """Units of the bound in one of the figure: 100 for points and a fraction."""
 
     def broken_by(self, figures: dict[str, Any]) -> str:
         """Return the violation message, or ''. A figure that cannot be measured is a violation."""
@@ -56,6 +58,7 @@ class Limit:
             return ""
         if value is None:
             return f"{self.figure} cannot be measured: too few detections match ({self.option} {self.bound:g})"
+        value *= self.scale
         if (value < self.bound) if self.at_least else (value > self.bound):
             return f"{self.figure} is {value:.4g}, {self.option} {self.bound:g}"
         return ""
@@ -128,7 +131,7 @@ def compare(
         Limit("--max-shift-s", "shift_p95", max_shift_s),
         Limit("--max-flips", "flip_share", max_flips),
         Limit("--min-rank", "rank_correlation", min_rank, at_least=True),
-        Limit("--max-drop", "map_drop", None if max_drop is None else max_drop / 100),
+        Limit("--max-drop", "map_drop", max_drop, scale=100),
     )
     broken = [problem for limit in limits if (problem := limit.broken_by(figures))]
     if json:
@@ -184,21 +187,25 @@ def _average_maps(
     return evaluate(judged, results[0], tious).average_map, evaluate(judged, results[1], tious).average_map
 
 
+def _points_gained(drop: float) -> str:
+    return f"{0.0 - 100 * drop:+.2f} points"
+
+
 ROWS = (
-    ("videos", "videos", "{}"),
-    ("detections of A", "detections_a", "{}"),
-    ("detections of B", "detections_b", "{}"),
-    ("detections matched (same class, tIoU 0.95)", "matched_share", "{:.1%}"),
-    ("boundary shift, median ({unit})", "shift_median", "{:.3f}"),
-    ("boundary shift, 95th percentile ({unit})", "shift_p95", "{:.3f}"),
-    ("class flips (same place, another class)", "class_flips", "{}"),
-    ("class flips, share of pairs", "flip_share", "{:.1%}"),
-    ("order of scores (Kendall, 1 is unchanged)", "rank_correlation", "{:.3f}"),
-    ("average mAP of A", "map_a", "{:.2%}"),
-    ("average mAP of B", "map_b", "{:.2%}"),
-    ("drop of average mAP from A to B", "map_drop", "{:+.2%}"),
+    ("videos", "videos", "{}".format),
+    ("detections of A", "detections_a", "{}".format),
+    ("detections of B", "detections_b", "{}".format),
+    ("detections matched (same class, tIoU 0.95)", "matched_share", "{:.1%}".format),
+    ("boundary shift, median ({unit})", "shift_median", "{:.3f}".format),
+    ("boundary shift, 95th percentile ({unit})", "shift_p95", "{:.3f}".format),
+    ("class flips (same place, another class)", "class_flips", "{}".format),
+    ("class flips, share of pairs", "flip_share", "{:.1%}".format),
+    ("order of scores (Kendall, 1 is unchanged)", "rank_correlation", "{:.3f}".format),
+    ("average mAP of A", "map_a", "{:.2%}".format),
+    ("average mAP of B", "map_b", "{:.2%}".format),
+    ("change of average mAP from A to B", "map_drop", _points_gained),
 )
-"""Rows of the table: name, figure, form."""
+"""Rows of the table: name, figure, and how it is written."""
 
 
 def _table(figures: dict[str, Any], a: Path, b: Path) -> Table:
@@ -207,7 +214,7 @@ def _table(figures: dict[str, Any], a: Path, b: Path) -> Table:
 
     table = Table("figure", title=f"{escape(b.name)} against {escape(a.name)}")
     table.add_column("value", justify="right")
-    for name, figure, form in ROWS:
+    for name, figure, write in ROWS:
         if figures[figure] is not None:
-            table.add_row(name.format(unit=figures["unit"]), form.format(figures[figure]))
+            table.add_row(name.format(unit=figures["unit"]), write(figures[figure]))
     return table

@@ -13,10 +13,8 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.options import OUTPUT, Quick, Quiet
+from stale_edge.pages.demo_files import BENCH, CEILING, FILM_COST, MAP, NEAREST_TEXT, PLAYER, STALE, STAND_INS, WORLD
 from stale_edge_runtime.formats.files import make_folder
-
-MAP, STALE, NEAREST_TEXT, CEILING = "boundary-map", "stale", "nearest-text", "ceiling"
-"""Stems of the files of the two networks and of the two reference points."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +94,14 @@ class _DemoSteps:
 
     def __init__(self, output: Path, scale: DemoScale, report: Reporter) -> None:
         self.output, self.scale, self.report = output, scale, report
-        self.world = output / "world"
+        self.world = output / WORLD
         self.done: list[tuple[str, float]] = []
 
     def train(self, folder: Path) -> tuple[float, float]:
         """Simulate a world and train both networks; give the minutes that each took."""
+        again = ("--force",) if self.world.exists() else ()
         scale, taught = self.scale, ("train", "--simulated", self.world)
-        self._run("simulate", "-o", self.world, "--classes", scale.classes, "--videos", 0, *self._videos)
+        self._run("simulate", "-o", self.world, "--classes", scale.classes, "--videos", 0, *self._videos, *again)
         named = ("--network", MAP, "-o", folder / MAP, "--model", self.output / f"{MAP}.safetensors")
         map_s = self._run(*taught, *named, *scale.map_training.split())
         limit = ("--max-minutes", f"{map_s / 60:.2f}") if scale.is_timed else ()
@@ -125,10 +124,12 @@ class _DemoSteps:
                 self._run("evaluate", output / f"{name}.json", "-g", truth, *chosen, "--json", found)
         self._detect_references()
         results = (output / f"{MAP}.json", output / f"{STALE}.json")
-        self._run("view", *results, "-g", truth, "--title", "Detections of the demo", "-o", output / "player.html")
+        self._make_stand_ins()
+        shown = ("--videos", output / STAND_INS, "--title", "Detections of the demo", "-o", output / PLAYER)
+        self._run("view", *results, "-g", truth, *shown)
         models = (output / f"{name}{kind}.onnx" for name in (STALE, MAP) for kind in ("", ".int8"))
         fair = ("--compare", "torch", "--checkpoint", output / f"{STALE}.safetensors")
-        measured = ("--lengths", self.scale.lengths, "--seconds", seconds, "--json", output / "bench.json")
+        measured = ("--lengths", self.scale.lengths, "--seconds", seconds, "--json", output / BENCH)
         self._run("bench", *models, "--provider", "cpu", "--threads", 1, *measured, *fair)
 
     def film(self, folder: Path) -> None:
@@ -141,12 +142,24 @@ class _DemoSteps:
         self.report.warn("no weights of CLIP are here: its tower gets SEEDED ones, so only the cost is real")
         self._run("export", "--clip", "untrained:ViT-B/32", "-o", folder)
         self._run("quantize", folder / "clip-image.onnx", "--int8", "-o", tower)
-        measured = ("--rounds", 2, "--json", self.output / "video.json")
+        measured = ("--rounds", 2, "--json", self.output / FILM_COST)
         self._run("bench", self.output / f"{MAP}.int8.onnx", "--video", film, "--image-tower", tower, *measured)
 
     @property
     def _videos(self) -> tuple[object, ...]:
         return ("--validation", self.scale.validation)
+
+    def _make_stand_ins(self) -> None:
+        """Render videos for the player in the place of those of the page, which nobody filmed."""
+        from stale_edge.pages.demo import judged_subsets, length_of, shown_videos
+        from stale_edge.simulation.film import write_stand_in
+
+        make_folder(self.output / STAND_INS)
+        videos = [video for truth in judged_subsets(self.output).values() for video in shown_videos(truth)]
+        with self.report.progress("rendering", len(videos)) as step:
+            for video in videos:
+                write_stand_in(self.output / STAND_INS / f"{video.id}.mp4", length_of(video), video.instances)
+                step(video.id)
 
     def _detect_references(self) -> None:
         """Detect as the reference points do; there is no command for it."""

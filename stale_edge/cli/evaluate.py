@@ -68,6 +68,14 @@ def evaluate(
         str | None,
         typer.Option(metavar="stale", help="Evaluate as published: only videos that have detections count."),
     ] = None,
+    reference_points: Annotated[
+        bool,
+        typer.Option(
+            "--reference-points",
+            help="Evaluate beside them the same labels as long as the video, the same segments with their true class, "
+            "and the true classes as long as the video.",
+        ),
+    ] = False,
     json: JsonToFile = None,
     strict: Strict = False,
     worst: Annotated[int, typer.Option(min=0, metavar="N", help="Number of worst and best classes to show.")] = 5,
@@ -84,6 +92,7 @@ def evaluate(
     from stale_edge_runtime.formats.left_out import left_out_lines
     from stale_edge_runtime.formats.results import read_results
     from stale_edge_runtime.formats.video_ids import respelled
+    from stale_edge_runtime.metrics import baselines
     from stale_edge_runtime.metrics.diagnosis import NEAR_TIOU, diagnose
     from stale_edge_runtime.metrics.evaluation import ACTIVITYNET_TIOUS, THUMOS_TIOUS, shrunk_to
     from stale_edge_runtime.metrics.evaluation import evaluate as evaluate_results
@@ -113,10 +122,12 @@ def evaluate(
         "score_enhancement": found.score_enhancement,
         "diagnosis": diagnosis.to_json(),
     }
-    heading = _heading(result, subset, found)
-    tables = [
-        table for table in (_map_table(result), _class_table(result, worst), _error_table(diagnosis)) if table.row_count
-    ]
+    beside = baselines.reference_points(judged, found.detections, tious) if reference_points else {}
+    if reference_points:
+        content["reference_points"] = beside
+    heading = _heading(result, subset, found, annotations)
+    made = (_map_table(result), _reference_table(result, beside), _class_table(result, worst), _error_table(diagnosis))
+    tables = [table for table in made if table.row_count]
     tables[0].title = heading
     written = write_tables([from_rich(table) for table in tables], latex, markdown)
     tables[0].title = None
@@ -281,12 +292,15 @@ def _listing(names: Iterable[str]) -> str:
     return shown if len(ordered) <= NAMES_SHOWN else f"{shown} and {len(ordered) - NAMES_SHOWN} more"
 
 
-def _heading(result: EvaluationResult, subset: str, found: Results) -> str:
+def _heading(result: EvaluationResult, subset: str, found: Results, annotations: Annotations) -> str:
+    from stale_edge_runtime.formats.annotations import SIMULATED_WORLD
+
+    world = f"{SIMULATED_WORLD}, " if annotations.is_simulated else ""
     rules = f", compat {result.compat}" if result.compat else ""
     enhanced = ", WITH SCORE ENHANCEMENT" if found.score_enhancement is not None else ""
     instances = sum(result.instances.values())
     return (
-        f"{subset}{rules}{enhanced}: {result.videos:,} videos, {instances:,} instances of "
+        f"{world}{subset}{rules}{enhanced}: {result.videos:,} videos, {instances:,} instances of "
         f"{len(result.classes)} classes, {result.detections:,} detections"
     )
 
@@ -303,6 +317,26 @@ def _map_table(result: EvaluationResult) -> Table:
         table.add_row(tiou_text(tiou), f"{100 * value:.2f}")
     table.add_section()
     table.add_row("average", f"{100 * result.average_map:.2f}", style="bold")
+    return table
+
+
+def _reference_table(result: EvaluationResult, beside: Mapping[str, float]) -> Table:
+    """List what the detections must be read beside; no rows where it was not asked for."""
+    from rich.table import Table
+
+    table = Table(
+        title="Reference points",
+        caption="whole video, same labels: what it keeps was not localised; true class: what it adds is lost by wrong "
+        "labels",
+    )
+    table.add_column("detections")
+    table.add_column("average mAP %", justify="right")
+    table.add_column("share kept, %", justify="right")
+    if not beside:
+        return table
+    own = result.average_map
+    for name, value in {"these detections": own, **beside}.items():
+        table.add_row(name, f"{100 * value:.2f}", f"{100 * value / own:.0f}" if own else "")
     return table
 
 

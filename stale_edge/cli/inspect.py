@@ -207,7 +207,7 @@ def _lines(file: ModelFile, count: MacCount | None) -> Iterable[tuple[str, str]]
     yield "weights in", ", ".join(f"{name} {_size(size)}" for name, size in file.weight_bytes.items())
     yield "weights from", _pairs(info.weights)
     yield "rewrites", "\n".join(info.rewrites)
-    yield "recipe", _pairs(info.recipe)
+    yield "recipe", _recipe(info.recipe)
     yield "parity", _pairs(info.parity) or "not checked"
     yield "further", _pairs(info.extra)
     yield "products", _products(count, info.role) if count else ""
@@ -239,6 +239,15 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _pairs(values: Mapping[str, Any]) -> str:
     return "\n".join(f"{name}: {_value(value)}" for name, value in values.items())
+
+
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    """Sum a recipe up in a few lines: its words and numbers, how long its lists are, and what became of detections."""
+    words = {name: value for name, value in recipe.items() if not isinstance(value, dict | list)}
+    counts = {name: len(value) for name, value in recipe.items() if isinstance(value, list)}
+    detections = recipe.get("detections")
+    lines = [_value(part) for part in (words, counts, detections) if isinstance(part, dict) and part]
+    return "\n".join([*lines, "all of it: --json"]) if recipe else ""
 
 
 def _value(value: Any) -> str:

@@ -70,7 +70,10 @@ def quantize(
         ),
     ] = None,
     report: Annotated[
-        bool, typer.Option("--report", help="List every product: harm, saturation on old processors, decision.")
+        bool,
+        typer.Option(
+            "--report", help="List every product: change of the output, saturation on old processors, decision."
+        ),
     ] = False,
     measure_gain: Annotated[
         bool,

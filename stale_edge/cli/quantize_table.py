@@ -39,16 +39,16 @@ def harm_table(made: QuantizationReport, *, on_given: bool) -> Table:
         table.add_column(column, justify="left" if column == "output" else "right")
     for name, harm in made.harm.items():
         changed = "" if harm.changed_decisions is None else f"{100 * harm.changed_decisions:.2f} %"
-        table.add_row(name, f"{harm.relative_error:.2e}", f"{harm.largest_change:.3g}", changed)
+        table.add_row(name, _percent(harm.relative_error), f"{harm.largest_change:.3g}", changed)
     table.caption_justify = "left"
     taken = "; ".join(f"{name}, {decision.description}" for name, decision in decisions(made.info).items())
     changed = f" Changed decisions: {taken}." if taken else ""
-    table.caption = f"Relative error: root mean square over the spread of fp32.{changed}"
+    table.caption = f"Relative error: root mean square of the change, in percent of the spread of fp32.{changed}"
     return table
 
 
 def layer_table(report: LayerReport) -> Table:
-    """Harm, gain, saturation and decision of each product.
+    """Change of the output, gain, saturation and decision of each product.
 
     Args:
         report: The products.
@@ -60,7 +60,7 @@ def layer_table(report: LayerReport) -> Table:
     timed = any(layer.gain for layer in report.layers)
     table = Table(title="Products, each quantised alone")
     columns = ["product", "right operand", "worst relative error", *(["detections matched"] if on_videos else [])]
-    columns += [*(["mAP drop, points"] if with_map else []), *(["saves, ms"] if timed else [])]
+    columns += [*(["change of mAP, points"] if with_map else []), *(["saves, ms"] if timed else [])]
     for column in (*columns, "saturates on AVX2", "decision"):
         is_text = column in {"product", "right operand", "decision"}
         table.add_column(column, justify="left" if is_text else "right", no_wrap=column == "product")
@@ -90,7 +90,7 @@ def old_processors_table(report: LayerReport) -> Table:
         table.add_column(column, justify="right")
     for name in old.saturated:
         errors = (old.saturated[name], old.eight_bits[name], old.seven_bits[name])
-        table.add_row(name, *(f"{error:.2e}" for error in errors))
+        table.add_row(name, *map(_percent, errors))
     return table
 
 
@@ -104,19 +104,28 @@ def detections_line(made: QuantizationReport) -> str:
         precision = made.info.precision
         text += (
             f"; average mAP {100 * seen.map_before:.2f} in fp32, {100 * seen.map_after:.2f} in {precision} "
-            f"({-seen.drop_points:+.2f} points)"
+            f"({0.0 - seen.drop_points:+.2f} points)"
         )
     return text
 
 
+def _percent(share: float) -> str:
+    """Write a share with two digits, as a percentage."""
+    return f"{100 * share:.2g} %"
+
+
 def _cells(layer: Layer, *, on_videos: bool, with_map: bool, timed: bool) -> list[str]:
     harm, gain, saturation = layer.harm, layer.gain, layer.saturation
-    cells = [layer.product, layer.kind, f"{harm.worst_output:.2e}"]
+    cells = [layer.product, layer.kind, _percent(harm.worst_output)]
     if on_videos:
         cells.append("" if harm.matched_share is None else f"{100 * harm.matched_share:.1f} %")
     if with_map:
-        cells.append("" if harm.map_drop_points is None else f"{harm.map_drop_points:+.2f}")
+        cells.append("" if harm.map_drop_points is None else f"{0.0 - harm.map_drop_points:+.2f}")
     if timed:
         cells.append(f"{gain.saved_ms:.2f} ({gain.low_ms:.2f} to {gain.high_ms:.2f})" if gain else "")
-    wrong = f"{saturation.share:.1e}, error {saturation.relative_error:.1e}" if saturation.happens else "no"
+    wrong = (
+        f"{_percent(saturation.share)} of pairs, error {_percent(saturation.relative_error)}"
+        if saturation.happens
+        else "no"
+    )
     return [*cells, wrong, layer.decision]

@@ -29,7 +29,9 @@ def simulate(
     layout: Annotated[
         str, typer.Option(metavar="NAME", help="Timelines of activitynet, or of thumos14: many short actions.")
     ] = "activitynet",
-    force: Annotated[bool, typer.Option(FORCE, help="Write into a folder that holds other things.")] = False,
+    force: Annotated[
+        bool, typer.Option(FORCE, help="Replace another world; write into a folder that holds other things.")
+    ] = False,
     json: JsonToStdout = False,
     quiet: Quiet = False,
 ) -> None:

@@ -5,8 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from stale_edge.pages import html_charts
+from stale_edge.pages.demo_files import (
+    BENCH,
+    CEILING,
+    FILM_COST,
+    MAP,
+    NEAREST_TEXT,
+    PLAYER,
+    SHOWN_VIDEOS,
+    STALE,
+    WORLD,
+)
 from stale_edge.pages.html_charts import ClipRow, HtmlBar, bars, clip
 from stale_edge.palette import page_variables
 from stale_edge_runtime.bench.statistics import number
@@ -24,21 +36,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stale_edge_runtime.decoding import Detection
-    from stale_edge_runtime.formats.annotations import Annotations
+    from stale_edge_runtime.formats.annotations import Annotations, Video
 
 REFERENCE: Final = "PyTorch dynamic int8"
 """The row that speed is told against: the thesis's result."""
-MAP: Final = "boundary-map"
-"""Stem of the files of the network that localises."""
-STALE: Final = "stale"
-"""Stem of the files of the published network."""
-NEAREST_TEXT: Final = "nearest-text"
-"""Stem of the results of the reference point without training."""
-CEILING: Final = "ceiling"
-"""Stem of the results of the reference point with true outputs."""
-PLAYER: Final = "player.html"
-SHOWN_VIDEOS: Final = 3
-"""Videos of seen classes on the page, and as many of unseen ones."""
 SHOWN_DETECTIONS: Final = 3
 VIT_B16: Final = {"width": 768, "layers": 12, "patches": 196, "patch_values": 768, "out": 512}
 """Sizes of CLIP's image tower ViT-B/16 at 224 pixels."""
@@ -101,21 +102,53 @@ def write_page(target: Path, run: DemoRun) -> None:
         StaleEdgeError: Something is missing, or the page cannot be written.
     """
     folder = run.folder
-    truth = read_annotations(folder / "world" / "annotations.json")
-    lists = {name: read_class_list(folder / "world" / "splits" / f"{name}.list") for name in ("seen", "unseen")}
-    subsets = {name: truth.restricted_to(classes) for name, classes in lists.items()}
+    subsets = judged_subsets(folder)
     found = {name: read_results(folder / f"{name}.json").detections for name in (MAP, STALE, NEAREST_TEXT, CEILING)}
-    bench = files.read_json(folder / "bench.json")
+    bench = files.read_json(folder / BENCH)
     parts = [
         *_top(run, subsets, found),
         *_timelines(subsets, found),
         *_accuracy(subsets, found, _recorded(folder / f"{MAP}.int8.onnx")),
         *_cost(bench),
-        *_video_cost(files.read_json(folder / "video.json")),
+        *_video_cost(files.read_json(folder / FILM_COST)),
         *_how(run),
     ]
     style = page_variables(with_classes=True) + html_charts.STYLE + _STYLE
     files.write_text(target, _PAGE.format(style=style, body="\n".join(parts)))
+
+
+def judged_subsets(folder: Path) -> dict[str, Annotations]:
+    """Read the ground truth of a demo by subset: seen and unseen classes.
+
+    Args:
+        folder: Folder of the demo.
+
+    Raises:
+        StaleEdgeError: The world is not there, or damaged.
+    """
+    truth = read_annotations(folder / WORLD / "annotations.json")
+    lists = {name: read_class_list(folder / WORLD / "splits" / f"{name}.list") for name in ("seen", "unseen")}
+    return {name: truth.restricted_to(classes) for name, classes in lists.items()}
+
+
+def shown_videos(truth: Annotations) -> list[Video]:
+    """Choose the videos of a subset that the page shows.
+
+    Args:
+        truth: Ground truth of the subset.
+    """
+    return sorted(truth.videos, key=lambda video: video.id)[:SHOWN_VIDEOS]
+
+
+def length_of(video: Video, found: Sequence[Detection] = ()) -> float:
+    """Give the length of a video in seconds; where it is not told, the end of what is known in it.
+
+    Args:
+        video: The video.
+        found: Detections in it.
+    """
+    ends = [one.end_s for one in video.instances] + [one.end_s for one in found]
+    return video.duration_s or max(ends, default=1.0)
 
 
 def image_tower_gmacs(*, width: int, layers: int, patches: int, patch_values: int, out: int) -> float:
@@ -157,28 +190,28 @@ def _top(
         "<h1>When does what happen? Two networks, the same minutes</h1>",
         '<p class="tag">simulated world: no figure here is about real videos</p>',
         f'<p class="lead">{" ".join(lead)}</p>',
-        f'<p><a href="{PLAYER}">Watch all detections beside the truth</a>: both networks, all videos, worst first.</p>',
+        f'<p><a href="{PLAYER}">Watch all detections beside the truth</a>: both networks, all videos, worst first. The',
+        "videos below play there. Nobody filmed them: their picture has the colour of a class while its action lasts.",
+        "</p>",
     ]
 
 
 def _timelines(subsets: Mapping[str, Annotations], found: Mapping[str, Mapping[str, Sequence[Detection]]]) -> list[str]:
     parts = [
-        "<h2>What they find</h2>",
+        "<h2>What they find in the simulated world</h2>",
         _paragraph(
             "The three best detections of each network; the best is the thick bar, written below it. The colour is",
             "that of the class. First three videos of taught classes, then three of classes never shown in training.",
         ),
     ]
     for name, words in (("seen", "taught class"), ("unseen", "class never seen")):
-        videos = sorted(subsets[name].videos, key=lambda video: video.id)[:SHOWN_VIDEOS]
-        for video in videos:
+        for video in shown_videos(subsets[name]):
             rows = [
                 ClipRow(label, found[method].get(video.id, ())[:SHOWN_DETECTIONS])
                 for method, label in ((MAP, "boundary map"), (STALE, "STALE"))
             ]
-            ends = [one.end_s for one in video.instances] + [one.end_s for row in rows for one in row.detections]
-            length_s = video.duration_s or max(ends, default=1.0)
-            parts.append(clip(video.id, words, length_s, video.instances, rows))
+            length_s = length_of(video, [one for row in rows for one in row.detections])
+            parts.append(clip(video.id, words, length_s, video.instances, rows, f"{PLAYER}#video={quote(video.id)}"))
     return parts
 
 
@@ -190,11 +223,11 @@ def _accuracy(
     names = tuple(subsets)
     rows: list[tuple[str, str, Mapping[str, Sequence[Detection]]]] = [
         ("boundary map, int8", "ours", found[MAP]),
-        ("its labels, each as long as the video", "beside", {}),
+        ("whole video, same labels", "beside", {}),
         ("STALE as published, int8", "", found[STALE]),
-        ("its labels, each as long as the video", "beside", {}),
+        ("whole video, same labels", "beside", {}),
         ("nearest text, nothing trained", "", found[NEAREST_TEXT]),
-        ("ceiling of the map's decoder: true outputs", "", found[CEILING]),
+        ("decoder's ceiling: true outputs", "", found[CEILING]),
     ]
     lines, last = [], found[MAP]
     for label, kind, results in rows:
@@ -206,12 +239,12 @@ def _accuracy(
         lines.append((kind, (label, *cells)))
     heads = ("average mAP, tIoU 0.5 to 0.95", *(_subset_words(name, subsets[name]) for name in names))
     return [
-        "<h2>How good that is</h2>",
+        "<h2>How good that is in the simulated world</h2>",
         _table(heads, lines),
         _paragraph(
             "<strong>Localising or labelling?</strong> Many actions here are long, as in ActivityNet, so the right",
             "label with the whole video as its segment scores well. What a network reaches above the row below it, it",
-            "localised; where it is below, its borders did harm.",
+            "localised; where it is below, its borders cost mAP.",
         ),
         _why_unseen(subsets, found),
         _paragraph(

@@ -81,7 +81,9 @@ def bars(rows: Sequence[HtmlBar]) -> str:
     return f'<dl class="bars">{"".join(lines)}</dl>'
 
 
-def clip(name: str, note: str, length_s: float, truth: Sequence[Instance], rows: Sequence[ClipRow]) -> str:
+def clip(
+    name: str, note: str, length_s: float, truth: Sequence[Instance], rows: Sequence[ClipRow], address: str = ""
+) -> str:
     """Draw a video: ground truth, then a lane for each method; its best detection is written below.
 
     Args:
@@ -90,7 +92,9 @@ def clip(name: str, note: str, length_s: float, truth: Sequence[Instance], rows:
         length_s: Length of the video.
         truth: True instances.
         rows: Methods and their detections.
+        address: Place where the video can be watched; '' for none.
     """
+    title = f'<a href="{escape(address)}">{escape(name)}</a>' if address else escape(name)
     lanes = "".join(
         [
             _lane("truth", [_bar(one.start_s, one.end_s, length_s, "var(--ink)") for one in truth]),
@@ -100,7 +104,7 @@ def clip(name: str, note: str, length_s: float, truth: Sequence[Instance], rows:
     )
     ticks = "".join(f"<span>{clock(length_s * part / 4)}</span>" for part in range(5))
     return (
-        f'<figure class="clip"><figcaption>{escape(name)} <span>{escape(note)}</span></figcaption>'
+        f'<figure class="clip"><figcaption>{title} <span>{escape(note)}</span></figcaption>'
         f'<div class="lane">{lanes}<div class="axis">{ticks}</div></div></figure>'
     )
 

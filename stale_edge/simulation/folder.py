@@ -16,6 +16,7 @@ annotations last, so that nobody trains on half a world.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ import numpy as np
 from stale_edge.simulation.config import WorldConfig
 from stale_edge_runtime.errors import BadDataError, UsageError, writing_error
 from stale_edge_runtime.formats import files
+from stale_edge_runtime.formats.annotations import SIMULATED_WORLD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 WORLD_FILE: Final = "world.json"
 ANNOTATIONS_FILE: Final = "annotations.json"
-FORMAT: Final = "stale-edge simulated world"
+FORMAT: Final = f"stale-edge {SIMULATED_WORLD}"
 VERSION: Final = 1
 _LARGEST_WORLD_BYTES = 1 << 20
 _PARTS = ("features", "splits")
@@ -70,15 +72,16 @@ def write_world(
     """Write videos of a world with their annotations, texts and splits.
 
     Args:
-        folder: Made where it is not there; a simulated world in it is replaced at the end.
+        folder: Made where it is not there; a simulated world in it is replaced at the end: the same one, one that was
+            cut off, or any with `force`.
         world: World to write.
         videos: Training videos: those of the first epoch.
         validation: Validation videos, shared between seen and unseen classes by the number of classes.
-        force: Write into a folder that holds other things as well; they stay.
+        force: Replace another world, and write into a folder that holds other things as well; they stay.
         step: Called with the id of each video written.
 
     Raises:
-        UsageError: The folder holds other things, and no `force`.
+        UsageError: The folder holds another world or other things, and no `force`.
         CannotWriteError: The folder cannot be made or written to.
         StorageError: The disk is full or failed.
     """
@@ -86,10 +89,11 @@ def write_world(
     parts = [world.training(videos), world.evaluation("seen", validation - unseen)]
     if world.unseen:
         parts.append(world.evaluation("unseen", unseen))
-    _prepare(folder, force=force)
+    description = {"format": FORMAT, "version": VERSION, "world": world.config.to_dict()}
+    description |= {"videos": videos, "validation": validation}
+    _prepare(folder, description, force=force)
     with files.temporary_folder(folder) as beside:
-        description = {"format": FORMAT, "version": VERSION, "world": world.config.to_dict()}
-        files.write_json(beside / WORLD_FILE, description | {"videos": videos, "validation": validation})
+        files.write_json(beside / WORLD_FILE, description)
         for part in _PARTS:
             files.make_folder(beside / part)
         database: dict[str, Any] = {}
@@ -137,12 +141,16 @@ def read_world_config(path: Path) -> WorldConfig:
         raise BadDataError(path, f"{error.subject} {error.problem}", "simulate it again") from error
 
 
-def _prepare(folder: Path, *, force: bool) -> None:
+def _prepare(folder: Path, description: dict[str, Any], *, force: bool) -> None:
     """Make the folders, or refuse."""
     try:
-        taken = folder.is_dir() and not (force or _is_world(folder) or _is_begun(folder))
+        world = _world_of(folder)
+        taken = folder.is_dir() and not (force or world or _is_begun(folder))
+        is_older = bool(world) and world != json.loads(json.dumps(description)) and (folder / ANNOTATIONS_FILE).exists()
     except OSError as error:
         raise writing_error(folder, error) from error
+    if is_older and not force:
+        raise UsageError(folder, "holds another simulated world", "name another folder, or replace it by --force")
     if taken:
         raise UsageError(folder, "is not empty and holds no simulated world", "name another folder, or add --force")
     files.make_folder(folder)
@@ -157,11 +165,13 @@ def _is_begun(folder: Path) -> bool:
     )
 
 
-def _is_world(folder: Path) -> bool:
+def _world_of(folder: Path) -> dict[str, Any]:
+    """Read what describes the world in a folder; nothing where there is none."""
     with contextlib.suppress(BadDataError, OSError):
         content = files.read_json(folder / WORLD_FILE, limit=_LARGEST_WORLD_BYTES)
-        return isinstance(content, dict) and content.get("format") == FORMAT
-    return False
+        if isinstance(content, dict) and content.get("format") == FORMAT:
+            return content
+    return {}
 
 
 def _videos(parts: list[SimulatedVideos]) -> Iterator[tuple[str, TrainingVideo]]:

@@ -85,7 +85,9 @@ def test_of_those_that_harm_most_the_smallest_goes_first_and_the_rest_fits() -> 
     choice = choose(figures, Choice(products), budget)  # type: ignore[arg-type]
     assert list(choice.kept) == ["small", "middle"]
     assert list(choice.products) == ["large", "harmless"]
-    assert choice.kept["small"].startswith("all together do 1.92 times the harm allowed, this one alone 0.60 with 10 %")
+    assert choice.kept["small"].startswith(
+        "in int8 all together change 1.92 times as much as is allowed, this one alone 0.60 times, with 10 %"
+    )
     assert budget.spent(figures.harm(choice.products)) <= 1
 
 

@@ -137,8 +137,10 @@ def test_running_out_of_memory_is_one_line(command, monkeypatch):
 
 
 def test_help_of_a_narrow_terminal_cuts_no_option() -> None:
-    program = "from stale_edge.cli.app import run; run(['detect', '--help'])"
+    names = ("detect", "bench", "train", "study", "report", "evaluate", "quantize", "view")
+    program = f"from stale_edge.cli.app import run; [run([name, '--help']) for name in {names}]"
     environment = {**os.environ, "COLUMNS": "80"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     assert "--ground-truth, --annotations FILE" in done.stdout
-    assert "…" not in re.sub(r"FEATURES\S*|rtsp\S*", "", done.stdout)
+    assert "--latex FILE.tex" in done.stdout
+    assert "…" not in re.sub(r"FEATURES\S*|rtsp\S*|RESULTS…", "", done.stdout)

@@ -9,6 +9,7 @@ import pytest
 
 from stale_edge.cli.bench_split_table import length_table, split_table
 from stale_edge.cli.bench_table import busy_warning
+from stale_edge.cli.bench_video import _in_words
 from stale_edge.paper_tables import from_rich
 
 
@@ -68,3 +69,14 @@ def test_a_busy_machine_is_said_loudly(load: float | None, steal: float | None, 
     found = busy_warning(SimpleNamespace(machine=machine, rows=[row("a", "onnxruntime", "fp32", 5, spread)]))  # type: ignore[arg-type]
     assert found.endswith(said)
     assert bool(found) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        ((2.0, 1.9, 2.5), "ours is 2.00 times as fast as theirs (1.90 to 2.50)"),
+        ((0.5, 0.4, 0.8), "ours takes 2.00 times as long as theirs (1.25 to 2.50)"),
+    ],
+)
+def test_a_loss_is_said_as_plainly_as_a_gain(ratio: tuple[float, float, float], said: str) -> None:
+    assert _in_words({"a": "theirs", "b": "ours", **dict(zip(("ratio", "low", "high"), ratio, strict=True))}) == said

@@ -38,7 +38,11 @@ def test_runs_from_a_simulated_world_to_a_page(
     bench = json.loads((tmp_path / "demo" / "bench.json").read_text())
     assert {row["model"] for row in bench["rows"]} >= MODELS
     assert {row["snippets"] for row in bench["rows"]} == set(map(int, QUICK.lengths.split(",")))
-    assert 'id="packed"' in (tmp_path / "demo" / "player.html").read_text()
+    player = (tmp_path / "demo" / "player.html").read_text()
+    assert 'id="packed"' in player
+    stand_ins = [path.name for path in (tmp_path / "demo" / "videos").iterdir()]
+    assert len(stand_ins) == 6
+    assert all(f"videos/{name}" in player for name in stand_ins)
     code, _, said = command("demo", "--quick", "--seconds", 0.1, "--quiet")  # over its own results
     assert code == 0, said
 
@@ -103,7 +107,7 @@ def test_the_page_shows_the_figures_of_the_files(page: Path) -> None:
         "for 1.1 minutes each",
         "<td>boundary map, int8</td><td>75.0</td><td>100.0</td>",
         "<td>STALE as published, int8</td><td>0.0</td><td>10.0</td>",
-        "<td>ceiling of the map&#x27;s decoder: true outputs</td><td>100.0</td><td>100.0</td>",
+        "<td>decoder&#x27;s ceiling: true outputs</td><td>100.0</td><td>100.0</td>",
         "nothing: it reaches 0.0 and 10.0.",
         "cover\n10 % of".replace("\n", " "),
         "judged 1 classes at a time, taught ones reach 100.0 instead of 75.0",
@@ -119,7 +123,8 @@ def test_the_page_shows_the_figures_of_the_files(page: Path) -> None:
         "A &amp; B, 2026-01-02, onnxruntime 1.20",
         "stale-edge simulate -o &#x27;a b&#x27;</code> <span>2 s</span>",
         "&lt;i&gt;swim&lt;/i&gt;, 0:00 to 0:50, score 0.90",
-        "simulated world",
+        '<a href="player.html#video=u0">u0</a>',
+        "How good that is in the simulated world",
     ):
         assert words in text, words
     assert "<i>swim" not in text

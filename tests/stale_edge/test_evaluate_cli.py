@@ -72,6 +72,30 @@ def test_json_to_a_file_and_to_stdout_are_the_same(capsys, tmp_path, truth, resu
     assert (code, json.loads(out), err) == (0, content, "")
 
 
+def test_reference_points_stand_beside(capsys, tmp_path, truth):
+    path, note = tmp_path / "results.json", tmp_path / "note.md"
+    write_results(path, {"vid-1": [Detection(0, 10, "Archery", 0.9)], "vid-2": [Detection(3, 40, "Archery", 0.8)]})
+    words = (path, "-g", truth, "--reference-points", "--tiou", "0.5")
+    code, out, _ = evaluated(capsys, *words, "--markdown", note)
+    assert code == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines()]
+    assert ["these detections", "25.00", "100"] in rows
+    assert ["true class", "100.00", "400"] in rows  # each segment hits, and lacks the label alone
+    assert ["whole video, same labels", "25.00", "100"] in rows
+    assert "| true class | 100.00 | 400 |" in note.read_text()
+    code, out, _ = evaluated(capsys, *words, "--json", "-")
+    assert json.loads(out)["reference_points"]["true class"] == 1.0
+    code, out, _ = evaluated(capsys, path, "-g", truth, "--json", "-")
+    assert "reference_points" not in json.loads(out)
+
+
+def test_figures_of_a_simulated_world_say_so(capsys, truth, results):
+    content = json.loads(truth.read_text())
+    truth.write_text(json.dumps({"version": "stale-edge simulated world", **content}))
+    _, out, _ = evaluated(capsys, results, "-g", truth)
+    assert "simulated world, validation: 2 videos" in out
+
+
 def test_compat_says_what_it_leaves_out(capsys, truth, results):
     code, out, err = evaluated(capsys, results, "-g", truth, "--compat", "stale", "--json", "-")
     assert (code, json.loads(out)["average_map"]) == (0, 1.0)

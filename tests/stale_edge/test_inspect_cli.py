@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stale_edge.cli.app import run
+from stale_edge.cli.inspect import _recipe
 
 DATA = Path(__file__).parents[1] / "data"
 BAKED, OPEN = str(DATA / "tiny_baked.onnx"), str(DATA / "tiny_open.onnx")
@@ -151,3 +152,15 @@ def test_classes_are_printed_one_a_line(capsys):
     names = json.loads(capsys.readouterr().out)["classes"]
     assert run(["inspect", baked, "--classes"]) == 0
     assert capsys.readouterr().out.splitlines() == names
+
+
+def test_a_recipe_is_a_few_lines() -> None:
+    recipe = {
+        "method": "dynamic",
+        "weight_products": [f"p{place}" for place in range(40)],
+        "kept_because": {"p1": "a long story"},
+        "detections": {"videos": 18, "matched_share": 0.971},
+    }
+    lines = _recipe(recipe).splitlines()
+    assert lines == ["method dynamic", "weight_products 40", "videos 18, matched_share 0.971", "all of it: --json"]
+    assert _recipe({}) == ""

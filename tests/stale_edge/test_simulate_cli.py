@@ -74,8 +74,14 @@ def test_evaluate_reads_it(folder, tmp_path, command):
 def test_simulating_again_replaces_the_world_and_nothing_else(folder, command):
     (folder / "notes.txt").write_text("mine")
     (folder / "features" / "mine.npy").write_bytes(b"")
-    code, out, err = command("simulate", "-o", folder, "--classes", 4, "--videos", 2, "--validation", 4, "--json", "-q")
+    words = ("simulate", "-o", folder, "--classes", 4, "--videos", 2, "--validation", 4, "--json", "-q")
+    code, out, err = command(*words)
+    assert (code, out) == (2, "")
+    assert "holds another simulated world; name another folder, or replace it by --force" in err
+    assert "unseen.list" in {path.name for path in (folder / "splits").iterdir()}
+    code, out, err = command(*words, "--force")
     assert (code, err) == (0, "")
+    assert command(*words) == (0, out, "")  # the same world again
     summary = json.loads(out)
     assert (summary["training_videos"], summary["seen_videos"], summary["unseen_videos"]) == (2, 3, 1)
     assert (summary["classes"], summary["seen_classes"]) == (4, 3)
@@ -95,7 +101,9 @@ def test_the_old_world_is_whole_until_the_new_one_is(folder, command, monkeypatc
         written(target, value, **options)
 
     monkeypatch.setattr(files, "write_json", full)
-    code, _, _ = command("simulate", "-o", folder, "--classes", 4, "--videos", 2, "--validation", 4, "--seed", 1)
+    code, _, _ = command(
+        "simulate", "-o", folder, "--classes", 4, "--videos", 2, "--validation", 4, "--seed", 1, "--force"
+    )
     assert code == 74
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert not list(folder.glob(".*"))

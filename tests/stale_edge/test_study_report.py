@@ -243,6 +243,8 @@ def test_no_chart_has_more_than_six_series():
     ]
     assert [chart.key for chart in parts] == ["fig-4c-time", "fig-4c-time-2", "fig-4c-time-3"]
     assert parts[1].title.endswith(", part 2 of 3")
+    assert len({chart.reach for chart in parts}) == 1
+    assert charts["fig-4c-speed-up"].reach == charts["fig-4c-speed-up-2"].reach != parts[0].reach
     assert [len(chart.series) for key, chart in charts.items() if key.startswith("fig-4c-speed")] == [6, 3]
 
 

@@ -69,7 +69,7 @@ def test_figures_are_there_and_not_empty(page, report):
         [...plot.querySelectorAll('.legendtext')].map(text => text.textContent)]; })"""
     found = page.execute_script(script)
     pictures = sorted((report / "figures").glob("*.csv"))
-    assert sorted(name for name, *_ in found) == [f"plot-{path.stem}" for path in pictures]
+    assert sorted(name for name, *_ in found) == sorted(f"plot-{path.stem}" for path in pictures)
     for name, width, height, shapes, legend in found:
         with (report / "figures" / f"{name.removeprefix('plot-')}.csv").open(encoding="utf-8", newline="") as stream:
             series = list(dict.fromkeys(row["series"] for row in csv.DictReader(stream)))

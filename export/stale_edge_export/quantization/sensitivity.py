@@ -255,8 +255,8 @@ def choose(analysis: SensitivityAnalysis, choice: Choice, budget: HarmBudget) ->
         name = min(harmful, key=lambda name: shares[name])
         choice = choice.without(
             name,
-            f"all together do {spent:.2f} times the harm allowed, this one alone {alone[name]:.2f} with "
-            f"{100 * shares[name]:.2g} % of the arithmetic",
+            f"in int8 all together change {spent:.2f} times as much as is allowed, this one alone {alone[name]:.2f} "
+            f"times, with {100 * shares[name]:.2g} % of the arithmetic",
         )
     return choice
 

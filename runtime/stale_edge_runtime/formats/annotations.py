@@ -47,6 +47,9 @@ SUBSETS_BY_PREFERENCE: Final = ("test", "testing", "validation", "val")
 UNNAMED_SUBSET: Final = "all"
 """Subset of videos for which no file names one."""
 
+SIMULATED_WORLD: Final = "simulated world"
+"""Words in the version of annotations that `simulate` wrote."""
+
 AMBIGUOUS: Final = "Ambiguous"
 """Label of THUMOS14 for segments that may or may not hold an action: no class, and no false positive lies there."""
 
@@ -110,6 +113,8 @@ class Annotations:
     """Entries that no evaluator can use, by kind."""
     notes: tuple[str, ...] = ()
     """Parts that were done without, a line each."""
+    version: str = ""
+    """Data set and version as the official form names them; '' where it does not."""
 
     def for_labels(self, labels: Collection[str]) -> Annotations:
         """Give all instances the class of detections that have no other, to judge when and not what.
@@ -147,6 +152,11 @@ class Annotations:
     def subsets(self) -> Mapping[str, int]:
         """Number of videos of each subset, by name as the file writes it."""
         return Counter(video.subset for video in self.videos)
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the videos are of a simulated world."""
+        return SIMULATED_WORLD in self.version
 
     @property
     def is_thumos(self) -> bool:
@@ -261,7 +271,9 @@ def read_annotations(
         }
         notes = (_no_subsets_note(path, "it names no subsets", subsets),)
     videos = tuple(_official_video(_Place(path, video, names), entry, check) for video, entry in database.items())
-    found = Annotations(str(path), videos, check.finish(), notes)
+    version = content.get("version")
+    named = version if _is_name(version) else ""
+    found = Annotations(str(path), videos, check.finish(), notes, named)
     return replace(found, videos=tuple(map(_ambiguous_apart, videos))) if found.is_thumos else found
 
 

@@ -86,7 +86,7 @@ SAFETENSORS: Final = FileKind(
     "a safetensors file",
     {
         Wanted.FEATURES: _saving("safetensors.numpy.load_file('NAME.safetensors')['KEY']"),
-        Wanted.ONNX: "export it with `stale-edge export`",
+        Wanted.ONNX: "it is a checkpoint: export it first, with `stale-edge export`",
     },
 )
 JSON: Final = FileKind("JSON", {Wanted.FEATURES: _saving("numpy.float32(json.load(open('NAME')))")})

@@ -4,6 +4,8 @@
   best detection. Actions are long in ActivityNet: what this keeps of the mAP was not localised.
 * *true class*: the segments that were found, each with a label of the ground truth and all of its score. What this adds
   to the mAP is lost by classification.
+* *whole video, true classes*: nothing that was found; each true class of a video, from its start to its end. What a
+  perfect classifier reaches that localises nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stale_edge_runtime.decoding import Detection, localized
+from stale_edge_runtime.metrics.evaluation import evaluate
 from stale_edge_runtime.segments import tiou
 
 if TYPE_CHECKING:
@@ -22,6 +25,36 @@ if TYPE_CHECKING:
 
 WHOLE_VIDEO: Final = "whole video, same labels"
 TRUE_CLASS: Final = "true class"
+WHOLE_TRUE: Final = "whole video, true classes"
+
+
+def reference_points(
+    ground_truth: Annotations, results: Mapping[str, Sequence[Detection]], tious: Sequence[float]
+) -> dict[str, float]:
+    """Evaluate what detections must be read beside, as far as ground truth and detections alone tell it.
+
+    Args:
+        ground_truth: Videos that count.
+        results: Detections of each video.
+        tious: Thresholds to average over.
+
+    Returns:
+        Average mAP by name, as a fraction.
+
+    Raises:
+        UsageError: The thresholds are not in (0, 1].
+        BadDataError: The ground truth has no instances.
+    """
+    known = {
+        video.id: [Detection(one.start_s, one.end_s, one.label, 1.0) for one in video.instances]
+        for video in ground_truth.videos
+    }
+    beside = {
+        WHOLE_VIDEO: whole_videos(ground_truth, results),
+        TRUE_CLASS: true_classes(ground_truth, results),
+        WHOLE_TRUE: whole_videos(ground_truth, known),
+    }
+    return {name: evaluate(ground_truth, found, tious).average_map for name, found in beside.items()}
 
 
 def whole_videos(ground_truth: Annotations, results: Mapping[str, Sequence[Detection]]) -> dict[str, list[Detection]]:

@@ -17,7 +17,7 @@ def in_parts(chart: Chart) -> tuple[Chart, ...]:
     """Split a chart that has too many series: by machine, then evenly.
 
     The thesis's series are in every part. Where a machine has too many series for one part, its first one, which others
-    are read beside, is in each of its parts. Colours stay those of the whole.
+    are read beside, is in each of its parts. Colours stay those of the whole, and the y axes of all parts are the same.
 
     Args:
         chart: The chart.
@@ -35,9 +35,12 @@ def in_parts(chart: Chart) -> tuple[Chart, ...]:
         for piece in _pieces(tuple(of_machine), room):
             fits = bool(groups) and len(groups[-1]) + len(piece) <= room
             groups[-1:] = [groups[-1] + piece] if fits else [*groups[-1:], piece]
+    points = [point for series in chart.series for point in series.points]
+    reach = min(point.low for point in points), max(point.high for point in points)
     return tuple(
         replace(
             chart,
+            reach=reach,
             key=chart.key if number == 1 else f"{chart.key}-{number}",
             title=f"{chart.title}, part {number} of {len(groups)}",
             series=(*group, *theirs),

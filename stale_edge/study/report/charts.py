@@ -98,6 +98,8 @@ class Chart:
     """Whether the thesis's values are markers on bars rather than hollow bars between them."""
     log_y: bool = False
     """Whether y grows by factors."""
+    reach: tuple[float, float] | None = None
+    """Least and greatest value of all parts of a chart, so that their y axes are the same; none for a whole one."""
 
     @property
     def categories(self) -> tuple[str, ...]:

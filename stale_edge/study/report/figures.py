@@ -24,6 +24,8 @@ FIGURE_KINDS: Final = (".svg", ".png", ".pdf", ".csv")
 DASHES: Final[tuple[Any, ...]] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (8, 3)), (0, (3, 3)))
 HATCHES: Final = ("", "////", "....", "\\\\\\\\", "xxxx", "++++")
 _BAND: Final = 0.18
+_ROOM, _LOG_ROOM = 1.05, (0.8, 1.25)
+"""Room beyond the values where several charts have the same y axis."""
 _GROUP: Final = 0.8
 """Share of a category's width that its bars take."""
 
@@ -162,6 +164,9 @@ def _style(axes: Axes, chart: Chart) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]) if chart.is_bars else 0)
+    if chart.reach is not None:
+        low, high = chart.reach
+        axes.set_ylim((_LOG_ROOM[0] * low, _LOG_ROOM[1] * high) if chart.log_y else (min(0, low), _ROOM * high))
     axes.yaxis.set_major_formatter(lambda value, _position: f"{value:,g}")
     if not chart.is_bars:
         axes.set_xlim(left=0)

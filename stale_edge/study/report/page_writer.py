@@ -141,6 +141,7 @@ def _chart_data(chart: Chart) -> dict[str, Any]:
         "bars": chart.is_bars,
         "marks": chart.is_thesis_marked,
         "log": chart.log_y,
+        "reach": chart.reach,
         "x_label": chart.x_label,
         "y_label": chart.y_label,
         "categories": list(chart.categories) if chart.is_bars else [],

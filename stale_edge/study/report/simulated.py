@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from stale_edge.study.design import StudyName
 from stale_edge.study.report import thesis
+from stale_edge_runtime.formats.annotations import SIMULATED_WORLD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from stale_edge.study.report.table import ReportTable
     from stale_edge.study.store import StudyRun
 
-WORLD: Final = "simulated world"
+WORLD: Final = SIMULATED_WORLD
 """Key of the data among a run's options, and what is written."""
 NOT_COMPARED: Final = "The thesis's figures are of ActivityNet: they do not compare with those of a simulated world."
 _TIMED: Final = (StudyName.INFERENCE, StudyName.QUANTIZATION)
@@ -82,12 +83,12 @@ def _told_of_chart(chart: Chart) -> Chart:
 
 
 def _told_of_table(table: ReportTable) -> ReportTable:
-    theirs = {place for place, name in enumerate(table.columns) if name.startswith("thesis")}
-    reached = {place for place, name in enumerate(table.columns) if _MAP in name or name == _SECONDS} - theirs
+    kept = [place for place, name in enumerate(table.columns) if not name.startswith("thesis")]
+    reached = {place for place, name in enumerate(table.columns) if _MAP in name or name == _SECONDS}
     rows = []
     for number, row in enumerate(table.rows):
-        is_thesis_row = number in table.marked and any("(thesis" in cell for cell in row)
-        hidden = theirs | (reached if is_thesis_row else set())
-        rows.append(tuple(thesis.NONE if place in hidden else cell for place, cell in enumerate(row)))
+        hidden = reached if number in table.marked and any("(thesis" in cell for cell in row) else set()
+        rows.append(tuple(thesis.NONE if place in hidden else row[place] for place in kept))
+    columns = tuple(table.columns[place] for place in kept)
     note = f"{NOT_COMPARED} {table.note.replace(SAME_DATA, '')}".strip()
-    return replace(table, title=f"{table.title}, {WORLD}", rows=tuple(rows), note=note)
+    return replace(table, title=f"{table.title}, {WORLD}", columns=columns, rows=tuple(rows), note=note)

@@ -58,6 +58,10 @@
     return [band, line];
   });
 
+  // Parts of a chart have the same axis, with a little room.
+  const range = ({ log, reach: [low, high] }) =>
+    log ? [Math.log10(low * 0.8), Math.log10(high * 1.25)] : [Math.min(0, low), high * 1.05];
+
   const layout = (chart, look, width) => {
     const longest = Math.max(...chart.series.map((series) => series.name.length));
     const columns = Math.max(1, Math.floor(width / (longest * 6.4 + 56)));
@@ -81,7 +85,8 @@
         ...(chart.bars ? { type: "category", categoryorder: "array", categoryarray: chart.categories.map(plain),
           tickangle: tilted ? -35 : 0, showgrid: false } : { rangemode: "tozero", tickformat: ",~g" }) },
       yaxis: { ...axis, title: { ...axis.title, text: plain(chart.y_label) }, tickformat: ",~g",
-        ...(chart.log ? { type: "log", dtick: width < 640 ? 1 : "D2" } : { rangemode: "tozero" }) },
+        ...(chart.log ? { type: "log", dtick: width < 640 ? 1 : "D2" } : { rangemode: "tozero" }),
+        ...(chart.reach ? { range: range(chart) } : {}) },
     };
   };
 
