@@ -81,7 +81,7 @@ def _wait(child: int, watched: set[signal.Signals]) -> tuple[int, bool]:
             os.kill(child, signal.SIGKILL)
 
 
-def _explain(number: int, words: Sequence[str], mask: set[signal.Signals]) -> int:
+def _explain(number: int, words: Sequence[str], mask: set[int | signal.Signals]) -> int:
     """Say what ended the child; end this process the same way where it was a request."""
     if number in _FAULTS or number == signal.SIGKILL:
         named = [word for word in words if _is_file(word)]

@@ -115,4 +115,4 @@ class TrainingResult:
     average_map: float | None
     """Average mAP of these weights on the held-out videos, in [0, 1]; None where there are none."""
     checkpoint: Path
-    """These weights."""
+    """Checkpoint with these weights."""
