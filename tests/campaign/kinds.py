@@ -46,7 +46,8 @@ CSV = "video,start_s,end_s,score,label\nv1,1.5,11.0,0.55,Long jump\nv2,3.0,12.0,
 CLASS_LIST = "".join(f"{name}\n" for name in NAMES)
 
 
-def _npy() -> bytes:
+def npy_bytes() -> bytes:
+    """Make a file of features, 20 rows of 8."""
     import numpy as np
 
     stream = io.BytesIO()
@@ -191,10 +192,10 @@ def readers() -> Iterator[Kind]:
     features = _reading(read_features, None)
     none: frozenset[str] = frozenset()
     unicode = frozenset({"UTF-16"})  # JSON may be written so
-    yield from _of_bytes("npy", _npy, ".npy", features, none)
+    yield from _of_bytes("npy", npy_bytes, ".npy", features, none)
     yield from _of_contents("npy header", mutations.NPY, ".npy", features)
     yield from _of_bytes(
-        "npz", lambda: mutations.archive({"features.npy": _npy()}), ".npz", features, frozenset({"gzip"})
+        "npz", lambda: mutations.archive({"features.npy": npy_bytes()}), ".npz", features, frozenset({"gzip"})
     )
     yield from _of_contents("npz", mutations.NPZ, ".npz", features)
     documents: dict[str, tuple[Callable[[], Any], Callable[..., object]]] = {
@@ -216,7 +217,7 @@ def readers() -> Iterator[Kind]:
         "NaN": (b"\xff" * 320, Expect.REFUSED),
         "half": (bytes(5), Expect.REFUSED),
     }
-    random_rows["an npy file"] = (_npy(), Expect.REFUSED)
+    random_rows["an npy file"] = (npy_bytes(), Expect.REFUSED)
     yield from _of_contents("stream", random_rows, ".bin", _reading(rows))
 
 
