@@ -49,7 +49,7 @@ class Call:
     reader: Callable[[], object] | None = None
     """A reader to call instead."""
     output: Path | None = None
-    """The one file that may change."""
+    """The one file or folder that may change."""
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,8 @@ def _cpu_s() -> float:
 
 
 def _tree(room: Path, output: Path | None) -> dict[str, str]:
-    """Every path of the room but the output, with the hash of what is small enough to hash."""
-    return {str(path): _fingerprint(path) for path in _paths(room) if path != output}
+    """Every path of the room but the output and what is in it, with the hash of what is small enough to hash."""
+    return {str(path): _fingerprint(path) for path in _paths(room) if output not in (path, *path.parents)}
 
 
 def _paths(folder: Path) -> Iterator[Path]:

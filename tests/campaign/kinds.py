@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -369,5 +369,75 @@ def _usage() -> Iterator[Kind]:
         yield Kind(f"usage: {name}", build)
 
 
-GROUPS: dict[str, Callable[[], Iterator[Kind]]] = {"readers": readers, "checkpoints": checkpoints, "commands": commands}
+@cache
+def _video(suffix: str, codec: str) -> bytes:
+    """A short video of moving squares."""
+    import av
+    import numpy as np
+
+    stream = io.BytesIO()
+    with av.open(stream, "w", format={".mp4": "mp4", ".mkv": "matroska"}[suffix]) as container:
+        made = container.add_stream(codec, rate=10)
+        made.width, made.height, made.pix_fmt = 48, 32, "yuv420p"
+        for place in range(30):
+            picture = np.zeros((32, 48, 3), np.uint8)
+            picture[8:24, place : place + 16] = 200
+            container.mux(made.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(made.encode())
+    return stream.getvalue()
+
+
+CONTAINERS = ((".mp4", "mpeg4"), (".mkv", "mpeg4"))
+
+
+def videos() -> Iterator[Kind]:
+    """Damaged videos, to the reader of frames; FFmpeg takes many for good."""
+    from stale_edge_runtime.video.options import VideoOptions
+    from stale_edge_runtime.video.reader import VideoReader
+
+    def frames(path: Path) -> object:
+        return sum(1 for _ in VideoReader(path, VideoOptions()).crops(16))
+
+    for suffix, codec in CONTAINERS:
+        content = partial(_video, suffix, codec)
+        yield from _of_bytes(f"video{suffix}", content, suffix, _reading(frames), frozenset(mutations.BYTES))
+
+
+def models() -> Iterator[Kind]:
+    """Models, towers and videos that commands run in processes of their own."""
+
+    def detected(path: Path) -> Call:
+        (path.parent / "v1.npy").write_bytes(npy_bytes())
+        out = path.parent / "out.json"
+        return Call(("detect", path, path.parent / "v1.npy", "-o", out), output=out)
+
+    def embedded(path: Path) -> Call:
+        (path.parent / "names.txt").write_text(CLASS_LIST)
+        out = path.parent / "out.npy"
+        return Call(("text", path.parent / "names.txt", "--text-tower", path, "--no-cache", "-o", out), output=out)
+
+    def extracted(path: Path) -> Call:
+        (path.parent / "v.mp4").write_bytes(_video(".mp4", "mpeg4"))
+        out = path.parent / "out"
+        return Call(("features", path.parent / "v.mp4", "--image-tower", path, "-o", out), output=out)
+
+    def read(path: Path) -> Call:
+        tower, out = DATA / "tiny_image_tower.onnx", path.parent / "out"
+        return Call(("features", path, "--image-tower", tower, "-o", out), output=out)
+
+    for name, call in (("tiny_baked", detected), ("tiny_text_tower", embedded), ("tiny_image_tower", extracted)):
+        content = (DATA / f"{name}.onnx").read_bytes
+        lenient = frozenset(mutations.BYTES)
+        yield from _of_bytes(f"run {name}.onnx", content, ".onnx", call, lenient)
+    for suffix, codec in CONTAINERS:
+        yield from _of_bytes(f"run {suffix}", partial(_video, suffix, codec), suffix, read, frozenset(mutations.BYTES))
+
+
+GROUPS: dict[str, Callable[[], Iterator[Kind]]] = {
+    "readers": readers,
+    "checkpoints": checkpoints,
+    "commands": commands,
+    "videos": videos,
+    "models": models,
+}
 """Groups, each of which runs in a process of its own."""
