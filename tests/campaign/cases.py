@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import time
 import unicodedata
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -96,7 +97,7 @@ def judge(kind: Kind, seed: int, call: Call, room: Path) -> Verdict:
     bad = verdict.violations
     before = _tree(room, call.output)
     old_output = None if call.output is None or not call.output.is_file() else call.output.read_bytes()
-    start_s = _cpu_s()
+    start_s, begin_s = _cpu_s(), time.monotonic()
     signal.signal(signal.SIGALRM, _stop)
     signal.setitimer(signal.ITIMER_REAL, LONGEST_WALL_S)
     try:
@@ -110,6 +111,8 @@ def judge(kind: Kind, seed: int, call: Call, room: Path) -> Verdict:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     verdict.cpu_s = _cpu_s() - start_s
+    if not bad and time.monotonic() - begin_s >= LONGEST_WALL_S:  # native code may swallow the alarm
+        bad.append(f"longer than {LONGEST_WALL_S:.0f} s")
     verdict.said = err[-300:]
     if bad:
         return verdict

@@ -12,7 +12,7 @@ from tests.campaign import mutations
 from tests.campaign.cases import Call, Expect, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from random import Random
 
 DATA = Path(__file__).parents[1] / "data"
@@ -110,7 +110,12 @@ def _hdf5() -> bytes:
 
 
 def _of_bytes(
-    form: str, good: Callable[[], bytes], suffix: str, call: Callable[[Path], Call], lenient: frozenset[str]
+    form: str,
+    good: Callable[[], bytes],
+    suffix: str,
+    call: Callable[[Path], Call],
+    lenient: frozenset[str],
+    places: Mapping[str, Callable[[Path], object]] = mutations.PLACES,
 ) -> Iterator[Kind]:
     """The kinds that any file can be spoiled by; `lenient` names those that this form may take for good."""
     for name, (change, expect) in mutations.BYTES.items():
@@ -121,7 +126,7 @@ def _of_bytes(
             return call(path)
 
         yield Kind(f"{form}: {name}", build, Expect.ANY if name in lenient else expect)
-    for name, put in mutations.PLACES.items():
+    for name, put in places.items():
 
         def place(folder: Path, _rng: Random, put: Any = put) -> Call:
             path = folder / f"case{suffix}"
@@ -388,6 +393,8 @@ def _video(suffix: str, codec: str) -> bytes:
 
 
 CONTAINERS = ((".mp4", "mpeg4"), (".mkv", "mpeg4"))
+NO_PIPES = {name: put for name, put in mutations.PLACES.items() if name != "a FIFO"}
+"""Places of a video: a pipe is a source as good as any, and waits for its writer."""
 
 
 def videos() -> Iterator[Kind]:
@@ -400,7 +407,7 @@ def videos() -> Iterator[Kind]:
 
     for suffix, codec in CONTAINERS:
         content = partial(_video, suffix, codec)
-        yield from _of_bytes(f"video{suffix}", content, suffix, _reading(frames), frozenset(mutations.BYTES))
+        yield from _of_bytes(f"video{suffix}", content, suffix, _reading(frames), frozenset(mutations.BYTES), NO_PIPES)
 
 
 def models() -> Iterator[Kind]:
@@ -430,7 +437,8 @@ def models() -> Iterator[Kind]:
         lenient = frozenset(mutations.BYTES)
         yield from _of_bytes(f"run {name}.onnx", content, ".onnx", call, lenient)
     for suffix, codec in CONTAINERS:
-        yield from _of_bytes(f"run {suffix}", partial(_video, suffix, codec), suffix, read, frozenset(mutations.BYTES))
+        content = partial(_video, suffix, codec)
+        yield from _of_bytes(f"run {suffix}", content, suffix, read, frozenset(mutations.BYTES), NO_PIPES)
 
 
 GROUPS: dict[str, Callable[[], Iterator[Kind]]] = {
