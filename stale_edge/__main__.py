@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line and exit; Ctrl-C ends it quietly also while Python still imports."""
     try:
-        from stale_edge.cli.app import run_process
+        from stale_edge.supervisor import fork_for
 
-        code = run_process(sys.argv[1:])
+        code = fork_for(sys.argv[1:])
+        if code is None:
+            from stale_edge.cli.app import run_process
+
+            code = run_process(sys.argv[1:])
+            if code == INTERRUPTED:  # without waiting for native code that computes on
+                os._exit(code)
     except KeyboardInterrupt:
-        code = 130
+        code = INTERRUPTED
     sys.exit(code)
 
 

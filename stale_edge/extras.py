@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 
 from stale_edge_runtime.errors import missing_extra
 
@@ -71,6 +76,7 @@ def require_plot(purpose: str) -> None:
         UnavailableError: Matplotlib is missing; the message names the extra that brings it.
     """
     _require(("matplotlib",), "plot", purpose)
+    _keep_out_of_home()
 
 
 def require_report(purpose: str) -> None:
@@ -80,6 +86,7 @@ def require_report(purpose: str) -> None:
         UnavailableError: A package is missing; the message names the extra that brings it.
     """
     _require(_REPORT, "report", purpose)
+    _keep_out_of_home()
 
 
 def require_video(purpose: str) -> None:
@@ -107,6 +114,17 @@ def require_peers(purpose: str) -> None:
         UnavailableError: A package is missing; the message names the extra that brings it.
     """
     _require(("openvino", "onnx"), "peers", purpose)
+
+
+def _keep_out_of_home() -> None:
+    """Give matplotlib a folder for its list of fonts until the process ends, unless it has one of its own already."""
+    names = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config"}
+    usual = [Path(os.environ.get(key) or Path("~", name).expanduser()) / "matplotlib" for key, name in names.items()]
+    if "MPLCONFIGDIR" in os.environ or any(folder.is_dir() for folder in usual):
+        return
+    folder = tempfile.mkdtemp(prefix="stale-edge-")
+    os.environ["MPLCONFIGDIR"] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _require(packages: tuple[str, ...], extra: str, purpose: str) -> None:

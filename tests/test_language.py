@@ -1,4 +1,4 @@
-"""Plain language: docstrings that say what they describe, the field's names, no name twice."""
+"""Plain language: docstrings and messages that say what they describe, the field's names, no name twice."""
 
 from __future__ import annotations
 
@@ -113,6 +113,33 @@ def test_names_are_the_fields_terms() -> None:
             if isinstance(name, str) and OLD_NAMES.search(name):
                 names.append(f"{path.relative_to(HOUSE)}: {name}")
     assert names == []
+
+
+def messages(path: Path) -> Iterator[tuple[int, str]]:
+    """Problems and cures of errors, with `{}` for what is put in; their subject is the first argument."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error"):
+            for argument in node.args[1:]:
+                parts = argument.values if isinstance(argument, ast.JoinedStr) else [argument]
+                words = [ast.literal_eval(part) if isinstance(part, ast.Constant) else "{}" for part in parts]
+                yield node.lineno, "".join(map(str, words))
+
+
+def test_messages_go_on_from_their_subject() -> None:
+    """An error reads `SUBJECT: problem; cure`: neither part begins a clause of its own, or ends a sentence."""
+    found = [(path, line, text) for path in FILES for line, text in messages(path)]
+    assert len(found) > 700
+    odd = re.compile(rf"{NO_SUBJECT.pattern}|[A-Z][a-z]+ |.*\.$|.*  ", re.DOTALL)
+    wrong = [place for place in found if odd.match(place[2]) or OLD_NAMES.search(place[2])]
+    assert wrong == []
+
+
+def test_pages_use_the_fields_terms() -> None:
+    pages = [HOUSE / "README.md", HOUSE / "CHANGELOG.md", *sorted((HOUSE / "docs").glob("*.md"))]
+    vague = re.compile(r"^(?:- |\d+\. )(?:It|They|Nothing|Something|That|Which)\b")
+    lines = [(page.name, line) for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) > 1000
+    assert [place for place in lines if OLD_NAMES.search(place[1]) or vague.match(place[1])] == []
 
 
 @pytest.mark.parametrize(

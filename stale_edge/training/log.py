@@ -6,15 +6,17 @@ resumed training are those of an unbroken one.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from stale_edge_runtime.errors import reading_error, writing_error
-from stale_edge_runtime.formats.files import write_text
+from stale_edge_runtime.errors import StaleEdgeError, reading_error, writing_error
+from stale_edge_runtime.formats.files import make_folder, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -40,14 +42,9 @@ class TrainingLog:
     """
 
     def __init__(self, folder: Path, loss_terms: Sequence[str], steps: int = 0) -> None:
-        from tensorboardX import SummaryWriter
-
         self._training = _Table(folder / TRAINING_CSV, (*STEP_COLUMNS, *loss_terms), steps)
         self._validation = _Table(folder / VALIDATION_CSV, VALIDATION_COLUMNS, steps)
-        try:
-            self._events = SummaryWriter(str(folder / TENSORBOARD), purge_step=steps + 1 if steps else None)
-        except OSError as error:
-            raise writing_error(folder / TENSORBOARD, error) from error
+        self._events = _Events(folder / TENSORBOARD, steps)
 
     def __enter__(self) -> Self:
         return self
@@ -55,9 +52,11 @@ class TrainingLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._training.close()
-        self._validation.close()
-        self._events.close()
+        with contextlib.ExitStack() as closing:
+            if kind is not None:  # which tells more than what closing a log says
+                closing.enter_context(contextlib.suppress(StaleEdgeError))
+            for part in (self._training, self._validation, self._events):
+                closing.callback(part.close)
 
     def step(self, values: Mapping[str, float]) -> None:
         """Log one training step.
@@ -66,7 +65,7 @@ class TrainingLog:
             values: One for each of `STEP_COLUMNS` and each term of the loss.
         """
         self._training.add(values)
-        self._send("training", values)
+        self._events.add("training", values)
 
     def validation(self, values: Mapping[str, float]) -> None:
         """Log one validation.
@@ -75,12 +74,49 @@ class TrainingLog:
             values: One for each of `VALIDATION_COLUMNS`.
         """
         self._validation.add(values)
-        self._send("validation", values)
+        self._events.add("validation", values)
+        self._events.flush()
 
-    def _send(self, group: str, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            if name not in {"step", "epoch"}:
-                self._events.add_scalar(f"{group}/{name}", value, int(values["step"]))
+
+class _Events:
+    """TensorBoard events, written where they arise: a thread that writes them would die of a full disk unheard."""
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self._folder = folder
+        make_folder(folder)
+        with self._errors():
+            self._writer = EventsWriter(str(folder / "events"))
+            if steps:  # hides what a killed run wrote after them
+                self._writer.write_event(Event(step=steps + 1, file_version="brain.Event:2"))
+                self._writer.write_event(Event(step=steps + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def add(self, group: str, values: Mapping[str, float]) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        with self._errors():
+            for name, value in values.items():
+                if name not in {"step", "epoch"}:
+                    summary = scalar(f"{group}/{name}", value)
+                    self._writer.write_event(Event(step=int(values["step"]), wall_time=time.time(), summary=summary))
+
+    def flush(self) -> None:
+        with self._errors():
+            self._writer.flush()
+
+    def close(self) -> None:
+        with self._errors():
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise writing_error(self._folder, error) from error
 
 
 class _Table:
@@ -103,7 +139,10 @@ class _Table:
             raise writing_error(self._path, error) from error
 
     def close(self) -> None:
-        self._stream.close()
+        try:
+            self._stream.close()
+        except OSError as error:
+            raise writing_error(self._path, error) from error
 
 
 def _rows_until(path: Path, columns: tuple[str, ...], steps: int) -> list[list[str]]:

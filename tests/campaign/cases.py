@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import time
 import unicodedata
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -49,7 +50,7 @@ class Call:
     reader: Callable[[], object] | None = None
     """A reader to call instead."""
     output: Path | None = None
-    """The one file that may change."""
+    """The one file or folder that may change."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def judge(kind: Kind, seed: int, call: Call, room: Path) -> Verdict:
     bad = verdict.violations
     before = _tree(room, call.output)
     old_output = None if call.output is None or not call.output.is_file() else call.output.read_bytes()
-    start_s = _cpu_s()
+    start_s, begin_s = _cpu_s(), time.monotonic()
     signal.signal(signal.SIGALRM, _stop)
     signal.setitimer(signal.ITIMER_REAL, LONGEST_WALL_S)
     try:
@@ -110,6 +111,8 @@ def judge(kind: Kind, seed: int, call: Call, room: Path) -> Verdict:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     verdict.cpu_s = _cpu_s() - start_s
+    if not bad and time.monotonic() - begin_s >= LONGEST_WALL_S:  # native code may swallow the alarm
+        bad.append(f"longer than {LONGEST_WALL_S:.0f} s")
     verdict.said = err[-300:]
     if bad:
         return verdict
@@ -188,8 +191,8 @@ def _cpu_s() -> float:
 
 
 def _tree(room: Path, output: Path | None) -> dict[str, str]:
-    """Every path of the room but the output, with the hash of what is small enough to hash."""
-    return {str(path): _fingerprint(path) for path in _paths(room) if path != output}
+    """Every path of the room but the output and what is in it, with the hash of what is small enough to hash."""
+    return {str(path): _fingerprint(path) for path in _paths(room) if output not in (path, *path.parents)}
 
 
 def _paths(folder: Path) -> Iterator[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from tests.campaign import mutations
 from tests.campaign.cases import Call, Expect, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from random import Random
 
 DATA = Path(__file__).parents[1] / "data"
@@ -46,7 +46,8 @@ CSV = "video,start_s,end_s,score,label\nv1,1.5,11.0,0.55,Long jump\nv2,3.0,12.0,
 CLASS_LIST = "".join(f"{name}\n" for name in NAMES)
 
 
-def _npy() -> bytes:
+def npy_bytes() -> bytes:
+    """Make a file of features, 20 rows of 8."""
     import numpy as np
 
     stream = io.BytesIO()
@@ -109,7 +110,12 @@ def _hdf5() -> bytes:
 
 
 def _of_bytes(
-    form: str, good: Callable[[], bytes], suffix: str, call: Callable[[Path], Call], lenient: frozenset[str]
+    form: str,
+    good: Callable[[], bytes],
+    suffix: str,
+    call: Callable[[Path], Call],
+    lenient: frozenset[str],
+    places: Mapping[str, Callable[[Path], object]] = mutations.PLACES,
 ) -> Iterator[Kind]:
     """The kinds that any file can be spoiled by; `lenient` names those that this form may take for good."""
     for name, (change, expect) in mutations.BYTES.items():
@@ -120,7 +126,7 @@ def _of_bytes(
             return call(path)
 
         yield Kind(f"{form}: {name}", build, Expect.ANY if name in lenient else expect)
-    for name, put in mutations.PLACES.items():
+    for name, put in places.items():
 
         def place(folder: Path, _rng: Random, put: Any = put) -> Call:
             path = folder / f"case{suffix}"
@@ -191,10 +197,10 @@ def readers() -> Iterator[Kind]:
     features = _reading(read_features, None)
     none: frozenset[str] = frozenset()
     unicode = frozenset({"UTF-16"})  # JSON may be written so
-    yield from _of_bytes("npy", _npy, ".npy", features, none)
+    yield from _of_bytes("npy", npy_bytes, ".npy", features, none)
     yield from _of_contents("npy header", mutations.NPY, ".npy", features)
     yield from _of_bytes(
-        "npz", lambda: mutations.archive({"features.npy": _npy()}), ".npz", features, frozenset({"gzip"})
+        "npz", lambda: mutations.archive({"features.npy": npy_bytes()}), ".npz", features, frozenset({"gzip"})
     )
     yield from _of_contents("npz", mutations.NPZ, ".npz", features)
     documents: dict[str, tuple[Callable[[], Any], Callable[..., object]]] = {
@@ -216,7 +222,7 @@ def readers() -> Iterator[Kind]:
         "NaN": (b"\xff" * 320, Expect.REFUSED),
         "half": (bytes(5), Expect.REFUSED),
     }
-    random_rows["an npy file"] = (_npy(), Expect.REFUSED)
+    random_rows["an npy file"] = (npy_bytes(), Expect.REFUSED)
     yield from _of_contents("stream", random_rows, ".bin", _reading(rows))
 
 
@@ -368,5 +374,78 @@ def _usage() -> Iterator[Kind]:
         yield Kind(f"usage: {name}", build)
 
 
-GROUPS: dict[str, Callable[[], Iterator[Kind]]] = {"readers": readers, "checkpoints": checkpoints, "commands": commands}
+@cache
+def _video(suffix: str, codec: str) -> bytes:
+    """A short video of moving squares."""
+    import av
+    import numpy as np
+
+    stream = io.BytesIO()
+    with av.open(stream, "w", format={".mp4": "mp4", ".mkv": "matroska"}[suffix]) as container:
+        made = container.add_stream(codec, rate=10)
+        made.width, made.height, made.pix_fmt = 48, 32, "yuv420p"
+        for place in range(30):
+            picture = np.zeros((32, 48, 3), np.uint8)
+            picture[8:24, place : place + 16] = 200
+            container.mux(made.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(made.encode())
+    return stream.getvalue()
+
+
+CONTAINERS = ((".mp4", "mpeg4"), (".mkv", "mpeg4"))
+NO_PIPES = {name: put for name, put in mutations.PLACES.items() if name != "a FIFO"}
+"""Places of a video: a pipe is a source as good as any, and waits for its writer."""
+
+
+def videos() -> Iterator[Kind]:
+    """Damaged videos, to the reader of frames; FFmpeg takes many for good."""
+    from stale_edge_runtime.video.options import VideoOptions
+    from stale_edge_runtime.video.reader import VideoReader
+
+    def frames(path: Path) -> object:
+        return sum(1 for _ in VideoReader(path, VideoOptions()).crops(16))
+
+    for suffix, codec in CONTAINERS:
+        content = partial(_video, suffix, codec)
+        yield from _of_bytes(f"video{suffix}", content, suffix, _reading(frames), frozenset(mutations.BYTES), NO_PIPES)
+
+
+def models() -> Iterator[Kind]:
+    """Models, towers and videos that commands run in processes of their own."""
+
+    def detected(path: Path) -> Call:
+        (path.parent / "v1.npy").write_bytes(npy_bytes())
+        out = path.parent / "out.json"
+        return Call(("detect", path, path.parent / "v1.npy", "-o", out), output=out)
+
+    def embedded(path: Path) -> Call:
+        (path.parent / "names.txt").write_text(CLASS_LIST)
+        out = path.parent / "out.npy"
+        return Call(("text", path.parent / "names.txt", "--text-tower", path, "--no-cache", "-o", out), output=out)
+
+    def extracted(path: Path) -> Call:
+        (path.parent / "v.mp4").write_bytes(_video(".mp4", "mpeg4"))
+        out = path.parent / "out"
+        return Call(("features", path.parent / "v.mp4", "--image-tower", path, "-o", out), output=out)
+
+    def read(path: Path) -> Call:
+        tower, out = DATA / "tiny_image_tower.onnx", path.parent / "out"
+        return Call(("features", path, "--image-tower", tower, "-o", out), output=out)
+
+    for name, call in (("tiny_baked", detected), ("tiny_text_tower", embedded), ("tiny_image_tower", extracted)):
+        content = (DATA / f"{name}.onnx").read_bytes
+        lenient = frozenset(mutations.BYTES)
+        yield from _of_bytes(f"run {name}.onnx", content, ".onnx", call, lenient)
+    for suffix, codec in CONTAINERS:
+        content = partial(_video, suffix, codec)
+        yield from _of_bytes(f"run {suffix}", content, suffix, read, frozenset(mutations.BYTES), NO_PIPES)
+
+
+GROUPS: dict[str, Callable[[], Iterator[Kind]]] = {
+    "readers": readers,
+    "checkpoints": checkpoints,
+    "commands": commands,
+    "videos": videos,
+    "models": models,
+}
 """Groups, each of which runs in a process of its own."""

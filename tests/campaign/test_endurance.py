@@ -16,15 +16,16 @@ WIDTH = 8
 pytestmark = pytest.mark.campaign
 
 
-def test_twenty_kills_of_a_training_change_no_byte_and_leave_nothing(tmp_path):
+def test_twenty_kills_of_a_training_change_no_byte_and_leave_nothing(tmp_path, figures):
     from tests.stale_edge.test_resume import assert_killed_equals_whole
 
     assert_killed_equals_whole("killed-anywhere", tmp_path, 20, 16)
     left = [path.name for path in (tmp_path / "killed").rglob("*.stale-edge.tmp")]
     assert not left
+    figures["kills of a training"] = 20
 
 
-def test_a_hundred_bad_files_of_a_thousand_take_none_along(tmp_path, command):
+def test_a_hundred_bad_files_of_a_thousand_take_none_along(tmp_path, command, figures):
     rng = np.random.default_rng(0)
     folder = tmp_path / "features"
     folder.mkdir()
@@ -41,9 +42,10 @@ def test_a_hundred_bad_files_of_a_thousand_take_none_along(tmp_path, command):
     assert not control_characters(err)
     found = json.loads((tmp_path / "results.json").read_text())["results"]
     assert set(found) == {f"v{number:04}" for number in range(1000) if number not in bad}
+    figures["files of a batch, 100 of them bad"] = 1000
 
 
-def test_memory_is_flat_over_twenty_thousand_windows():
+def test_memory_is_flat_over_twenty_thousand_windows(figures):
     from stale_edge_runtime.detector import Detector
     from stale_edge_runtime.stream import DetectionStream
     from stale_edge_runtime.windows import WindowPlan
@@ -60,3 +62,5 @@ def test_memory_is_flat_over_twenty_thousand_windows():
     assert found > 0
     assert peak_mb() - start_mb <= 64
     assert stream.snippets == 160_000
+    figures["windows of a stream"] = window + 1
+    figures["MiB more over the last 19,000 windows"] = round(peak_mb() - start_mb, 1)

@@ -14,11 +14,11 @@ import pytest
 from tests.campaign.cases import control_characters
 
 ROOT = Path(__file__).parents[2]
-CASES = {"readers": 6, "checkpoints": 4, "commands": 3}
+CASES = {"readers": 6, "checkpoints": 4, "commands": 3, "videos": 2, "models": 1}
 
 
 def run_group(group, folder, seed=0, cases=1, every=1):
-    """Run a group in a process of its own; gives its verdicts, and what went wrong around them."""
+    """Run a group in a process of its own; gives its verdicts, violations, and the memory that it took in MiB."""
     room = folder / group
     room.mkdir()
     path = os.pathsep.join([str(ROOT), str(ROOT / "export"), str(ROOT / "runtime")])
@@ -33,9 +33,10 @@ def run_group(group, folder, seed=0, cases=1, every=1):
         violations.append(f"{group} ended with {done.returncode} after {last}: {done.stderr.decode()[-2000:]}")
     elif lines[-1]["extra_mb"] > 256:
         violations.append(f"{group} took {lines[-1]['extra_mb']:.0f} MiB more")
+    extra_mb = lines[-1].get("extra_mb", 0.0) if lines else 0.0
     if raw := control_characters((done.stdout + done.stderr).decode(errors="backslashreplace")):
         violations.append(f"{group} wrote {raw} below Python")
-    return verdicts, violations
+    return verdicts, violations, extra_mb
 
 
 def summary(verdicts):
@@ -51,19 +52,24 @@ def summary(verdicts):
 
 
 def test_a_selection_is_refused_or_taken(tmp_path):
-    verdicts, violations = run_group("readers", tmp_path, every=5)
+    verdicts, violations, _ = run_group("readers", tmp_path, every=5)
     assert not violations, "\n".join(violations)
     assert len(verdicts) >= 90
 
 
 @pytest.mark.campaign
-def test_all_kinds_are_refused_or_taken(tmp_path):
+def test_all_kinds_are_refused_or_taken(tmp_path, figures, wrong):
     verdicts, violations = [], []
     for group, cases in CASES.items():
-        found, wrong = run_group(group, tmp_path, cases=cases)
+        found, bad, extra_mb = run_group(group, tmp_path, cases=cases)
         verdicts += found
-        violations += wrong
+        violations += bad
+        figures["MiB more, at most"] = max(figures["MiB more, at most"], extra_mb)
     print("\n" + summary(verdicts))
+    wrong += violations
+    figures["kinds of hostile input"] = len({v["kind"] for v in verdicts})
+    figures["cases of hostile input"] = len(verdicts)
+    figures["seconds of processor time of the slowest case"] = max(v["cpu_s"] for v in verdicts)
     assert not violations, f"{len(violations)}:\n" + "\n".join(violations)
     assert len({v["kind"] for v in verdicts}) >= 250
     assert len(verdicts) >= 5000

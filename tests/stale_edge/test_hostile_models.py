@@ -138,8 +138,9 @@ def slow_to_run(path: Path) -> Path:
         (slow_to_run, ("compare", "FILE", "FILE", "-f", "VIDEO")),
         (slow, ("bench", "FILE", "--lengths", "10")),
         (slow, ("inspect", "--macs", "FILE")),
+        pytest.param(slow, ("quantize", "FILE", "--int8"), marks=pytest.mark.slow),
     ],
-    ids=["detect", "compare", "bench", "inspect"],
+    ids=["detect", "compare", "bench", "inspect", "quantize"],
 )
 def test_ctrl_c_is_obeyed_by_a_file_that_takes_for_ever(
     tmp_path: Path, make: Callable[[Path], Path], words: tuple[str, ...]

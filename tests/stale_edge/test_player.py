@@ -218,8 +218,23 @@ def test_frames_are_read_where_they_can_be(tmp_path: Path) -> None:
     strip = np.asarray(Image.open(tmp_path / "s.jpg").convert("L"))
     shades = [strip[:, 72 * place + 36].mean() for place in range(4)]
     assert shades == pytest.approx([30, 90, 150, 210], abs=12)
-    path.write_bytes(b"broken")
-    media, notes = media_of({"one": path}, tmp_path / "p.html", thumbnails=4)
-    assert media["one"].sprite is None
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"broken")
+    media, notes = media_of({"broken": broken, "one": path}, tmp_path / "p.html", thumbnails=4)
+    assert media["broken"].sprite is None
+    assert media["one"].sprite == sprite
     assert len(notes) == 1
     assert "is no video" in notes[0]
+
+
+def test_a_video_that_ends_its_reader_has_no_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    pytest.importorskip("PIL")
+    (tmp_path / "av").mkdir()
+    (tmp_path / "av" / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "one.mp4"
+    path.write_bytes(b"x")
+    media, notes = media_of({"one": path}, tmp_path / "p.html", thumbnails=4)
+    assert media["one"].sprite is None
+    assert "one.mp4: ended the process that worked on it (SIGSEGV)" in notes[0]

@@ -325,3 +325,27 @@ class TestSettings:
         with pytest.raises(UsageError, match="text: must be token ids to train the text tower"):
             trainer(tmp_path / "a", settings=replace(SETTINGS, train_text=True))
         assert TEXT.shape == (len(CLASSES), WIDTH)
+
+
+def test_events_are_those_of_the_log(tmp_path):
+    from tensorboardX.proto.event_pb2 import Event
+
+    from stale_edge.training.log import TrainingLog
+
+    for steps in (0, 1):
+        (tmp_path / str(steps)).mkdir()
+        with TrainingLog(tmp_path / str(steps), ("total",), steps) as log:
+            log.step({"step": 2, "epoch": 1, "learning_rate": 0.5, "gradient_norm": 1.0, "total": 3.0})
+        (path,) = (tmp_path / str(steps) / "tensorboard").iterdir()
+        content, events = path.read_bytes(), []
+        while content:
+            length = int.from_bytes(content[:8], "little")
+            events.append(Event.FromString(content[12 : 12 + length]))
+            content = content[16 + length :]
+        found = {(value.tag, event.step): value.simple_value for event in events for value in event.summary.value}
+        assert found == {
+            ("training/learning_rate", 2): 0.5,
+            ("training/gradient_norm", 2): 1.0,
+            ("training/total", 2): 3.0,
+        }
+        assert [event.step for event in events if event.session_log.status] == [2] * bool(steps)

@@ -1,17 +1,22 @@
-"""Small frames of a video, read by FFmpeg through PyAV where that is installed."""
+"""Small frames of videos, read by FFmpeg through PyAV where that is installed, in a process of their own."""
 
 from __future__ import annotations
 
+import base64
+import functools
 import io
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from stale_edge.pages.player.content import Sprite
-from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.errors import BadDataError, StaleEdgeError
+from stale_edge_runtime.jobs import Result, run_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from stale_edge_runtime.jobs import Task
 
 HEIGHT: Final = 54
 """Height of a small frame in pixels."""
@@ -26,6 +31,36 @@ QUALITY: Final = 60
 def has_frame_reader() -> bool:
     """Whether frames can be read: the extra `video` is installed."""
     return all(find_spec(package) is not None for package in ("av", "PIL"))
+
+
+def look_into_all(paths: Sequence[Path], frames: int) -> Iterator[tuple[float, Sprite] | StaleEdgeError]:
+    """Look into videos in another process, which a damaged one may end: its successor goes on with the next video.
+
+    Args:
+        paths: The videos.
+        frames: Number of frames of each.
+
+    Yields:
+        Length in seconds and frames of each video, or the reason that there are none.
+    """
+    for event in run_jobs(functools.partial(_make_task, frames), paths, 1):
+        if not isinstance(event, Result):
+            continue
+        if isinstance(event.value, StaleEdgeError):
+            yield event.value
+            continue
+        told = dict(event.value)
+        yield told.pop("length_s"), Sprite(base64.b64decode(told.pop("jpeg")), **told)
+
+
+def _make_task(frames: int) -> Task:
+    def task(item: Path, progress: Callable[[int, int | None], None]) -> Mapping[str, Any]:
+        del progress
+        length_s, sprite = look_into(item, frames)
+        size = {"frames": sprite.frames, "width": sprite.width, "height": sprite.height}
+        return {"length_s": length_s, "jpeg": base64.b64encode(sprite.jpeg).decode(), **size}
+
+    return task
 
 
 def look_into(path: Path, frames: int) -> tuple[float, Sprite]:

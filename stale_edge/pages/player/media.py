@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from stale_edge.pages.player.content import VideoMedia
-from stale_edge.pages.player.frames import has_frame_reader, look_into
+from stale_edge.pages.player.frames import has_frame_reader, look_into_all
 from stale_edge_runtime.corpus import VIDEO_SUFFIXES
 from stale_edge_runtime.errors import InputMissingError, StaleEdgeError
 from stale_edge_runtime.formats import files
@@ -74,7 +74,8 @@ def media_of(
         StorageError: The disk failed.
     """
     folder = Path(os.path.realpath(page)).parent
-    reads = thumbnails > 0 and has_frame_reader()
+    looked_into = list(paths.values())[:MAX_SPRITES] if thumbnails > 0 and has_frame_reader() else []
+    looks = look_into_all(looked_into, thumbnails) if looked_into else iter(())
     made: dict[str, VideoMedia] = {}
     too_large, unreadable, total = 0, [], 0
     for video, path in paths.items():
@@ -86,12 +87,11 @@ def media_of(
                 total += size
             else:
                 too_large += 1
-        if reads and len(made) < MAX_SPRITES:
-            try:
-                length_s, sprite = look_into(path, thumbnails)
-                media = replace(media, length_s=length_s, sprite=sprite)
-            except StaleEdgeError as error:
-                unreadable.append(str(error))
+        found = next(looks, None)
+        if isinstance(found, StaleEdgeError):
+            unreadable.append(str(found))
+        elif found is not None:
+            media = replace(media, length_s=found[0], sprite=found[1])
         made[video] = media
         step(video)
     notes = [f"{too_large} videos are too large to embed; they are linked"] if too_large else []
