@@ -17,9 +17,10 @@ from stale_edge_runtime.contract import (
     Kind,
     ModelInfo,
 )
-from stale_edge_runtime.decoding import fuse
+from stale_edge_runtime.decoding import check_duration, fuse
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats.features import check_features
+from stale_edge_runtime.graph_detections import READ, read_detections
 from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.labelling import EvidenceLabeller, Labeller, TextLabeller
 from stale_edge_runtime.memory_limit import limited_memory
@@ -111,7 +112,9 @@ class Detector:
             self._labeller = self._labels_from(Path(labels_from), text_embeddings, classes)
             text_embeddings = classes = None
         self._file_bytes = model.size_bytes
-        self._block = BLOCK_SNIPPETS if BLOCKWISE in model.operators else self.info.max_snippets
+        # Decoding inside takes one blockwise operator of its own.
+        blockwise = model.operators.get(BLOCKWISE, 0) > bool(self.info.detections)
+        self._block = BLOCK_SNIPPETS if blockwise else self.info.max_snippets
         self._max_memory_mb = max_memory_mb
         self._vocabulary: tuple[NDArray[np.float32] | None, tuple[str, ...]] | None = None
         if self.info.kind is Kind.BAKED or text_embeddings is not None or classes is not None:
@@ -164,18 +167,24 @@ class Detector:
         Raises:
             BadDataError: The features or embeddings are not what they must be, there are too many snippets, or
                 the network answers with NaN.
-            UsageError: An open-vocabulary file without embeddings and names, or a baked one with them.
+            UsageError: An open-vocabulary file without embeddings and names, or a baked one with them; choices for a
+                file that decodes inside.
         """
         embeddings, names = self._vocabulary_of(text_embeddings, classes)
-        outputs = self._run(features, embeddings, len(names))
         duration = len(features) * (self.info.snippet_seconds or 1.0) if duration_s is None else duration_s
-        if not self.is_class_agnostic:
-            return self._head.decode(
-                outputs, duration, classes=names, info=self.info, compat=compat, external=external, options=options
+        labels = self.info.classes if self.is_class_agnostic else names
+        own = None if self.is_class_agnostic else external
+        if self.info.detections:
+            self._check_baked(compat, options)
+            found = self._decoded(features, embeddings, labels, duration)
+            found = found if own is None else self._head.name_externally(found, own)
+        else:
+            outputs = self._run(features, embeddings, len(names))
+            found = self._head.decode(
+                outputs, duration, classes=labels, info=self.info, compat=compat, external=own, options=options
             )
-        found = self._head.decode(
-            outputs, duration, classes=self.info.classes, info=self.info, compat=compat, options=options
-        )
+        if not self.is_class_agnostic:
+            return found
         if external is not None:
             return fuse(found, [external])
         labeller = self._labeller or (None if embeddings is None else TextLabeller(embeddings, names))
@@ -250,8 +259,11 @@ class Detector:
 
         Raises:
             BadDataError: As for `detect`.
-            UsageError: An open-vocabulary file without embeddings, or a baked one with them.
+            UsageError: An open-vocabulary file without embeddings, a baked one with them, or one that decodes inside.
         """
+        if self.info.detections:
+            problem = "decodes inside and gives detections, not the outputs of its network"
+            raise UsageError(self.path, problem, "name the file that was exported without --detections")
         if text_embeddings is None:
             embeddings, names = self._vocabulary_of(None, None)
             return self._run(features, embeddings, len(names))
@@ -279,6 +291,36 @@ class Detector:
     def _run(
         self, features: NDArray[np.floating[Any]], embeddings: NDArray[np.float32] | None, classes: int
     ) -> VideoOutputs:
+        found, checked = self._forward(self._head.outputs, features, embeddings, classes)
+        return self._checked_outputs(found, checked, classes)
+
+    def _decoded(
+        self,
+        features: NDArray[np.floating[Any]],
+        embeddings: NDArray[np.float32] | None,
+        names: Sequence[str],
+        duration_s: float,
+    ) -> list[Detection]:
+        """Run a file that decodes inside."""
+        check_duration(duration_s)
+        found, checked = self._forward(READ, features, embeddings, len(names))
+        step_s = self._head.step_s(self.info, len(checked), duration_s)
+        return read_detections(dict(zip(READ, found, strict=True)), step_s, duration_s, names, self.path)
+
+    def _check_baked(self, compat: str | None, options: DecodeOptions | None) -> None:
+        if compat is not None or options is not None:
+            name = "compat" if compat is not None else "decode options"
+            problem = f"cannot be chosen for {self.path}, which decodes inside"
+            raise UsageError(name, problem, "name the file that was exported without --detections")
+
+    def _forward(
+        self,
+        names: Sequence[str],
+        features: NDArray[np.floating[Any]],
+        embeddings: NDArray[np.float32] | None,
+        classes: int,
+    ) -> tuple[Sequence[NDArray[Any]], NDArray[np.float32]]:
+        """Run the file on one video; give the outputs of these names, and the features as it saw them."""
         checked = check_features(np.asarray(features), self.info.feature_dim, subject=FEATURES)
         if self.info.resize_to:
             checked = resize(checked, self.info.resize_to)
@@ -297,11 +339,11 @@ class Detector:
             inputs[TEXT_EMBEDDINGS] = embeddings
         try:
             with self._memory_limit(self._predict_mb(len(checked), classes)):
-                found = self._session.run(list(self._head.outputs), inputs)
+                found: Sequence[NDArray[Any]] = self._session.run(list(names), inputs)
         except ORT_ERRORS as error:
             problem = f"fails on {len(checked):,} snippets ({short_reason(error)})"
             raise BadDataError(self.path, problem, "use shorter pieces with --window, or export it again") from error
-        return self._checked_outputs(found, checked, classes)
+        return found, checked
 
     def _memory_limit(self, predicted_mb: float) -> AbstractContextManager[None]:
         if self._max_memory_mb is None or self.provider != "cpu":
