@@ -48,7 +48,7 @@ LONGEST: Final = 3000
 """Snippets of the longest video of the check."""
 DRAWS: Final = 5
 SEGMENT_TOLERANCE: Final = 1e-3
-"""Largest difference of a start or end, in snippets: float32 has steps of a quarter of it at 3,000."""
+"""Largest difference of a start or end, in snippets; votes in float32 add a millionth of the video's length."""
 SCORE_TOLERANCE: Final = 1e-5
 ROUNDING: Final = 1e-6
 """Relative change of outputs that stands for rounding."""
@@ -119,7 +119,8 @@ def add_decoding(model: onnx.ModelProto, info: ModelInfo) -> onnx.ModelProto:
     outputs = {
         name: writer.add("Squeeze", Value(writer, name, FLOAT), np.array([0])) for name in HEADS[info.network].outputs
     }
-    found = decoding_of(info.network).write(writer, outputs, info, dict(info.detections))
+    snippets = Value(writer, FEATURES, FLOAT).size(1)
+    found = decoding_of(info.network).write(writer, outputs, snippets, info, dict(info.detections))
     results = {
         SEGMENTS: found.segments.cast(FLOAT),
         LABELS: found.labels,
@@ -202,7 +203,7 @@ def check_decoding(
             outputs = {name: value[0] for name, value in zip(names, values, strict=True)}
             expected = _numpy_rows(decoding, outputs, snippets, info, settings)
             found = _graph_rows(decoders.run(list(READ), feeds))
-            if (difference := compare_rows(expected, found)) is None:
+            if (difference := compare_rows(expected, found, snippets)) is None:
                 break
             if seed == DRAWS - 1 or _is_decided(decoding, outputs, snippets, info, settings):
                 cure = "no file was written; leave --detections out and report this"
@@ -228,16 +229,18 @@ def _cases(network: str) -> list[tuple[int, str]]:
     return list(product(sorted({*cases.lengths, LONGEST}), cases.inputs))
 
 
-def compare_rows(expected: Rows, found: Rows) -> str | None:
+def compare_rows(expected: Rows, found: Rows, snippets: int) -> str | None:
     """Tell the first difference between rows that should be equal, in words; None where there is none.
 
     Args:
         expected: Start, end, class index and score of each detection, by numpy.
         found: The same, by the graph.
+        snippets: Length of the video.
     """
+    tolerance = SEGMENT_TOLERANCE + ROUNDING * snippets
     for place, (want, have) in enumerate(zip(expected, found, strict=False)):
         apart = max(abs(want[0] - have[0]), abs(want[1] - have[1]))
-        if not (apart <= SEGMENT_TOLERANCE and want[2] == have[2] and abs(want[3] - have[3]) <= SCORE_TOLERANCE):
+        if not (apart <= tolerance and want[2] == have[2] and abs(want[3] - have[3]) <= SCORE_TOLERANCE):
             return f"detection {place + 1} is {_shown(have)}, by numpy {_shown(want)},"
     if len(expected) != len(found):
         return f"gives {len(found)} detections, numpy {len(expected)},"
@@ -271,7 +274,7 @@ def _is_decided(
             name: (value * (1 - ROUNDING * rng.random(value.shape))).astype(np.float32)
             for name, value in outputs.items()
         }
-        if compare_rows(wanted, _numpy_rows(decoding, shaken, snippets, info, settings)) is not None:
+        if compare_rows(wanted, _numpy_rows(decoding, shaken, snippets, info, settings), snippets) is not None:
             return False
     return True
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.heads.stale_proposals import DecodeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,7 +39,24 @@ class Decoding:
     settings: Callable[[ModelInfo, Mapping[str, Any]], Settings]
     """Function from a file's metadata and the settings that differ from its defaults to all settings (UsageError,
     ValueError)."""
-    write: Callable[[NodeWriter, Mapping[str, Value], ModelInfo, Settings], Found]
-    """Write the nodes that turn the outputs of one video, without the batch axis, into detections."""
+    write: Callable[[NodeWriter, Mapping[str, Value], Value, ModelInfo, Settings], Found]
+    """Write the nodes that turn the outputs of one video, without the batch axis, and the number of its snippets, one
+    element, into detections."""
     decode: Callable[[VideoOutputs, int, ModelInfo, Settings], list[Detection]]
     """Decode the outputs of one video of so many snippets with numpy; times are in snippets, labels class indices."""
+
+
+def option_settings(defaults: DecodeOptions, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Give all decode options by name.
+
+    Args:
+        defaults: Options of those that are not given.
+        given: Options by name.
+
+    Raises:
+        UsageError: An option has no meaning, or a value that it cannot have.
+    """
+    known = asdict(defaults)
+    if unknown := sorted(given.keys() - known.keys()):
+        raise UsageError(f"decode option {unknown[0]}", "is not known", f"use {', '.join(known)}")
+    return asdict(DecodeOptions(**{**known, **given}))

@@ -76,9 +76,10 @@ class Value:
         """Reduce one axis, as in `reduce("Max", 0)`."""
         return self.writer.add(f"Reduce{operator}", self, np.array([axis]), keepdims=int(keep))
 
-    def take(self, places: Operand, axis: int = 0) -> Value:
-        """Gather entries of one axis."""
-        return self.writer.add("Gather", self, places, axis=axis)
+    def take(self, places: Value | int, axis: int = 0) -> Value:
+        """Gather entries of one axis; a number drops it."""
+        index = np.array(places) if isinstance(places, int) else places
+        return self.writer.add("Gather", self, index, axis=axis)
 
     def cut(self, first: Operand, end: Operand, axis: int = 0) -> Value:
         """Slice one axis; the bounds have one element each."""

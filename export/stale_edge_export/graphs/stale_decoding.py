@@ -5,16 +5,14 @@ Symbols: T snippets, A anchors, C classes, K candidate classes, R = K + 1 curves
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stale_edge_export.graphs.decoding import Decoding, Found, Settings
+from stale_edge_export.graphs.decoding import Decoding, Found, Settings, option_settings
 from stale_edge_export.graphs.nodes import DOUBLE, FLOAT, INT
 from stale_edge_export.graphs.soft_nms import soft_nms
 from stale_edge_runtime.contract import CLASS_LOGITS, MASKS, VIDEO_LOGITS
-from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.heads import stale_proposals as rules
 from stale_edge_runtime.heads.stale import decode
 from stale_edge_runtime.heads.stale_proposals import DecodeOptions
@@ -28,23 +26,9 @@ if TYPE_CHECKING:
     from stale_edge_runtime.heads.base import VideoOutputs
 
 
-def option_settings(defaults: DecodeOptions, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Give all decode options by name.
-
-    Args:
-        defaults: Options of those that are not given.
-        given: Options by name.
-
-    Raises:
-        UsageError: An option has no meaning, or a value that it cannot have.
-    """
-    known = asdict(defaults)
-    if unknown := sorted(given.keys() - known.keys()):
-        raise UsageError(f"decode option {unknown[0]}", "is not known", f"use {', '.join(known)}")
-    return asdict(DecodeOptions(**{**known, **given}))
-
-
-def _write(writer: NodeWriter, outputs: Mapping[str, Value], info: ModelInfo, settings: Settings) -> Found:
+def _write(
+    writer: NodeWriter, outputs: Mapping[str, Value], snippets: Value, info: ModelInfo, settings: Settings
+) -> Found:
     options = DecodeOptions(**settings)
     masks = outputs[MASKS]  # [A, T]
     labels, prior, curves = _candidate_classes(writer, outputs[CLASS_LOGITS], outputs[VIDEO_LOGITS], options)
@@ -52,7 +36,6 @@ def _write(writer: NodeWriter, outputs: Mapping[str, Value], info: ModelInfo, se
     sums = curves.cast(DOUBLE).transpose(1, 0)
     sums = writer.add("CumSum", sums, np.array(0)).transpose(1, 0)
     cumulative = writer.concat((curves.cut(0, 1, axis=1) * 0.0).cast(DOUBLE), sums, axis=1)  # [R, T + 1]
-    snippets = curves.size(1)
     seeds = _seeds(writer, classes, snippets, info.anchors, options.mask_rows)
     start, end = _segments(writer, curves, cumulative, masks, seeds, snippets, info.anchors)
     fits, weight = _fits(writer, cumulative.cut(0, labels.size(0)), masks, start, end, snippets, info.anchors)
