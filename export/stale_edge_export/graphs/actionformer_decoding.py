@@ -97,33 +97,35 @@ def _suppressed(
     """Write starts, ends, scores and labels `[K]` of what is kept, best first, moved by the votes of the candidates."""
     # A candidate without length or score, for a `Scan` takes one step or more; it is never kept.
     start, end, values = (writer.concat(value, np.zeros(1, np.float32)) for value in (start, end, values))
-    labels = writer.concat(labels, np.array([-1]))
-    places = writer.range(values.size(0))
-    raw = end - start
-    length = raw + float(LENGTH_MARGIN)
+    labels = writer.concat(labels, np.array([np.iinfo(np.int64).max]))
     body = NodeWriter("decoding.nms", constants=writer.constants)
-    starts, ends, raws, lengths, weights = (Value(body, x.name, FLOAT) for x in (start, end, raw, length, values))
-    classes, indices = (Value(body, x.name, INT) for x in (labels, places))
     left = Value(body, "decoding.nms/left", FLOAT)
-    place = body.add("ArgMax", left, axis=0, keepdims=0)
-    score = left.reduce("Max", 0)
-    shared = body.least(ends, ends.take(place)) - body.largest(starts, starts.take(place))
-    shared = body.largest(shared, 0.0)
-    overlap = shared / (lengths.take(place) + lengths - shared)
-    lowered = left * _decay(body, overlap, settings)
+    place, score = body.add("ArgMax", left, axis=0, keepdims=1), left.reduce("Max", 0)
+    others = (start, end, (end - start) + float(LENGTH_MARGIN))
+    inner = tuple(Value(body, value.name, value.dtype) for value in others)
+    starts, ends, lengths = inner
+    first = past = None
     if settings.per_class:
-        lowered = body.choose(body.add("Equal", classes, classes.take(place)), lowered, left)
-    lowered = body.choose(body.add("Equal", indices, place), 0.0, lowered)
-    results = [place, score]
+        first, past = (Value(body, bound.name, INT).take(place) for bound in _bounds(writer, labels))
+        starts, ends, lengths = (value.cut(first, past) for value in inner)
+    own_start, own_end, own_length = (value.take(place) for value in inner)
+    shared = body.largest(body.least(ends, own_end) - body.largest(starts, own_start), 0.0)
+    decay = _decay(body, shared / (own_length + lengths - shared), settings)
+    count = left.size(0)
+    gone = body.concat(left.cut(0, place), np.zeros(1, np.float32), left.cut(place + 1, count))
+    if first is None or past is None:
+        lowered = gone * decay
+    else:
+        lowered = body.concat(gone.cut(0, first), gone.cut(first, past) * decay, gone.cut(past, count))
+    results = [body.scalar(place), score]
     votes = settings.vote > 0 and not settings.per_class
     if votes:
-        overlap = shared / (raws.take(place) + raws - shared)
-        weight = body.choose(overlap.at_least(settings.vote), overlap * weights, 0.0)
+        overlap = shared / ((own_end - own_start) + (ends - starts) - shared)
+        weight = overlap * Value(body, values.name, FLOAT) * overlap.at_least(settings.vote).cast(FLOAT)
         results += [each.reduce("Sum", 0) for each in (weight, weight * starts, weight * ends)]
     steps = writer.range(writer.least(values.size(0), np.array([settings.limit])))
     kept, scores, *voted = scan(writer, body, {left.name: (values, lowered)}, [(steps, "decoding.nms/step")], results)
-    some = scores.above(0.0)
-    some = writer.add("And", some, scores.at_least(settings.min_score))
+    some = writer.add("And", scores.above(0.0), scores.at_least(settings.min_score))
     start, end = start.take(kept), end.take(kept)
     if votes:
         total, new_start, new_end = voted
@@ -132,12 +134,22 @@ def _suppressed(
     return start.keep(some), end.keep(some), scores.keep(some), labels.take(kept).keep(some)
 
 
+def _bounds(writer: NodeWriter, labels: Value) -> tuple[Value, Value]:
+    """Write first place and one past the last `[N]` of the class of each candidate; `labels` are sorted."""
+    changes = writer.differs(labels)
+    firsts = writer.add("NonZero", changes).reshape(-1)
+    group = writer.add("CumSum", changes.cast(INT), np.array(0))  # from 1
+    ends = writer.concat(firsts, labels.size(0))
+    return ends.take(group - 1), ends.take(group)
+
+
 def _decay(body: NodeWriter, overlap: Value, settings: DecodeSettings) -> Value:
     """Write the factors that overlaps `[N]` with the best candidate lower scores by."""
     if settings.method == "soft":
         return body.add("Exp", overlap * overlap / -settings.sigma)
-    high = overlap.at_least(settings.overlap)
-    return body.choose(high, 0.0 if settings.method == "hard" else -overlap + 1.0, overlap * 0.0 + 1.0)
+    if settings.method == "hard":
+        return overlap.below(settings.overlap).cast(FLOAT)
+    return -(overlap * overlap.at_least(settings.overlap).cast(FLOAT)) + 1.0
 
 
 def _decode(outputs: VideoOutputs, snippets: int, info: ModelInfo, settings: Settings) -> list[Detection]:
