@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.labelling import EvidenceLabeller, Labeller, TextLabeller
 from stale_edge_runtime.memory_limit import limited_memory
 from stale_edge_runtime.model_file import ModelFile, read_model
+from stale_edge_runtime.processor import saturation_warning
 from stale_edge_runtime.resampling import resize
 from stale_edge_runtime.session import ORT_ERRORS, check_snippets, open_session, provider_of, short_reason
 
@@ -73,6 +75,9 @@ class Detector:
         info: What the file says about itself.
         provider: Device that the session really uses.
 
+    Warns:
+        UserWarning: An int8 file that this processor answers wrong, see `processor`.
+
     Raises:
         InputMissingError: There is no such file.
         BadDataError: The file, or the embeddings, are not what they must be.
@@ -119,6 +124,8 @@ class Detector:
         self._vocabulary: tuple[NDArray[np.float32] | None, tuple[str, ...]] | None = None
         if self.info.kind is Kind.BAKED or text_embeddings is not None or classes is not None:
             self._vocabulary = self._checked_vocabulary(text_embeddings, classes)
+        if warning := saturation_warning(self.info, self.path):
+            warnings.warn(warning, stacklevel=2)
         self._session = open_session(model, threads=threads, provider=provider, reuse_memory=reuse_memory)
         self.provider = provider_of(self._session)
 

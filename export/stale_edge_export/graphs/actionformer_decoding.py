@@ -68,8 +68,7 @@ def _candidates(
 ) -> tuple[Value, Value, Value, Value]:
     """Write starts, ends, scores and labels `[N]` of the best candidates of each level."""
     logits = outputs[CLASS_LOGITS]
-    probabilities = writer.add("Exp", -logits) + 1.0
-    probabilities = writer.add("Reciprocal", probabilities)  # [P, C]
+    probabilities = writer.add("Div", 1.0, writer.add("Exp", -logits) + 1.0)  # [P, C]
     classes = logits.size(1)
     parts: list[tuple[Value, ...]] = []
     first = snippets * 0

@@ -68,7 +68,7 @@ def _peaks(writer: NodeWriter, pair_logits: Value, limit: int) -> tuple[Value, V
     peaks = writer.add("NonZero", writer.add("And", upper.at_least(near), ordered))  # [2, P]
     first, last = peaks.take(0), peaks.take(1)
     values, order = writer.best(upper.reshape(-1).take(first * count + last).cast(DOUBLE), limit)
-    return first.take(order), last.take(order) + 1, writer.add("Sigmoid", values)
+    return first.take(order), last.take(order) + 1, writer.steady(writer.add("Sigmoid", values))
 
 
 def _shares(writer: NodeWriter, class_logits: Value, gram: Value, first: Value, last: Value) -> Value:
@@ -84,8 +84,8 @@ def _shares(writer: NodeWriter, class_logits: Value, gram: Value, first: Value, 
     squares = writer.largest(whole - left - above + both, rules.SMALLEST)
     logits = (sums.take(last) - sums.take(first)) / writer.add("Sqrt", squares).unsqueeze(1)
     logits = logits.cut(0, 1) * rules.BEST_SHARE + logits * (1 - rules.BEST_SHARE)
-    odds = writer.add("Exp", logits - logits.reduce("Max", 1, keep=True))
-    return odds / odds.reduce("Sum", 1, keep=True)
+    odds = writer.steady(writer.add("Exp", logits - logits.reduce("Max", 1, keep=True)))
+    return odds / writer.steady(odds.reduce("Sum", 1, keep=True))
 
 
 def _refined(writer: NodeWriter, guide: Value, first: Value, last: Value) -> Value:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FLOAT, DOUBLE, INT, BOOL = (np.dtype(kind) for kind in (np.float32, np.float64, np.int64, np.bool_))
+SNAP = float(1 << 20)
+"""Number whose float64 neighbours are 2^-32 apart."""
 _COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or"})
 _PLACES = frozenset({"Shape", "NonZero", "ArgMax"})
 """Operators that give positions or sizes."""
@@ -119,7 +121,7 @@ class NodeWriter:
     """Nodes and constants of a part of a graph, or of the body of a `Scan`; their names begin with the stage."""
 
     stage: str
-    """Start of every name."""
+    """Start of the name of every node; its last letters begin the names of values, which are many."""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     """Nodes in order."""
     constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = field(default_factory=dict)
@@ -148,7 +150,7 @@ class NodeWriter:
         names = [value.name if isinstance(value, Value) else self._constant(value, first) for value in inputs]
         label = f"{self.stage}/{operator}_{self.counts[operator]}"
         self.counts[operator] += 1
-        outputs = [label if place == 0 else f"{label}.{place}" for place in range(len(types))]
+        outputs = [f"{self.stage[-3:]}.{len(self.nodes)}" + place * "'" for place in range(len(types))]
         self.nodes.append(helper.make_node(operator, names, outputs, name=label, **attributes))
         return [Value(self, name, dtype or usual) for name, dtype in zip(outputs, types, strict=True)]
 
@@ -175,6 +177,13 @@ class NodeWriter:
     def scalar(self, value: Value) -> Value:
         """Drop the axis of a value of one element."""
         return self.add("Squeeze", value, np.array([0]))
+
+    def steady(self, value: Value) -> Value:
+        """Round float64 below a million to multiples of 2^-32, so that results for equal inputs are equal.
+
+        Vector instructions and what is left over at the end of an array round exponentials differently.
+        """
+        return value + SNAP - SNAP
 
     def best(self, scores: Value, limit: int | Value, *, largest: bool = True) -> tuple[Value, Value]:
         """Sort the last axis, best first, up to a limit; the first of equal ones comes first.
@@ -203,6 +212,6 @@ class NodeWriter:
         array = value if isinstance(value, np.ndarray) else np.array(value, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self.constants:
-            name = f"{self.stage.split('.')[0]}/constant_{len(self.constants)}"
+            name = f"{self.stage.partition('.')[0]}/{len(self.constants)}"
             self.constants[key] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         return self.constants[key].name

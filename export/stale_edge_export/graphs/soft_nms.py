@@ -70,7 +70,7 @@ def _factors(writer: NodeWriter, start: Value, end: Value, sigma: float) -> Valu
     overlap = writer.least(end.unsqueeze(0), end.unsqueeze(1)) - writer.largest(start.unsqueeze(0), start.unsqueeze(1))
     overlap = writer.largest(overlap, 0.0)
     overlap = overlap / (length.unsqueeze(0) + length.unsqueeze(1) - overlap)
-    fading = writer.add("Exp", overlap * overlap * (-1.0 / sigma))
+    fading = writer.steady(writer.add("Exp", overlap * overlap * (-1.0 / sigma)))
     row = writer.range(start.size(0))
     own = writer.add("Equal", row.unsqueeze(0), row.unsqueeze(1))
     return writer.choose(own, 0.0, fading)
