@@ -59,4 +59,9 @@ def option_settings(defaults: DecodeOptions, given: Mapping[str, Any]) -> dict[s
     known = asdict(defaults)
     if unknown := sorted(given.keys() - known.keys()):
         raise UsageError(f"decode option {unknown[0]}", "is not known", f"use {', '.join(known)}")
+    for name, value in given.items():
+        kind = type(known[name])
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            wanted = "a whole number" if kind is int else "a number"
+            raise UsageError(f"decode option {name}", f"is {value!r}", f"give {wanted}")
     return asdict(DecodeOptions(**{**known, **given}))
