@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stale_edge_export.graphs.decoding import Decoding, Found, Settings
+from stale_edge_export.graphs.decoding import Decoding, DetectionRows, Settings
 from stale_edge_export.graphs.nodes import DOUBLE, FLOAT, INT, NodeWriter, Value
 from stale_edge_export.graphs.soft_nms import scan
 from stale_edge_runtime.contract import CLASS_LOGITS, OFFSETS
@@ -46,7 +46,7 @@ def _settings(info: ModelInfo, given: Mapping[str, Any]) -> Settings:
 
 def _write(
     writer: NodeWriter, outputs: Mapping[str, Value], snippets: Value, info: ModelInfo, given: Settings
-) -> Found:
+) -> DetectionRows:
     settings = DecodeSettings.from_dict(given)
     start, end, values, labels = _candidates(writer, outputs, snippets, info, settings)
     scores = values
@@ -60,7 +60,7 @@ def _write(
     times = [writer.least(writer.largest(t.cast(DOUBLE) + info.offset, 0.0), length) for t in (start, end)]
     some = times[0].below(times[1])
     segments = writer.concat(*(time.keep(some).unsqueeze(1) for time in times), axis=1)
-    return Found(segments, labels.keep(some), scores.keep(some))
+    return DetectionRows(segments, labels.keep(some), scores.keep(some))
 
 
 def _candidates(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stale_edge_export.graphs.decoding import Decoding, Found, Settings, option_settings
+from stale_edge_export.graphs.decoding import Decoding, DetectionRows, Settings, option_settings
 from stale_edge_export.graphs.nodes import DOUBLE
 from stale_edge_export.graphs.soft_nms import soft_nms
 from stale_edge_runtime.contract import CLASS_LOGITS
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def _write(
     writer: NodeWriter, outputs: Mapping[str, Value], snippets: Value, info: ModelInfo, settings: Settings
-) -> Found:
+) -> DetectionRows:
     del snippets, info
     options = DecodeOptions(**settings)
     first, last, scores = _peaks(writer, outputs[rules.PAIR_LOGITS], options.max_candidates)
@@ -49,7 +49,7 @@ def _write(
     values, places = values.keep(enough), places.keep(enough)
     classes = outputs[CLASS_LOGITS].size(1)
     segments = _refined(writer, outputs[rules.GUIDE], first, last).take(places / classes)
-    return Found(segments, places % classes, writer.least(values, 1.0))
+    return DetectionRows(segments, places % classes, writer.least(values, 1.0))
 
 
 def _peaks(writer: NodeWriter, pair_logits: Value, limit: int) -> tuple[Value, Value, Value]:

@@ -21,7 +21,7 @@ Settings = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectionRows:
     """Detections inside a graph, best first."""
 
     segments: Value
@@ -39,7 +39,7 @@ class Decoding:
     settings: Callable[[ModelInfo, Mapping[str, Any]], Settings]
     """Function from a file's metadata and the settings that differ from its defaults to all settings (UsageError,
     ValueError)."""
-    write: Callable[[NodeWriter, Mapping[str, Value], Value, ModelInfo, Settings], Found]
+    write: Callable[[NodeWriter, Mapping[str, Value], Value, ModelInfo, Settings], DetectionRows]
     """Write the nodes that turn the outputs of one video, without the batch axis, and the number of its snippets, one
     element, into detections."""
     decode: Callable[[VideoOutputs, int, ModelInfo, Settings], list[Detection]]

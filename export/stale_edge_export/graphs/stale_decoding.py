@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stale_edge_export.graphs.decoding import Decoding, Found, Settings, option_settings
+from stale_edge_export.graphs.decoding import Decoding, DetectionRows, Settings, option_settings
 from stale_edge_export.graphs.nodes import DOUBLE, FLOAT, INT
 from stale_edge_export.graphs.soft_nms import soft_nms
 from stale_edge_runtime.contract import CLASS_LOGITS, MASKS, VIDEO_LOGITS
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def _write(
     writer: NodeWriter, outputs: Mapping[str, Value], snippets: Value, info: ModelInfo, settings: Settings
-) -> Found:
+) -> DetectionRows:
     options = DecodeOptions(**settings)
     masks = outputs[MASKS]  # [A, T]
     labels, prior, curves = _candidate_classes(writer, outputs[CLASS_LOGITS], outputs[VIDEO_LOGITS], options)
@@ -56,7 +56,7 @@ def _write(
         limit=options.max_detections,
     )
     segments = writer.concat(start.take(kept).unsqueeze(1), end.take(kept).unsqueeze(1), axis=1)
-    return Found(segments, label.take(kept), found)
+    return DetectionRows(segments, label.take(kept), found)
 
 
 def _candidate_classes(
