@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -15,6 +16,7 @@ from stale_edge.networks.clip_image import ImageTowerConfig
 from stale_edge.networks.clip_sources import seeded_clip
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.seeded import seeded_network
+from stale_edge_export import detections
 from stale_edge_export.graphs.registry import GRAPHS
 from stale_edge_runtime.contract import ACTIONFORMER, STALE_NETWORK, Role
 from stale_edge_runtime.heads.boundary_map import BOUNDARY_MAP
@@ -48,7 +50,7 @@ def checkpoint(request, tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize("checkpoint", DETECTORS, indirect=True, ids=DETECTORS)
-def test_a_detector_is_exported_detects_and_is_timed(checkpoint, command, brief_ceiling):
+def test_a_detector_is_exported_detects_and_is_timed(checkpoint, command, brief_ceiling, monkeypatch):
     folder = checkpoint.parent
     path = folder / "tiny.onnx"
     code, out, err = command("export", checkpoint, "-o", path)
@@ -68,6 +70,11 @@ def test_a_detector_is_exported_detects_and_is_timed(checkpoint, command, brief_
     assert code == 0, err
     assert json.loads((folder / "bench.json").read_text())["rows"][0]["gmacs"] > 0
     assert "decoding at T = 30" in out
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    monkeypatch.setattr(detections, "LONGEST", 200)
+    inside = detections.with_detections(read_model(path), detections.decoding_of(info.network).settings(info, {}))
+    onnx.checker.check_model(onnx.load_model_from_string(inside.content), full_check=True)
+    assert inside.info.parity["detections"]["rows"] > 0
 
 
 @pytest.mark.parametrize("checkpoint", [network for network, _ in TOWERS.values()], indirect=True)
@@ -78,6 +85,7 @@ def test_a_tower_is_exported_and_inspected(checkpoint, role, command):
     assert code == 0, err
     info = read_model(path).info
     assert info.role is role
+    onnx.checker.check_model(onnx.load(path), full_check=True)
     assert max(info.parity["max_error"].values()) <= 1e-4
     assert f'"role": "{role}"' in command("inspect", path, "--json")[1]
 
@@ -92,6 +100,7 @@ def test_an_image_tower_is_exported_inspected_and_timed(command, brief_ceiling, 
     path = tmp_path / "towers" / "clip-image.onnx"
     info = read_model(path).info
     assert info.role is Role.IMAGE_TOWER
+    onnx.checker.check_model(onnx.load(path), full_check=True)
     assert info.parity["max_error"]["image_embeddings"] <= 1e-5
     told = json.loads(command("inspect", path, "--json", "--macs")[1])
     assert (told["role"], told["image_size"], told["tower_sha256"]) == ("image-tower", 24, made.tower_sha256)

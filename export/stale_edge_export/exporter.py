@@ -12,6 +12,7 @@ from stale_edge import __version__
 from stale_edge.networks.clip_sources import weights_sha256
 from stale_edge.networks.clip_text import clip_merges
 from stale_edge.networks.registry import NETWORKS
+from stale_edge_export.detections import decoding_of, with_detections
 from stale_edge_export.encoding import encode_model
 from stale_edge_export.graphs.clip_text import REWRITES, TextTowerGraph
 from stale_edge_export.graphs.registry import GRAPHS
@@ -31,14 +32,14 @@ from stale_edge_runtime.contract import (
     ModelInfo,
     Precision,
 )
-from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats.files import check_target, write_bytes
 from stale_edge_runtime.heads.registry import output_names
 from stale_edge_runtime.model_file import parse_model
 from stale_edge_runtime.session import open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import onnx
@@ -75,6 +76,7 @@ def export_checkpoint(
     fold: bool = True,
     snippet_seconds: float | None = None,
     merges: str = "",
+    decode: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ExportReport:
     """Export a checkpoint, check the file against the network, and write it.
@@ -88,11 +90,14 @@ def export_checkpoint(
         snippet_seconds: Seconds of video behind one snippet, to record in the file; by default what the checkpoint
             knows of the features that it learned.
         merges: Byte-pair merges of a text tower's vocabulary, as `encode_merges` packs them; CLIP's own by default.
+        decode: Settings of a decoding inside the file that differ from its defaults; the file then gives detections.
+            None for a file that gives the outputs of the network.
         progress: Called with a line on each step.
 
     Raises:
-        BadDataError: The checkpoint cannot give this kind, or the file does not agree with the network; nothing is
-            written.
+        BadDataError: The checkpoint cannot give this kind, or the file does not agree with the network, or with the
+            numpy decoding; nothing is written.
+        UsageError: Settings of a decoding for a network that cannot decode inside, or that it does not have.
         CannotWriteError: The target cannot be written.
     """
     network, names = checkpoint.network, classes or checkpoint.classes
@@ -105,6 +110,8 @@ def export_checkpoint(
         raise BadDataError(target, f"a {kind} file needs the text tower, which the checkpoint lacks", cure)
     if kind is Kind.BAKED and not names:
         raise BadDataError(target, "the checkpoint names no classes", "give them with --classes FILE")
+    if decode is not None and kind not in {Kind.BAKED, Kind.OPEN}:
+        raise UsageError("--detections", f"does not go with a {kind} file", "leave it out")
     check_target(target)
     progress("tracing the network")
     text = text_embeddings(checkpoint, names) if uses_text and kind is Kind.BAKED else None
@@ -135,6 +142,8 @@ def export_checkpoint(
     parity = check_file(parse_model(encode_model(model, info), target), checkpoint, text, progress)
     parity.require(target)
     made = parse_model(encode_model(model, replace(info, parity=parity.to_metadata())), target)
+    if decode is not None:
+        made = with_detections(made, decoding_of(info.network).settings(info, decode), progress)
     write_bytes(target, made.content)
     return ExportReport(made.info, parity, made.size_bytes)
 

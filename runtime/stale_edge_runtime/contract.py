@@ -31,6 +31,11 @@ CLASS_LOGITS = "class_logits"
 MASKS = "masks"
 VIDEO_LOGITS = "video_logits"
 OFFSETS = "offsets"
+SEGMENTS = "segments"
+SEGMENTS_S = "segments_s"
+LABELS = "labels"
+SCORES = "scores"
+"""Outputs of a file that decodes inside: starts and ends in snippets and, where known, seconds; classes; scores."""
 ACTION = "action"
 """Class of a network that tells when and leaves what to a classifier."""
 
@@ -39,6 +44,8 @@ SNIPPETS = "snippets"
 CLASSES = "classes"
 TOKENS = "tokens"
 POINTS = "points"
+FOUND = "found"
+"""Detections of one video, best first."""
 IMAGE_SIZE = "image_size"
 """Edge of the square images of an image tower, in pixels; named like the metadata that holds it."""
 COLOURS = 3
@@ -124,13 +131,15 @@ OPERATORS = frozenset(
             "Tile",
         ),
         *("Transpose", "Trilu", "Unsqueeze", "Where"),
+        *("Compress", "NonZero", "TopK"),
     }
 )
 """Operators of the default domain that our files may hold; no other domain, no functions."""
 BLOCK_SNIPPETS = 200
 """Most snippets that a folded file attends from at once; each is a row of scores for every head."""
 BLOCKWISE = "Scan"
-"""The one operator with a subgraph: attention by blocks. Its body holds `OPERATORS` and no further subgraph."""
+"""The one operator with a subgraph: attention by blocks, and soft-NMS. Its body holds `OPERATORS` and no further
+subgraph, and it takes as many steps as its input is long, never more."""
 
 
 class Kind(StrEnum):
@@ -208,6 +217,8 @@ class ModelInfo:
     """Centre of the first snippet, in snippets from the start of the video; more where snippets overlap."""
     decoding: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the decoding that belong to the network; empty for its defaults."""
+    detections: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the decoding inside a file that gives detections; empty for one that gives a network's outputs."""
     classes: tuple[str, ...] = ()
     """Class names in the order of the logits, background left out; baked files only."""
     min_snippets: int = MIN_SNIPPETS
@@ -278,7 +289,7 @@ class ModelInfo:
         if self.text is not None:
             values["text"] = str(self.text)
         for name in (
-            *("anchors", "resize_to", "strides", "decoding"),
+            *("anchors", "resize_to", "strides", "decoding", "detections"),
             *("tower_sha256", "channels", "image_size", "text_sha256", "prompt", "merges"),
         ):
             if value := getattr(self, name):
@@ -325,6 +336,7 @@ class ModelInfo:
             strides=reader.integers("strides", MAX_SNIPPETS),
             offset=reader.positive_number("offset") or cls.offset,
             decoding=reader.mapping("decoding"),
+            detections=reader.mapping("detections"),
             feature_dim=reader.integer("feature_dim", 1, 65_536),
             created_by=reader.text("created_by"),
             classes=classes,

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stale_edge_runtime.contract import ACTION
+from stale_edge_runtime.errors import BadDataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +15,23 @@ FUSED_CLASSES: Final = 2
 """Classes that a segment without one is given."""
 FUSED_SEGMENTS: Final = 200
 """Segments of a video that are given classes of an external classifier."""
+
+
+LONGEST_S: Final = 1e9
+"""Seconds that no video is longer than."""
+
+
+def check_duration(duration_s: float) -> None:
+    """Refuse a duration that no video has.
+
+    Args:
+        duration_s: Seconds.
+
+    Raises:
+        BadDataError: It is not positive, or too long.
+    """
+    if not 0.0 < duration_s <= LONGEST_S:
+        raise BadDataError("duration_s", f"is {duration_s}", f"give seconds, above 0 and up to {LONGEST_S:g}")
 
 
 class Detection(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,15 @@ from stale_edge_runtime.contract import (
     Kind,
     ModelInfo,
 )
-from stale_edge_runtime.decoding import fuse
+from stale_edge_runtime.decoding import check_duration, fuse
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats.features import check_features
+from stale_edge_runtime.graph_detections import READ, read_detections
 from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.labelling import EvidenceLabeller, Labeller, TextLabeller
 from stale_edge_runtime.memory_limit import limited_memory
 from stale_edge_runtime.model_file import ModelFile, read_model
+from stale_edge_runtime.processor import saturation_warning
 from stale_edge_runtime.resampling import resize
 from stale_edge_runtime.session import ORT_ERRORS, check_snippets, open_session, provider_of, short_reason
 
@@ -72,6 +75,9 @@ class Detector:
         info: What the file says about itself.
         provider: Device that the session really uses.
 
+    Warns:
+        UserWarning: An int8 file that this processor answers wrong, see `processor`.
+
     Raises:
         InputMissingError: There is no such file.
         BadDataError: The file, or the embeddings, are not what they must be.
@@ -111,11 +117,15 @@ class Detector:
             self._labeller = self._labels_from(Path(labels_from), text_embeddings, classes)
             text_embeddings = classes = None
         self._file_bytes = model.size_bytes
-        self._block = BLOCK_SNIPPETS if BLOCKWISE in model.operators else self.info.max_snippets
+        # Decoding inside takes one blockwise operator of its own.
+        blockwise = model.operators.get(BLOCKWISE, 0) > bool(self.info.detections)
+        self._block = BLOCK_SNIPPETS if blockwise else self.info.max_snippets
         self._max_memory_mb = max_memory_mb
         self._vocabulary: tuple[NDArray[np.float32] | None, tuple[str, ...]] | None = None
         if self.info.kind is Kind.BAKED or text_embeddings is not None or classes is not None:
             self._vocabulary = self._checked_vocabulary(text_embeddings, classes)
+        if warning := saturation_warning(self.info, self.path):
+            warnings.warn(warning, stacklevel=2)
         self._session = open_session(model, threads=threads, provider=provider, reuse_memory=reuse_memory)
         self.provider = provider_of(self._session)
 
@@ -164,18 +174,24 @@ class Detector:
         Raises:
             BadDataError: The features or embeddings are not what they must be, there are too many snippets, or
                 the network answers with NaN.
-            UsageError: An open-vocabulary file without embeddings and names, or a baked one with them.
+            UsageError: An open-vocabulary file without embeddings and names, or a baked one with them; choices for a
+                file that decodes inside.
         """
         embeddings, names = self._vocabulary_of(text_embeddings, classes)
-        outputs = self._run(features, embeddings, len(names))
         duration = len(features) * (self.info.snippet_seconds or 1.0) if duration_s is None else duration_s
-        if not self.is_class_agnostic:
-            return self._head.decode(
-                outputs, duration, classes=names, info=self.info, compat=compat, external=external, options=options
+        labels = self.info.classes if self.is_class_agnostic else names
+        own = None if self.is_class_agnostic else external
+        if self.info.detections:
+            self._check_baked(compat, options)
+            found = self._decoded(features, embeddings, labels, duration)
+            found = found if own is None else self._head.name_externally(found, own)
+        else:
+            outputs = self._run(features, embeddings, len(names))
+            found = self._head.decode(
+                outputs, duration, classes=labels, info=self.info, compat=compat, external=own, options=options
             )
-        found = self._head.decode(
-            outputs, duration, classes=self.info.classes, info=self.info, compat=compat, options=options
-        )
+        if not self.is_class_agnostic:
+            return found
         if external is not None:
             return fuse(found, [external])
         labeller = self._labeller or (None if embeddings is None else TextLabeller(embeddings, names))
@@ -250,8 +266,11 @@ class Detector:
 
         Raises:
             BadDataError: As for `detect`.
-            UsageError: An open-vocabulary file without embeddings, or a baked one with them.
+            UsageError: An open-vocabulary file without embeddings, a baked one with them, or one that decodes inside.
         """
+        if self.info.detections:
+            problem = "decodes inside and gives detections, not the outputs of its network"
+            raise UsageError(self.path, problem, "name the file that was exported without --detections")
         if text_embeddings is None:
             embeddings, names = self._vocabulary_of(None, None)
             return self._run(features, embeddings, len(names))
@@ -279,6 +298,36 @@ class Detector:
     def _run(
         self, features: NDArray[np.floating[Any]], embeddings: NDArray[np.float32] | None, classes: int
     ) -> VideoOutputs:
+        found, checked = self._forward(self._head.outputs, features, embeddings, classes)
+        return self._checked_outputs(found, checked, classes)
+
+    def _decoded(
+        self,
+        features: NDArray[np.floating[Any]],
+        embeddings: NDArray[np.float32] | None,
+        names: Sequence[str],
+        duration_s: float,
+    ) -> list[Detection]:
+        """Run a file that decodes inside."""
+        check_duration(duration_s)
+        found, checked = self._forward(READ, features, embeddings, len(names))
+        step_s = self._head.step_s(self.info, len(checked), duration_s)
+        return read_detections(dict(zip(READ, found, strict=True)), step_s, duration_s, names, self.path)
+
+    def _check_baked(self, compat: str | None, options: DecodeOptions | None) -> None:
+        if compat is not None or options is not None:
+            name = "compat" if compat is not None else "decode options"
+            problem = f"cannot be chosen for {self.path}, which decodes inside"
+            raise UsageError(name, problem, "name the file that was exported without --detections")
+
+    def _forward(
+        self,
+        names: Sequence[str],
+        features: NDArray[np.floating[Any]],
+        embeddings: NDArray[np.float32] | None,
+        classes: int,
+    ) -> tuple[Sequence[NDArray[Any]], NDArray[np.float32]]:
+        """Run the file on one video; give the outputs of these names, and the features as it saw them."""
         checked = check_features(np.asarray(features), self.info.feature_dim, subject=FEATURES)
         if self.info.resize_to:
             checked = resize(checked, self.info.resize_to)
@@ -297,11 +346,11 @@ class Detector:
             inputs[TEXT_EMBEDDINGS] = embeddings
         try:
             with self._memory_limit(self._predict_mb(len(checked), classes)):
-                found = self._session.run(list(self._head.outputs), inputs)
+                found: Sequence[NDArray[Any]] = self._session.run(list(names), inputs)
         except ORT_ERRORS as error:
             problem = f"fails on {len(checked):,} snippets ({short_reason(error)})"
             raise BadDataError(self.path, problem, "use shorter pieces with --window, or export it again") from error
-        return self._checked_outputs(found, checked, classes)
+        return found, checked
 
     def _memory_limit(self, predicted_mb: float) -> AbstractContextManager[None]:
         if self._max_memory_mb is None or self.provider != "cpu":

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from stale_edge_runtime.contract import (
+    BATCH,
     BLOCKWISE,
     FEATURES,
     IMAGE_SIZE,
@@ -47,6 +48,7 @@ from stale_edge_runtime.formats.onnx_schema import (
     VALUE_INFO_SCHEMA,
 )
 from stale_edge_runtime.formats.protobuf import Budget, Message, WireError, properties
+from stale_edge_runtime.graph_detections import detection_border
 from stale_edge_runtime.heads.base import ANY_NAME, AxisRule
 from stale_edge_runtime.heads.registry import HEADS
 
@@ -319,6 +321,8 @@ def _expected_outputs(info: ModelInfo) -> _Border:
     if info.kind in TOWER_OUTPUTS:
         name, tower_axes = TOWER_OUTPUTS[info.kind]
         return {name: ("float32", _sized(info, tower_axes))}
+    if info.detections:
+        return {**detection_border(info)}
     head = HEADS[info.network]
     axes = head.axes(info)
     return {name: ("float32", axes[name]) for name in head.outputs}
@@ -327,6 +331,8 @@ def _expected_outputs(info: ModelInfo) -> _Border:
 def _sized(info: ModelInfo, axes: tuple[str | int, ...]) -> tuple[AxisRule, ...]:
     """Put the sizes that the metadata holds in the place of their names."""
     sizes: dict[str | int, int] = {"feature_dim": info.feature_dim, IMAGE_SIZE: info.image_size}
+    if info.detections:
+        sizes[BATCH] = 1
     return tuple(sizes.get(axis, axis) for axis in axes)
 
 
@@ -348,7 +354,9 @@ def _fits(axis: Axis, wanted: AxisRule) -> bool:
 
 
 def _check_network(info: ModelInfo) -> None:
-    """Refuse a detector of a network that this version does not know."""
+    """Refuse a detector of a network that this version does not know, and what cannot hold a decoding."""
+    if info.detections and info.kind not in {Kind.BAKED, Kind.OPEN}:
+        raise _RefusedError(f"is a {info.kind} file that gives detections, which no file of stale-edge does")
     if info.role is not Role.DETECTOR:
         return
     if info.network not in HEADS:

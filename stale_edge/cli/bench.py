@@ -189,6 +189,7 @@ def bench(
         report.note("thesis protocol: one forward per seed, not warmed up; read these as the thesis's, not as ours")
     chosen = choose_providers(providers)
     files = read_models(models, plan.lengths)
+    _check_decoding(files, batch, engines)
     for file in files:
         try_file(file, min(plan.lengths) if file.info.role is Role.DETECTOR else 1)
     detectors = [file for file in files if file.info.role is Role.DETECTOR]
@@ -205,6 +206,16 @@ def bench(
             own = replace(entry, files=towers, engines=(), windows=None)
             results += measure_towers(own, plan, batch or [], report, explain=explain)
     _show(joined(results), outputs, report)
+
+
+def _check_decoding(files: Sequence[ModelFile], batch: list[int] | None, engines: Sequence[Any]) -> None:
+    """Refuse what a file that decodes inside cannot do: several videos a call, and outputs of its network."""
+    for file in files:
+        if file.info.detections and any(size > 1 for size in batch or []):
+            raise UsageError("--batch", f"is for several videos, and {file.path} takes one a call", "leave it out")
+        if file.info.detections and engines:
+            problem = f"has other outputs to compare than {file.path}, which decodes inside"
+            raise UsageError("--compare", problem, "name the file that was exported without --detections")
 
 
 def _refuse_beside_video(*options: dict[str, Any]) -> None:
@@ -408,10 +419,10 @@ def _budgets(
 
 
 def _decoding(files: Sequence[OnnxContender], plan: Plan) -> Iterator[DecodeCost]:
-    """Time what follows a forward, for as many classes and anchors as the first file has."""
+    """Time what follows a forward, for as many classes and anchors as the first file that does not decode inside."""
     from stale_edge_runtime.bench.decode_cost import decode_costs
 
-    for file in files[:1]:
+    for file in [file for file in files if not file.model.info.detections][:1]:
         info = file.model.info
         yield from decode_costs(plan.lengths, info, info.classes or [str(index) for index in range(200)])
 

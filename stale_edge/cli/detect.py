@@ -50,7 +50,7 @@ from stale_edge_runtime.contract import MAX_MEMORY_MB
 from stale_edge_runtime.errors import UsageError, printable_json
 
 if TYPE_CHECKING:
-    from stale_edge_runtime.corpus import DetectionRun, Outcome
+    from stale_edge_runtime.corpus import DetectionRun, Outcome, VideoDetector
     from stale_edge_runtime.formats.annotations import Annotations
 
 TABLE_ROWS = 10
@@ -213,8 +213,7 @@ def detect(
         output = STDOUT
     detector = open_detector(model, threads, provider, vocabulary, max_memory, labels_from, reporter=reporter)
     namers = {"the classes that were named": vocabulary.named, "--labels-from": labels_from}
-    if external is not None and detector.is_class_agnostic and (named := [name for name in namers if namers[name]]):
-        raise UsageError("--external", f"and {named[0]} both say what the model finds", "leave one out")
+    _check_for(detector, compat, external, namers)
     clock = Clock.of(detector.info, truth, fps, stride, videos)
     plan = None if window is None else WindowPlan.of(window, hop)
     scores = None if external is None else read_external(external)
@@ -235,6 +234,15 @@ def detect(
     _put_out(ResultPlaces(output, kind, picture, page, as_json), run, outcome, record, watched, reporter)
     if code := report_failures(outcome, reporter):
         raise typer.Exit(code)
+
+
+def _check_for(detector: VideoDetector, compat: Compat | None, external: Path | None, namers: dict[str, Any]) -> None:
+    """Refuse options that do not go with the model."""
+    if external is not None and detector.is_class_agnostic and (named := [name for name in namers if namers[name]]):
+        raise UsageError("--external", f"and {named[0]} both say what the model finds", "leave one out")
+    if compat and detector.info.detections:
+        problem = "decodes inside, and --compat chooses another decoding"
+        raise UsageError(detector.path, problem, "name the file that was exported without --detections")
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,11 @@ def open_detector(
     from stale_edge_runtime.heads.registry import SHIPPED
     from stale_edge_runtime.isolation import IsolatedDetector
     from stale_edge_runtime.model_file import read_model
+    from stale_edge_runtime.processor import saturation_warning
 
     info = read_model(model).info
+    if warning := saturation_warning(info, model):
+        reporter.warn(warning)
     options: dict[str, Any] = {"threads": threads, "provider": provider, "max_memory_mb": max_memory_mb}
     wanted = read_vocabulary(vocabulary or VocabularyOptions(), info, model, reporter, threads=threads)
     if wanted is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json as json_values
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 UNTRAINED_SEED = 0
 KIND_SUFFIXES = {Kind.BAKED: "", Kind.OPEN: ".open", Kind.FULL: ".full", Kind.TEXT_TOWER: ".text-tower"}
 PLAIN_SUFFIX = ".plain"
+DETECTIONS_SUFFIX = ".detections"
 
 
 def export(
@@ -65,6 +67,20 @@ def export(
         float | None,
         typer.Option(SNIPPET_SECONDS, min=1e-3, help="Seconds of video behind one snippet, to record in the file."),
     ] = None,
+    detections: Annotated[
+        bool,
+        typer.Option(
+            "--detections",
+            help="Decode inside the file: outputs are segments, labels and scores of one video, best first.",
+        ),
+    ] = False,
+    decode: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Setting of the decoding inside, as in max_detections=20, min_score=0.1 or sigma=0.75; repeatable.",
+        ),
+    ] = None,
     network: Annotated[
         str, typer.Option(metavar="NAME", help="Network to take the default checkpoint of, or an untrained one.")
     ] = STALE_NETWORK,
@@ -95,7 +111,8 @@ def export(
     """Export a checkpoint to one self-contained ONNX file with dynamic batch and snippet axes.
 
     The written file is run in onnxruntime beside PyTorch, at 8 or more lengths and 2 batch sizes, on random and on
-    CLIP-like features; where they differ no file is left and the exit code is not zero.
+    CLIP-like features; where they differ no file is left and the exit code is not zero. With --detections, so are
+    detections beside those that numpy decodes, row by row.
     """
     from stale_edge.extras import require_export
 
@@ -104,14 +121,16 @@ def export(
         raise UsageError("--classes", f"does not go with a {kind} file", "leave it out")
     if clip is None and (channels != "rgb" or activation is not None):
         raise UsageError("--channels, --activation", "go with --clip only", "leave them out")
+    settings = _decode_settings(decode or [], detections=detections)
     require_export("stale-edge export")
     if clip is not None:
-        given = (model, classes, snippet_seconds, preset)
+        given = (model, classes, snippet_seconds, preset, settings)
         if any(value is not None for value in given) or kind is not Kind.BAKED or network != STALE_NETWORK:
             raise UsageError("--clip", "exports towers, and takes no options of a network", "leave the others out")
         request = ClipRequest(clip, output, channels, activation, fold)
         export_clip(request, Reporter(quiet=quiet), as_json=json)
         return
+    from stale_edge_export.detections import decoding_cases
     from stale_edge_export.exporter import export_checkpoint
     from stale_edge_export.graphs.registry import GRAPHS
     from stale_edge_runtime.formats.class_list import read_class_list
@@ -122,13 +141,21 @@ def export(
     if output is not None:
         check_target(output, [model or CHECKPOINT])
     checkpoint = _checkpoint(model, network, preset, report)
-    suffix = KIND_SUFFIXES[kind] + ("" if fold else PLAIN_SUFFIX)
+    suffix = KIND_SUFFIXES[kind] + ("" if fold else PLAIN_SUFFIX) + (DETECTIONS_SUFFIX if detections else "")
     default = MODELS / f"{checkpoint.network_name}{suffix}.onnx"
     target = ready_default(output or default, default)
     check_target(target, [model or CHECKPOINT])
-    with report.progress("export", len(GRAPHS[checkpoint.network_name].cases) + 2) as step:
+    steps = len(GRAPHS[checkpoint.network_name].cases) + 2 + detections * decoding_cases(checkpoint.network_name)
+    with report.progress("export", steps) as step:
         made = export_checkpoint(
-            checkpoint, target, kind=kind, classes=names, fold=fold, snippet_seconds=snippet_seconds, progress=step
+            checkpoint,
+            target,
+            kind=kind,
+            classes=names,
+            fold=fold,
+            snippet_seconds=snippet_seconds,
+            decode=settings,
+            progress=step,
         )
     if json:
         report.result_json({"output": str(target), "size_bytes": made.size_bytes, "metadata": made.info.to_metadata()})
@@ -136,6 +163,29 @@ def export(
     if not quiet:
         report.result(parity_table(made.parity))
     report.result(f"{target}: {kind}, {made.size_bytes / 1e6:.1f} MB, agrees with PyTorch at every length checked")
+    if checked := made.info.parity.get("detections"):
+        report.result(
+            f"decodes inside: {checked['rows']:,} detections of {checked['videos']} videos of "
+            f"{checked['lengths'][0]:,} to {checked['lengths'][-1]:,} snippets are those of numpy, in order"
+        )
+
+
+def _decode_settings(words: list[str], *, detections: bool) -> dict[str, Any] | None:
+    """Read `NAME=VALUE` settings of a decoding inside the file; None where it does not decode."""
+    if words and not detections:
+        raise UsageError("--decode", "sets what --detections puts into the file", "give --detections as well")
+    if not detections:
+        return None
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name or name in found:
+            raise UsageError("--decode", f"{word!r} is no NAME=VALUE of its own", "write it as in sigma=0.75")
+        try:
+            found[name] = json_values.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
 
 
 def parity_table(parity: Parity) -> Table:

@@ -43,6 +43,7 @@ def inspect(
 ) -> None:
     """Show what a model file is: kind, precision, classes, axes, operators, size, checks."""
     from stale_edge_runtime.model_file import read_model
+    from stale_edge_runtime.processor import saturation_warning
 
     reporter = Reporter(quiet=quiet)
     if model.suffix.lower() == CHECKPOINT.suffix:
@@ -52,6 +53,8 @@ def inspect(
         with prompt_interrupt():
             count = _count(file) if macs else None
         content, lines, untrained = describe(file, count), _lines(file, count), file.info.untrained
+        if warning := saturation_warning(file.info, model):
+            reporter.warn(warning)
     if as_json:
         reporter.result_json(content)
         return
@@ -95,6 +98,7 @@ def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
         "snippet_seconds": info.snippet_seconds,
         "feature_norm": info.feature_norm,
         "suggested_min_score": info.suggested_min_score,
+        "detections": dict(info.detections) or None,
         "inputs": [_tensor(tensor) for tensor in file.inputs],
         "outputs": [_tensor(tensor) for tensor in file.outputs],
         "ir_version": file.ir_version,
@@ -201,6 +205,7 @@ def _lines(file: ModelFile, count: MacCount | None) -> Iterable[tuple[str, str]]
     yield "features by", ", ".join(filter(None, (info.feature_extractor, tower, colours)))
     yield "inputs", "\n".join(map(_shape, file.inputs))
     yield "outputs", "\n".join(map(_shape, file.outputs))
+    yield "decodes", f"inside: {_value(dict(info.detections))}" if info.detections else ""
     yield "format", f"opset {file.opset}, IR version {file.ir_version}"
     yield "operators", _counts(file.operators)
     yield "size", _size(file.size_bytes)

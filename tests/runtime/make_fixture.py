@@ -1,12 +1,13 @@
 """Makes the tiny models in tests/data that the runtime's tests run on: `python tests/runtime/make_fixture.py`.
 
-Needs onnx; the tests themselves do not. The networks are small but real: attention over snippets, masks of
-ten anchors, cosine scores against class rows, so that every output depends on every snippet.
+Needs onnx and, for what decodes inside, torch; the tests themselves do not. The networks are small but real: attention
+over snippets, masks of ten anchors, cosine scores against class rows, so that every output depends on every snippet.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "runtime"))
+sys.path[:0] = [str(ROOT), str(ROOT / "runtime"), str(ROOT / "export")]
 
+from stale_edge_export.detections import add_decoding, decoding_of  # noqa: E402
+from stale_edge_export.encoding import encode_model  # noqa: E402
 from stale_edge_runtime.contract import IR_VERSION, MAX_TOKENS, OPSET, Kind, ModelInfo, Precision  # noqa: E402
 from stale_edge_runtime.text.tokenizer import Tokenizer, encode_merges  # noqa: E402
 
@@ -226,6 +229,95 @@ def text_tower() -> onnx.ModelProto:
     return model
 
 
+def actionformer() -> onnx.ModelProto:
+    """Moments of two levels, each a product of the features of every snippet, or of every second one."""
+    value, node, classes = helper.make_tensor_value_info, helper.make_node, len(CLASS_NAMES)
+    rng = np.random.default_rng(17)
+    arrays = {
+        "class_weight": rng.standard_normal((DIM, classes)).astype(np.float32),
+        "offset_weight": rng.standard_normal((DIM, 2)).astype(np.float32),
+        "bias": np.full(classes, -4, np.float32),
+        **{name: np.array([number]) for name, number in (("zero", 0), ("one", 1), ("two", 2), ("end", 10**6))},
+    }
+    nodes = [
+        node("Slice", ["features", "zero", "end", "one", "two"], ["coarse"]),
+        node("Concat", ["features", "coarse"], ["moments"], axis=1),
+        node("MatMul", ["moments", "class_weight"], ["products"]),
+        node("Add", ["products", "bias"], ["class_logits"]),
+        node("MatMul", ["moments", "offset_weight"], ["signed"]),
+        node("Abs", ["signed"], ["offsets"]),
+    ]
+    axes = {"class_logits": ["batch", "points", classes], "offsets": ["batch", "points", 2]}
+    outputs = [value(name, TensorProto.FLOAT, sizes) for name, sizes in axes.items()]
+    return small(nodes, arrays, outputs, network="actionformer", strides=(1, 2), offset=2.0)
+
+
+def boundary_map() -> onnx.ModelProto:
+    """One cell for each of up to 128 snippets; everything is a product of features."""
+    value, node, classes = helper.make_tensor_value_info, helper.make_node, len(CLASS_NAMES)
+    rng = np.random.default_rng(19)
+    arrays = {
+        "class_weight": rng.standard_normal((DIM, classes)).astype(np.float32),
+        "pair_weight": rng.standard_normal((DIM, DIM)).astype(np.float32) / 2,
+        "guide_weight": rng.standard_normal((DIM, 1)).astype(np.float32),
+        "last": np.array([2]),
+    }
+    nodes = [
+        node("Transpose", ["features"], ["columns"], perm=[0, 2, 1]),
+        node("MatMul", ["features", "pair_weight"], ["turned"]),
+        node("MatMul", ["turned", "columns"], ["pair_logits"]),
+        node("MatMul", ["features", "class_weight"], ["class_logits"]),
+        node("MatMul", ["features", "columns"], ["class_gram"]),
+        node("MatMul", ["features", "guide_weight"], ["column"]),
+        node("Squeeze", ["column", "last"], ["guide"]),
+    ]
+    axes = {
+        "pair_logits": ["batch", "cells", "cells"],
+        "class_logits": ["batch", "cells", classes],
+        "class_gram": ["batch", "cells", "cells"],
+        "guide": ["batch", "snippets"],
+    }
+    outputs = [value(name, TensorProto.FLOAT, sizes) for name, sizes in axes.items()]
+    return small(nodes, arrays, outputs, network="boundary-map", max_snippets=128)
+
+
+def small(
+    nodes: list[onnx.NodeProto],
+    arrays: dict[str, np.ndarray],
+    outputs: list[onnx.ValueInfoProto],
+    **metadata: object,
+) -> onnx.ModelProto:
+    """A baked file that takes features."""
+    for number, each in enumerate(nodes):
+        each.name = f"tiny/{each.op_type}_{number}"
+    inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", "snippets", DIM])]
+    weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, weights)
+    opsets = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="stale-edge tests")
+    info = ModelInfo(
+        kind=Kind.BAKED,
+        precision=Precision.FP32,
+        feature_dim=DIM,
+        created_by="tests/runtime/make_fixture.py",
+        classes=CLASS_NAMES,
+        untrained=True,
+        **metadata,
+    )
+    helper.set_model_props(model, info.to_metadata())
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def decoding_inside(model: onnx.ModelProto) -> bytes:
+    """The same network with its decoding inside, as `export --detections` makes it."""
+    info = ModelInfo.from_metadata(Path("tiny"), {entry.key: entry.value for entry in model.metadata_props})
+    info = replace(info, detections=decoding_of(info.network).settings(info, {}), parity={})
+    made = add_decoding(model, info)
+    onnx.checker.check_model(made, full_check=True)
+    return encode_model(made, info)
+
+
 def main() -> None:
     folder = ROOT / "tests" / "data"
     folder.mkdir(exist_ok=True)
@@ -233,6 +325,11 @@ def main() -> None:
         (folder / f"tiny_{kind}.onnx").write_bytes(build(kind).SerializeToString(deterministic=True))
     (folder / "tiny_image_tower.onnx").write_bytes(image_tower().SerializeToString(deterministic=True))
     (folder / "tiny_text_tower.onnx").write_bytes(text_tower().SerializeToString(deterministic=True))
+    for name, model in (("actionformer", actionformer()), ("boundary_map", boundary_map())):
+        (folder / f"tiny_{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+        (folder / f"tiny_{name}_detections.onnx").write_bytes(decoding_inside(model))
+    for kind in (Kind.BAKED, Kind.OPEN):
+        (folder / f"tiny_{kind}_detections.onnx").write_bytes(decoding_inside(build(kind)))
     (folder / "greedy.onnx").write_bytes(greedy(build(Kind.BAKED)).SerializeToString(deterministic=True))
 
 

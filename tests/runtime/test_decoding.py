@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stale_edge_runtime import Detection, decode
 from stale_edge_runtime.errors import BadDataError, UsageError
-from stale_edge_runtime.heads.stale_proposals import DecodeOptions, _fixed_point, _summed
+from stale_edge_runtime.heads.stale_proposals import DecodeOptions, _summed, fixed_point
 from stale_edge_runtime.heads.stale_published import published_proposals
 from stale_edge_runtime.segments import tiou
 
@@ -152,7 +152,7 @@ def test_differences_of_the_table_are_sums_of_masks(anchors, snippets):
         top, bottom = np.sort(rng.integers(0, anchors + 1, 2))
         inside, before = (table[column * anchors + bottom] - table[column * anchors + top] for column in (end, first))
         expected = masks[top:bottom, first:end].sum(dtype=np.float64)
-        assert (inside - before) / _fixed_point(anchors) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        assert (inside - before) / fixed_point(anchors) == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
 def test_published_merges_what_default_keeps_apart():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from stale_edge_export.graphs.actionformer import ActionFormerGraph
+from stale_edge_export.graphs.actionformer_decoding import ACTIONFORMER_DECODING
 from stale_edge_export.graphs.actionformer_ops import TRANSLATIONS
 from stale_edge_export.graphs.actionformer_whole import ACTIONFORMER_WHOLE
 from stale_edge_export.graphs.base import (
@@ -40,6 +41,7 @@ ACTIONFORMER_GRAPH = GraphSpec(
         # The product of a centre has one row: nothing to gain, and everything rests on it.
         int8_kept_stages=("*centre",),
     ),
+    decoding=ACTIONFORMER_DECODING,
     whole=ACTIONFORMER_WHOLE,
 )
 """The network `actionformer`."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stale_edge.checkpoint import Checkpoint
+    from stale_edge_export.graphs.decoding import Decoding
 
 # Sizes to trace with: none is 0 or 1, and none equals a constant of a network, so none is taken for one.
 TRACE_BATCH, TRACE_SNIPPETS, TRACE_CLASSES, TRACE_TOKENS = 3, 37, 11, 9
@@ -127,5 +128,7 @@ class GraphSpec:
     """Decisions taken from each output; none for one that is used as it is."""
     quantization: QuantizationRules = field(default_factory=QuantizationRules)
     """Parts that int8 and fp16 may touch."""
+    decoding: Decoding | None = None
+    """Decoding as nodes of the graph, for `--detections`; None where there is none."""
     whole: WholeNetwork | None = None
     """The network as published, to compare files with; None where there is none."""

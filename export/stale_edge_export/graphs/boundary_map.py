@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stale_edge.networks.boundary_map.classes import TextSide
 from stale_edge_export.graphs.base import Decision, GraphSpec, QuantizationRules
+from stale_edge_export.graphs.boundary_map_decoding import BOUNDARY_MAP_DECODING
 from stale_edge_export.graphs.text import StoredText
 from stale_edge_runtime.contract import CLASS_LOGITS
 from stale_edge_runtime.heads.boundary_map import CLASS_GRAM, GUIDE, PAIR_LOGITS
@@ -96,6 +97,7 @@ def fold_text(graph: BoundaryMapGraph, network: BoundaryMap) -> None:
 
 
 BOUNDARY_MAP_GRAPH = GraphSpec(
+    decoding=BOUNDARY_MAP_DECODING,
     build=BoundaryMapGraph,
     tolerance={PAIR_LOGITS: 1e-4, CLASS_LOGITS: 1e-4, CLASS_GRAM: 1e-4, GUIDE: 1e-4},
     rewrites={"text products": fold_text},

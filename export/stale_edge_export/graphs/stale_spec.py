@@ -9,6 +9,7 @@ import torch
 from stale_edge_export.graphs.base import Decision, GraphSpec, QuantizationRules
 from stale_edge_export.graphs.blocked_attention import TRANSLATIONS
 from stale_edge_export.graphs.stale import DetectionGraph
+from stale_edge_export.graphs.stale_decoding import STALE_DECODING
 from stale_edge_export.graphs.stale_rewrites import REWRITES
 from stale_edge_export.graphs.stale_whole import STALE_WHOLE
 from stale_edge_runtime.contract import CLASS_LOGITS, MASKS, VIDEO_LOGITS
@@ -54,6 +55,7 @@ STALE_GRAPH = GraphSpec(
         # lengths.
         fp16_kept_stages=("gate", "similarities"),
     ),
+    decoding=STALE_DECODING,
     whole=STALE_WHOLE,
 )
 """The network `stale`."""

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 from onnx import NodeProto, TensorProto, helper
 
+from stale_edge_runtime.processor import EXACT_TARGETS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import onnx
 
     from stale_edge_export.quantization.int8 import Target
-
-EXACT_TARGETS = frozenset({"vnni", "arm64"})
-"""Targets whose processors sum 8-bit products in 32 bits."""
 
 
 class Judging(StrEnum):

@@ -24,8 +24,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from stale_edge_export.encoding import inner_nodes
 from stale_edge_export.quantization.activations import quantize_activation_products
 from stale_edge_export.quantization.movement import quantize_before_movement
-from stale_edge_runtime.bench.machine import cpu_flags
 from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.processor import cpu_flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

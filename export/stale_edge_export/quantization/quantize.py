@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from stale_edge_export.detections import with_detections, without_detections
 from stale_edge_export.encoding import encode_model
 from stale_edge_export.graphs.registry import quantization_rules
 from stale_edge_export.quantization.arithmetic import Judging, exact_products, judging_for
@@ -99,7 +100,7 @@ def quantize_file(
     max_drop_points: float | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> QuantizationReport:
-    """Quantise an exported file.
+    """Quantise an exported file; one that decodes inside goes on doing so.
 
     Args:
         source: An fp32 file.
@@ -121,6 +122,8 @@ def quantize_file(
     if original.info.precision is not Precision.FP32:
         raise BadDataError(source, f"is {original.info.precision} already", "quantise the fp32 file")
     check_target(target, [source])
+    settings = original.info.detections
+    original = without_detections(original)
     model = onnx.load_model_from_string(original.content)
     features = calibration_features(original, [video.features for video in trial.videos] if trial else ())
     if images is not None:
@@ -152,6 +155,9 @@ def quantize_file(
             acceptance.require(target, max_drop_points)
         progress("tried on the videos")
     made = parse_model(encode_model(changed, replace(info, recipe=recipe)), target)
+    if settings:
+        made = with_detections(made, settings)
+        progress("detections compared with numpy")
     write_bytes(target, made.content)
     return QuantizationReport(made.info, made.size_bytes, original.size_bytes, share, harm, acceptance, layers)
 

@@ -16,16 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stale_edge_runtime.memory_limit import limited_memory
+from stale_edge_runtime.processor import flags_of
 from stale_edge_runtime.session import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-FLAGS = (
-    "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx_vnni", "avx512_vnni", "avx512_bf16",
-    "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve",
-)  # fmt: skip
-"""Processor flags that decide which product kernels can run."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "KMP_AFFINITY", "GOMP_CPU_AFFINITY")
 LIBRARIES = ("stale-edge", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "openvino", "nncf")
 
@@ -65,7 +61,7 @@ def describe_machine(before: LoadReading, after: LoadReading, providers: Sequenc
     return {
         "cpu": _cpu_model(cpuinfo),
         "architecture": platform.machine(),
-        "cpu_flags": _flags(cpuinfo),
+        "cpu_flags": flags_of(cpuinfo),
         "cores": os.cpu_count(),
         "cores_allowed": cores(),
         "cpu_quota_cores": _quota_cores(),
@@ -101,11 +97,6 @@ def gpu() -> dict[str, Any] | None:
     return {"name": name.strip(), "memory_mb": memory_mb} if name.strip() else None
 
 
-def cpu_flags() -> list[str]:
-    """Flags of the processor that matter for speed, where the system tells them."""
-    return _flags(_text("/proc/cpuinfo"))
-
-
 def _text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
@@ -120,12 +111,6 @@ def _first_line(path: str) -> str:
 def _cpu_model(cpuinfo: str) -> str:
     match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     return match.group(1).strip() if match else platform.processor() or platform.machine()
-
-
-def _flags(cpuinfo: str) -> list[str]:
-    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
-    found = set(match.group(1).split()) if match else set()
-    return [flag for flag in FLAGS if flag in found]
 
 
 def _quota_cores() -> float | None:

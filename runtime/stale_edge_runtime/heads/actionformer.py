@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from stale_edge_runtime.contract import ACTION, BATCH, CLASS_LOGITS, OFFSETS
-from stale_edge_runtime.decoding import Detection
+from stale_edge_runtime.decoding import Detection, check_duration
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.heads.actionformer_nms import Floats, Indices, suppress, vote
 from stale_edge_runtime.heads.actionformer_options import DecodeSettings
@@ -124,8 +124,7 @@ def decode(
         BadDataError: Shapes that do not go together, values that are not finite, a duration that is not positive.
     """
     logits, distances = _checked(class_logits, offsets, snippets, strides)
-    if not 0.0 < duration_s <= 1e9:
-        raise BadDataError("duration_s", f"is {duration_s}", "give seconds, above 0 and up to 1e9")
+    check_duration(duration_s)
     if classes is not None and len(classes) != logits.shape[1]:
         raise BadDataError("classes", f"are {len(classes)} names for {logits.shape[1]} classes")
     found = decode_grid(logits, distances, snippets, strides, settings or DecodeSettings())
@@ -262,6 +261,7 @@ ACTIONFORMER_HEAD = Head(
     decode=_decode_outputs,
     activation_floats=_activation_floats,
     examples=_examples,
+    step_s=_step_s,
     is_class_agnostic=lambda info: info.classes == (ACTION,),
 )
 """Head of the network `actionformer`."""

@@ -20,6 +20,29 @@ VideoOutputs: TypeAlias = Mapping[str, NDArray[np.float32]]
 """Outputs for one video by name, without the batch axis."""
 
 
+def even_steps(info: ModelInfo, snippets: int, duration_s: float) -> float:
+    """Give the seconds of a snippet where the snippets share the duration evenly.
+
+    Args:
+        info: Metadata of the file.
+        snippets: T.
+        duration_s: Seconds of the video.
+    """
+    del info
+    return duration_s / snippets
+
+
+def as_found(found: list[Detection], external: tuple[str, float]) -> list[Detection]:
+    """Leave detections as they are, whatever an external classifier says.
+
+    Args:
+        found: Detections, best first.
+        external: Label and score of the classifier.
+    """
+    del external
+    return found
+
+
 class AnyName:
     """An axis that may have any name, but no fixed size."""
 
@@ -79,6 +102,10 @@ class Head:
     """Made-up outputs `clear` and `noisy` for so many snippets and classes, to time the decoding on."""
     is_class_agnostic: Callable[[ModelInfo], bool] = lambda _: False
     """Whether a file tells when and not what, and takes its labels from text or an external classifier."""
+    step_s: Callable[[ModelInfo, int, float], float] = even_steps
+    """Seconds from one snippet to the next, for so many snippets and seconds of a video."""
+    name_externally: Callable[[list[Detection], tuple[str, float]], list[Detection]] = as_found
+    """Use of the label and score that an external classifier gives a video, on its detections."""
     class_shares: Callable[[VideoOutputs, NDArray[np.float64]], NDArray[np.float64]] | None = None
     """Share of each class [N, C] in segments [N, 2] (snippets, best first) that any network may have found; None where
     the outputs do not tell."""

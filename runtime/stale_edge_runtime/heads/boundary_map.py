@@ -96,7 +96,11 @@ def decode(
         )
         if start < end
     ]
-    return found if external is None else fuse(localized(found), [external])
+    return found if external is None else _name_externally(found, external)
+
+
+def _name_externally(found: list[Detection], external: tuple[str, float]) -> list[Detection]:
+    return fuse(localized(found), [external])
 
 
 def class_shares(outputs: VideoOutputs, segments: Float64Array) -> Float64Array:
@@ -262,6 +266,7 @@ BOUNDARY_MAP_HEAD = Head(
     decode=decode,
     activation_floats=_activation_floats,
     examples=_examples,
+    name_externally=_name_externally,
     class_shares=class_shares,
     localizes=True,
 )

@@ -19,7 +19,7 @@ SHIPPED = frozenset(HEADS)
 
 
 def output_names(network: str, kind: Kind) -> tuple[str, ...]:
-    """Give the names of a file's outputs, in order.
+    """Give the names of the outputs of a network or tower, in order.
 
     Args:
         network: A key of `HEADS`.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stale_edge_runtime.contract import BATCH, CLASS_LOGITS, CLASSES, MASKS, SNIPPETS, VIDEO_LOGITS, ModelInfo
-from stale_edge_runtime.decoding import Detection, enhance
+from stale_edge_runtime.decoding import Detection, check_duration, enhance
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.heads.base import ANY_NAME, AxisRule, Head, VideoOutputs
 from stale_edge_runtime.heads.stale_examples import clear_outputs, noisy_outputs
@@ -30,7 +30,6 @@ ATTENTION_HEADS = 4
 """Attention heads of the published network; the metadata does not say."""
 SCORE_COPIES = 2
 """Attention matrices `[heads, rows, T]` of float32 that are alive at once: before and after the softmax."""
-_LONGEST_S = 1e9
 _DEFAULTS = DecodeOptions()
 _NEW_TUPLE: Any = tuple.__new__
 
@@ -151,8 +150,7 @@ def _check_names(
     count: int, duration_s: float, classes: Sequence[str] | None, external: tuple[str, float] | None
 ) -> None:
     """Refuse a duration, names or an external verdict that cannot be used."""
-    if not 0.0 < duration_s <= _LONGEST_S:
-        raise BadDataError("duration_s", f"is {duration_s}", f"give seconds, above 0 and up to {_LONGEST_S:g}")
+    check_duration(duration_s)
     if classes is not None and len(classes) != count:
         raise BadDataError("classes", f"are {len(classes)} names for {count} classes")
     if external is not None and not np.isfinite(external[1]):
@@ -222,5 +220,6 @@ STALE_HEAD = Head(
     decode=_decode_outputs,
     activation_floats=_activation_floats,
     examples=_examples,
+    name_externally=lambda found, external: enhance(found, *external),
 )
 """Head of the network `stale`."""

@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 Float32Array: TypeAlias = NDArray[np.float32]
 Float64Array: TypeAlias = NDArray[np.float64]
 
-_CURVE_LEVELS = np.array([0.0, 0.02, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9], dtype=np.float32)
-_MASK_LEVELS = np.array([0.2, 0.4, 0.6, 0.8], dtype=np.float32)
-_SMOOTHING = 5
-_MARGIN_SHARE = 16
-_LOWEST_PRIOR = 0.1
+CURVE_LEVELS = np.array([0.0, 0.02, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9], dtype=np.float32)
+MASK_LEVELS = np.array([0.2, 0.4, 0.6, 0.8], dtype=np.float32)
+SMOOTHING = 5
+MARGIN_SHARE = 16
+LOWEST_PRIOR = 0.1
 _SAFE_EXPONENT = 40.0
-_LOWEST_MASK_WEIGHT = 0.1
-_SHORTNESS_SHARE = 0.04
-_SHORTNESS_LIMIT = 4.0
+LOWEST_MASK_WEIGHT = 0.1
+SHORTNESS_SHARE = 0.04
+SHORTNESS_LIMIT = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ def propose(
     start, end = _segments(curves, cumulative, masks, _seeds(curves[:-1], len(masks), options.mask_rows))
     fit = _fit(cumulative[:-1], masks, start, end)  # [K+1, N]
     weight = fit[-1]
-    weight *= 1.0 - _LOWEST_MASK_WEIGHT
-    weight += _LOWEST_MASK_WEIGHT
+    weight *= 1.0 - LOWEST_MASK_WEIGHT
+    weight += LOWEST_MASK_WEIGHT
     scores = fit[:-1]
     scores *= prior[:, None]
     scores *= weight
@@ -132,7 +132,7 @@ def _candidate_classes(
     """
     probabilities = _probabilities(class_logits)  # [T, C+1]
     relative = (video_logits - video_logits.max()).astype(np.float64)
-    prior = np.maximum(np.exp(options.video_weight * relative), _LOWEST_PRIOR)  # [C]
+    prior = np.maximum(np.exp(options.video_weight * relative), LOWEST_PRIOR)  # [C]
     evidence = probabilities.max(axis=0)[:-1] * prior
     labels = np.flatnonzero(evidence >= options.class_share * evidence.max())
     labels = labels[(-evidence[labels]).argsort(kind="stable")[: options.max_classes]]
@@ -179,18 +179,18 @@ def _segments(
     lowest = signals.min(axis=1, keepdims=True)
     height = signals.max(axis=1, keepdims=True) - lowest
     of_curves, of_masks = slice(2 * count), slice(2 * count, None)
-    split = 2 * count * len(_CURVE_LEVELS)
-    lanes = Lanes(split + len(seeds) * len(_MASK_LEVELS), snippets)
+    split = 2 * count * len(CURVE_LEVELS)
+    lanes = Lanes(split + len(seeds) * len(MASK_LEVELS), snippets)
     for rows, levels, above in (
-        (of_curves, _CURVE_LEVELS, lanes.rows[:split]),
-        (of_masks, _MASK_LEVELS, lanes.rows[split:]),
+        (of_curves, CURVE_LEVELS, lanes.rows[:split]),
+        (of_masks, MASK_LEVELS, lanes.rows[split:]),
     ):
         thresholds = lowest[rows] + height[rows] * levels  # [R, L]
         out = above.reshape(len(thresholds), len(levels), snippets)
         np.greater_equal(signals[rows, None], thresholds[:, :, None], out=out)
     edges = lanes.edges()
     border = split * width
-    positions = np.arange(border, len(lanes.rows) * width, width).reshape(-1, len(_MASK_LEVELS)) + seeds[:, None]
+    positions = np.arange(border, len(lanes.rows) * width, width).reshape(-1, len(MASK_LEVELS)) + seeds[:, None]
     last = edges.searchsorted(border)
     begin, end = np.concatenate([edges[:last].reshape(-1, 2).T, around(edges, positions.ravel())], axis=1)
     begin, length = begin % width, end - begin
@@ -215,7 +215,7 @@ def _smooth(cumulative: Float64Array, out: Float32Array) -> None:
 def _windows(snippets: int) -> tuple[IntArray, IntArray]:
     """First snippet and one past the last that the moving mean takes for each snippet."""
     middle = np.arange(snippets)
-    half = _SMOOTHING // 2
+    half = SMOOTHING // 2
     return np.maximum(middle - half, 0), np.minimum(middle + half + 1, snippets)
 
 
@@ -233,7 +233,7 @@ def _fit(cumulative: Float64Array, masks: Float32Array, start: IntArray, end: In
     """
     anchors, snippets = masks.shape
     length = end - start
-    margin = (length + (_MARGIN_SHARE - 1)) // _MARGIN_SHARE
+    margin = (length + (MARGIN_SHARE - 1)) // MARGIN_SHARE
     columns = np.array([np.maximum(start - margin, 0), start, end, np.minimum(end + margin, snippets)])  # [4, N]
     above, below = start * anchors // snippets, (end - 1) * anchors // snippets + 1
     sums = np.empty((len(cumulative) + 1, *columns.shape))  # [K+1, 4, N]
@@ -241,24 +241,24 @@ def _fit(cumulative: Float64Array, masks: Float32Array, start: IntArray, end: In
     columns *= anchors
     table = _summed(masks)
     np.subtract(table.take(columns + below), table.take(columns + above), out=sums[-1])
-    sums[-1] /= _fixed_point(anchors)
+    sums[-1] /= fixed_point(anchors)
     rows = np.ones((len(sums), len(start)), dtype=np.intp)
     rows[-1] = below - above
     margins = np.maximum((columns[3] - columns[0]) // anchors - length, 1)
     fit = _contrast(sums, rows * length, rows * margins)
-    fit[:-1] *= length / (length + min(_SHORTNESS_SHARE * snippets, _SHORTNESS_LIMIT))
+    fit[:-1] *= length / (length + min(SHORTNESS_SHARE * snippets, SHORTNESS_LIMIT))
     return fit
 
 
 def _summed(masks: Float32Array) -> NDArray[np.int64]:
-    """Make a table, `[(T+1) · A + 1]`, whose differences are sums of the masks `[A, T]`, times `_fixed_point`.
+    """Make a table, `[(T+1) · A + 1]`, whose differences are sums of the masks `[A, T]`, times `fixed_point`.
 
     Entry t · A + a less entry t · A + b is the sum of the rows from b to a before column t, and an amount that is the
     same for every t. Running sums from the end of one row or column into the next, over integers, which may overflow
     on the way, take half the time of those that begin at each anew.
     """
     anchors, snippets = masks.shape
-    fixed = np.multiply(masks, np.float32(_fixed_point(anchors))).astype(np.int32)
+    fixed = np.multiply(masks, np.float32(fixed_point(anchors))).astype(np.int32)
     along = np.empty(fixed.size + 1, dtype=np.int64)
     along[0] = 0
     np.cumsum(fixed, out=along[1:])
@@ -271,7 +271,7 @@ def _summed(masks: Float32Array) -> NDArray[np.int64]:
     return table
 
 
-def _fixed_point(anchors: int) -> int:
+def fixed_point(anchors: int) -> int:
     """Choose the integer that stands for 1 in a mask: as much as lets a column's sum be a 32-bit integer."""
     return 1 << (31 - anchors.bit_length())
 
