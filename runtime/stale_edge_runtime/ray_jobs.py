@@ -168,7 +168,10 @@ class _Actor:
     def _value(self, index: int, item: Any) -> Mapping[str, Any] | StaleEdgeError:
         import ray
 
-        if ray.get(self._tries.count.remote(index)) > TRIES:
+        tries = 0
+        with contextlib.suppress(ray.exceptions.RayError):  # the count was lost with its machine
+            tries = ray.get(self._tries.count.remote(index))
+        if tries > TRIES:
             cure = "the machines may lack memory for it: give each actor more with --actor-memory"
             return BadDataError(item, f"was lost with the process or machine that worked on it, {TRIES} times", cure)
         return self._worker.finish(index, item).value

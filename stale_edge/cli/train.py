@@ -329,7 +329,8 @@ def _train(
     run = replace(run, on_step=progress.on_step, on_validation=progress.on_validation)
     trainer = Trainer(fabric, training, settings, folder, run)
     if resume:
-        trainer.resume()
+        if changes := trainer.resume():
+            report.warn(changes)
         report.note(f"going on after step {trainer.steps_done} of {trainer.steps}")
     try:
         with progress.following(trainer.steps - trainer.steps_done):

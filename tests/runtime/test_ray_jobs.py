@@ -96,9 +96,10 @@ class TestRay:
         from ray.cluster_utils import Cluster
 
         cluster = Cluster(initialize_head=True, head_node_args=NODE)
-        second = cluster.add_node(**NODE)
         try:
-            ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)  # by the head
+            second = cluster.add_node(**NODE)
+            cluster.wait_for_nodes()
             events, found = RayCluster(cluster.address, 2)(partial(make, 0.3), list(range(24))), []
             for event in events:
                 found.append(event)
