@@ -54,7 +54,7 @@ test-ray: $(VENV)/ray
 
 # Videos per second with one process, with two, and on a Ray cluster of this machine.
 scaling: $(VENV)/ray
-	$(VENV)/bin/python tests/scaling.py measure
+	$(VENV)/bin/python -m tests.scaling measure
 
 test-cuda: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m cuda
