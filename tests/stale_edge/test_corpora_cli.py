@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +104,32 @@ def test_parquet_holds_the_same(command, corpus, tmp_path):
         assert command("detect", MODEL, corpus, "-o", tmp_path / name)[0] == 65
     assert read_table(tmp_path / "r.parquet") == read_table(tmp_path / "r.jsonl")
     assert read_table(tmp_path / "r.failures.parquet") == read_table(tmp_path / "r.failures.jsonl")
+
+
+@pytest.mark.slow
+def test_a_bad_file_in_a_thousand_and_a_driver_that_is_killed(command, tmp_path):
+    lines = ["path"]
+    for number in range(1000):
+        np.save(tmp_path / f"{number}.npy", np.random.default_rng(number).standard_normal((30, 8)).astype(np.float32))
+        lines.append(f"{number}.npy")
+    (tmp_path / "617.npy").write_bytes(b"no features")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    words = ("detect", MODEL, tmp_path / "manifest.csv", "--part-videos", 100)
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(root / one) for one in (".", "export", "runtime"))}
+    out = tmp_path / "killed"
+    program = [sys.executable, "-m", "stale_edge", *map(str, words), "-o", str(out), "--jobs", "2"]
+    with subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL) as driver:
+        while not (out / "part-00002.jsonl").exists():
+            assert driver.poll() is None
+            time.sleep(0.01)
+        driver.kill()
+    assert not (out / "part-00009.jsonl").exists()
+    code, _, said = command(*words, "-o", out, "--jobs", 2)
+    assert (code, "of 1,000 videos are done already" in said) == (65, True), said
+    assert command(*words, "-o", tmp_path / "whole")[0] == 65
+    assert contents(out) == contents(tmp_path / "whole")
+    assert sum(len(read_table(path)) for path in out.glob("part-*")) == 999
 
 
 @pytest.mark.parametrize(
