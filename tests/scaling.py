@@ -13,6 +13,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from functools import partial
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from stale_edge_runtime.jobs import Task
 
 DATA = Path(__file__).parent / "data"
-SNIPPETS = 1200
+SNIPPETS = 200
 
 
 def write_video(path: Path, seconds: int) -> None:
@@ -80,7 +82,10 @@ def measure(options: argparse.Namespace) -> None:
         for number in range(1, options.videos):
             shutil.copy(folder / "0.mp4", folder / f"{number}.mp4")
         jobs = [ExtractionJob(folder / f"{n}.mp4", folder / f"{n}.npy") for n in range(options.videos)]
-        detector = IsolatedDetector(options.model.absolute())
+        if options.model is None:
+            made = [sys.executable, "-m", "stale_edge", "export", "-q", "-o", str(folder / "stale.onnx")]
+            subprocess.run(made, check=True)
+        detector = IsolatedDetector(options.model or folder / "stale.onnx")
         detector.close()
         rng = np.random.default_rng(0)
         for number in range(10 * options.videos):
@@ -157,7 +162,7 @@ def main() -> None:
     one.add_argument("--idle", type=int, default=1000, help="items without work")
     one.add_argument("--rounds", type=int, default=3)
     one.add_argument("--image-tower", type=Path, default=DATA / "tiny_image_tower.onnx")
-    one.add_argument("--model", type=Path, default=DATA / "tiny_baked.onnx")
+    one.add_argument("--model", type=Path, help="an untrained network of the published size without")
     two = commands.add_parser("cost")
     two.set_defaults(work=cost)
     two.add_argument("--seconds-per-minute", type=float, default=6.16, help="processor seconds for a minute of video")

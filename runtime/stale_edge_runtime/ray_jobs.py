@@ -114,7 +114,8 @@ class RayCluster:
             try:
                 if self.address != AUTO:
                     _knock(self.address)
-                ray.init(address=self.address, **quiet)
+                with _hushed():
+                    ray.init(address=self.address, **quiet)
             except (OSError, ValueError, RuntimeError) as error:
                 if self.address != AUTO:
                     problem = f"is no cluster that can be reached ({error})"
@@ -125,15 +126,16 @@ class RayCluster:
             if not ray.is_initialized():
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
                 paths = os.pathsep.join(path for path in sys.path if path)
-                ray.init(
-                    address=LOCAL,
-                    num_cpus=None if self.actors is None else max(1, round(self.actors * self.cpus)),
-                    object_store_memory=STORE_BYTES,
-                    include_dashboard=False,
-                    runtime_env={"env_vars": {"PYTHONPATH": paths}},
-                    _temp_dir=folder,
-                    **quiet,
-                )
+                with _hushed():
+                    ray.init(
+                        address=LOCAL,
+                        num_cpus=None if self.actors is None else max(1, round(self.actors * self.cpus)),
+                        object_store_memory=STORE_BYTES,
+                        include_dashboard=False,
+                        runtime_env={"env_vars": {"PYTHONPATH": paths}},
+                        _temp_dir=folder,
+                        **quiet,
+                    )
             stack.callback(ray.shutdown)
             yield ray
 
@@ -186,6 +188,19 @@ def _knock(address: str) -> None:
     """
     host, _, port = address.rpartition("//")[2].rpartition(":")
     socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep what native code writes to standard error away until the block ends: Ray tells its log level there."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _import_ray() -> Any:

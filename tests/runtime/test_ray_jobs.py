@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -91,10 +92,13 @@ class TestRay:
         with pytest.raises(UnavailableError, match=r"--ray 127\.0\.0\.1:1: is no cluster that can be reached"):
             list(RayCluster("127.0.0.1:1")(partial(make, 0.0), [1]))
 
-    def test_a_machine_that_is_lost_loses_and_doubles_nothing(self, make, tmp_path):
+    def test_a_machine_that_is_lost_loses_and_doubles_nothing(self, make, tmp_path, monkeypatch):
         import ray
         from ray.cluster_utils import Cluster
 
+        folder = tempfile.TemporaryDirectory(prefix="ray-")  # short: sockets are in it
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        monkeypatch.setenv("RAY_TMPDIR", folder.name)
         cluster = Cluster(initialize_head=True, head_node_args=NODE)
         try:
             ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)  # by the head
@@ -110,3 +114,4 @@ class TestRay:
         finally:
             ray.shutdown()
             cluster.shutdown()
+            folder.cleanup()
