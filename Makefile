@@ -6,7 +6,7 @@ EDGE := .venv-edge
 OLDEST := .venv-oldest
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: demo test lint test-full test-edge edge-report test-oldest test-slow test-campaign test-browser test-cuda clean
+.PHONY: demo test lint test-full test-edge edge-report test-oldest test-slow test-campaign test-browser test-ray test-cuda scaling clean
 
 demo: $(VENV)/ready
 	$(VENV)/bin/stale-edge demo
@@ -48,6 +48,14 @@ test-campaign: $(VENV)/ready
 test-browser: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m browser tests/stale_edge/test_*browser.py tests/stale_edge/test_demo.py
 
+# Work on Ray clusters of this machine: what their nodes take is memory and two processors.
+test-ray: $(VENV)/ray
+	$(VENV)/bin/pytest -q -m ray
+
+# Videos per second with one process, with two, and on a Ray cluster of this machine.
+scaling: $(VENV)/ray
+	$(VENV)/bin/python -m tests.scaling measure
+
 test-cuda: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m cuda
 
@@ -55,6 +63,10 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(PIP) install -q --upgrade pip
 	$(VENV)/bin/python $(PIP) install -q -c constraints.txt -e '.[all]' --group dev
+	touch $@
+
+$(VENV)/ray: $(VENV)/ready
+	$(VENV)/bin/python $(PIP) install -q -c constraints.txt -e '.[all,ray]'
 	touch $@
 
 $(EDGE)/ready: pyproject.toml constraints.txt $(shell find stale_edge export runtime -type f -not -name '*.pyc')

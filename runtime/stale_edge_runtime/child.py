@@ -95,7 +95,7 @@ class Child:
         if not isinstance(told, dict):
             raise ChildDiedError(self._end_of_life())
         if "error" in told:
-            raise _error(told["error"])
+            raise error_of(told["error"])
         return told
 
     def close(self) -> None:
@@ -147,8 +147,7 @@ class Parent:
         try:
             told = dict(work())
         except StaleEdgeError as error:
-            words = {"subject": error.subject, "problem": error.problem, "cure": error.cure}
-            told = {"error": {"kind": type(error).__name__, **words}}
+            told = {"error": error_words(error)}
         except MemoryError:
             words = {"subject": "memory", "problem": "there is not enough for this video", "cure": "use --window"}
             told = {"error": {"kind": "BadDataError", **words}}
@@ -187,8 +186,22 @@ def _read(stream: Any, length: int, deadline: float) -> bytes:
     return bytes(found)
 
 
-def _error(told: Mapping[str, str]) -> StaleEdgeError:
-    """Rebuild the error that the other process tells; any that is none of ours is bad data."""
+def error_words(error: StaleEdgeError) -> dict[str, str]:
+    """Write an error as JSON values.
+
+    Args:
+        error: Error of any process.
+    """
+    words = {"subject": error.subject, "problem": error.problem, "cure": error.cure}
+    return {"kind": type(error).__name__, **words}
+
+
+def error_of(told: Mapping[str, str]) -> StaleEdgeError:
+    """Rebuild the error that another process tells; any that is none of ours is bad data.
+
+    Args:
+        told: Words of `error_words`.
+    """
     kind = getattr(errors, str(told.get("kind")), None)
     words = [str(told.get(key, "")) for key in ("subject", "problem", "cure")]
     if isinstance(kind, type) and issubclass(kind, StaleEdgeError):

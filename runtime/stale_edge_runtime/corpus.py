@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import itertools
 from bisect import bisect_left
@@ -25,12 +26,14 @@ from stale_edge_runtime.formats.feature_record import VideoFeatures, read_record
 from stale_edge_runtime.formats.features import median_row_length, read_features
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.hdf5_features import FEATURES_NAME, dataset_names, read_dataset, read_video_file
+from stale_edge_runtime.formats.manifests import MANIFEST_SUFFIXES, read_manifest
+from stale_edge_runtime.formats.remote_files import fetched, is_url, url_name
 from stale_edge_runtime.formats.video_ids import ID_RULE, IdIndex, bare_id, is_video_id, match_ids
 from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.windows import detect_in_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.decoding import Detection
@@ -65,11 +68,44 @@ class VideoFile:
     """The file."""
     dataset: str | None = None
     """Dataset in an HDF5 file of many videos; None where the file holds one video."""
+    url: str | None = None
+    """URL to fetch it from; the path is its name there. None for a file of this machine."""
+    duration_s: float | None = None
+    """Seconds, as a manifest tells them."""
+    listed_id: str | None = None
+    """Id in a manifest; None for videos that were named otherwise."""
+
+    def __str__(self) -> str:
+        return self.url or str(self.path)
 
     @property
     def name(self) -> str:
-        """Name of the dataset, or of the file without its ending."""
-        return self.path.stem if self.dataset is None else self.dataset
+        """Id in a manifest, name of the dataset, or name of the file without its ending."""
+        return self.listed_id or self.dataset or self.path.stem
+
+    @property
+    def length(self) -> float:
+        """Length for the order of work: seconds where a manifest tells them, else bytes of the file."""
+        if self.duration_s is not None:
+            return self.duration_s
+        with contextlib.suppress(OSError):
+            return 0.0 if self.url else float(self.path.stat().st_size)
+        return 0.0
+
+    @contextlib.contextmanager
+    def at_hand(self) -> Iterator[VideoFile]:
+        """Give the video as a file of this machine; one that was fetched lasts as long as the block.
+
+        Raises:
+            InputMissingError: It cannot be fetched.
+            UnavailableError: The packages for its kind of URL are not installed.
+        """
+        if self.url is None:
+            yield self
+            return
+        beside = None if self.is_video else record_path(self.path).name
+        with fetched(self.url, beside) as path:
+            yield replace(self, path=path, url=None)
 
     @property
     def is_video(self) -> bool:
@@ -117,11 +153,11 @@ def find_videos(
     *,
     suffixes: Collection[str] = SUFFIXES,
 ) -> list[VideoFile]:
-    """Find the videos that the arguments name, in order of video id.
+    """Find the videos that the arguments name, in order of video id, or in that of a manifest.
 
     Args:
-        arguments: Files, folders (the feature files right inside, one video each), or globs. An HDF5 file that is
-            named itself holds a video in each dataset, or one video in a dataset `features`.
+        arguments: Files, folders (the feature files right inside, one video each), globs, URLs, or manifests. An HDF5
+            file that is named itself holds a video in each dataset, or one video in a dataset `features`.
         video_ids: Ids as the annotations spell them; see `formats.video_ids` for what matches.
         note: Called with a line about files that are passed over: what extractors write beside features, and videos
             whose features are there.
@@ -133,20 +169,39 @@ def find_videos(
         UnavailableError: An HDF5 file is named and h5py is not installed.
     """
     found: dict[VideoFile, None] = {}
+    arguments = list(arguments)
     for argument in arguments:
         found.update(dict.fromkeys(_expand(argument, note, suffixes)))
     spelled = match_ids((video.name for video in found), video_ids)
     named = [replace(video, video_id=spelled.get(video.name, video.video_id)) for video in found]
+    kept = _without_featured(named, note)
+    if not any(is_manifest(argument) for argument in arguments):
+        kept = sorted(kept, key=lambda one: (one.video_id, one.path, one.dataset or ""))
     videos: dict[str, VideoFile] = {}
-    for video in sorted(_without_featured(named, note), key=lambda one: (one.path, one.dataset or "")):
+    for video in kept:
         other = videos.setdefault(video.video_id, video)
-        if (other.path != video.path and not other.path.samefile(video.path)) or other.dataset != video.dataset:
+        if not _is_same(video, other):
             raise BadDataError(
-                video.path,
-                f"is named like video {video.video_id}, and so is {other.path}",
+                video.url or video.path,
+                f"is named like video {video.video_id}, and so is {other.url or other.path}",
                 "rename one, or name only one of them",
             )
-    return [video for _, video in sorted(videos.items())]
+    return list(videos.values())
+
+
+def is_manifest(argument: str) -> bool:
+    """Tell whether an argument names a manifest, by its ending.
+
+    Args:
+        argument: Argument of a command.
+    """
+    return argument.lower().endswith(MANIFEST_SUFFIXES)
+
+
+def _is_same(video: VideoFile, other: VideoFile) -> bool:
+    if (video.dataset, video.url) != (other.dataset, other.url):
+        return False
+    return other.path == video.path or (video.path.exists() and other.path.exists() and video.path.samefile(other.path))
 
 
 def _without_featured(videos: list[VideoFile], note: Callable[[str], None] | None) -> list[VideoFile]:
@@ -158,8 +213,29 @@ def _without_featured(videos: list[VideoFile], note: Callable[[str], None] | Non
     return kept
 
 
+def _listed(manifest: Path) -> list[VideoFile]:
+    """List the videos of a manifest, in its order."""
+    videos = []
+    for entry in read_manifest(manifest):
+        video = _at_url(entry.location) if is_url(entry.location) else _one_video(manifest.parent / entry.location)
+        video_id = video.video_id if entry.id is None else entry.id
+        videos.append(replace(video, video_id=video_id, duration_s=entry.duration_s, listed_id=video_id))
+    return videos
+
+
+def _at_url(url: str) -> VideoFile:
+    return replace(_one_video(Path(url_name(url))), url=url)
+
+
 def _expand(argument: str, note: Callable[[str], None] | None, suffixes: Collection[str]) -> list[VideoFile]:
+    if is_url(argument) and is_manifest(argument):
+        with fetched(argument) as path:
+            return _listed(path)
+    if is_url(argument):
+        return [_at_url(argument)]
     path = Path(argument)
+    if is_manifest(argument) and path.is_file():
+        return _listed(path)
     if path.is_dir():
         children = sorted(child for child in path.iterdir() if not child.is_dir())
         found = [child for child in children if child.suffix.lower() in suffixes]
@@ -250,7 +326,9 @@ class Clock:
         if (fps is None) != (stride is None):
             raise UsageError("--fps and --stride", "belong together", "give both, or neither")
         if fps is None or stride is None:
-            recorded = any(video.is_video or record_path(video.path).exists() for video in videos)
+            recorded = any(
+                video.is_video or video.url or video.duration_s or record_path(video.path).exists() for video in videos
+            )
             return cls(annotations, info.snippet_seconds, recorded)
         if not 0 < fps < 1e6 or stride < 1:
             raise UsageError("--fps and --stride", f"are {fps:g} and {stride}", "give positive numbers")
@@ -284,6 +362,8 @@ class Clock:
             return float(annotated.featured_s or annotated.duration_s or 0.0)
         if self.recorded and record is not None:
             return record.duration_s
+        if self.recorded and video.duration_s is not None:
+            return video.duration_s
         if self.snippet_s is not None:
             return snippets * self.snippet_s
         if self.recorded:
@@ -484,7 +564,8 @@ def run_all(
     outcome = Outcome()
     for video in videos:
         try:
-            features = (read or run.read)(video)
+            with video.at_hand() as file:
+                features = (read or run.read)(file)
             found = run.detect(video, features, after_window)
             outcome.lengths[video.video_id] = run.clock.duration(video, len(features.rows), features.record)
             outcome.row_lengths[video.video_id] = median_row_length(features.rows)

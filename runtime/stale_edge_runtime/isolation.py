@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stale_edge_runtime.contract import ModelInfo
+    from stale_edge_runtime.detector import Detector
 
 OPENING_S: Final = 120.0
 """Longest that a file may take to open; the largest of ours take seconds."""
@@ -56,6 +57,7 @@ class IsolatedDetector:
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.path = path
+        self._file = path.absolute()
         self._options = options
         self._process: Child | None = None
         self._deaths = 0
@@ -84,6 +86,18 @@ class IsolatedDetector:
             self._start()
         answer = self._ask(pickle.dumps((np.asarray(features), duration_s, compat)), VIDEO_S, "on a video")
         return [Detection(*row) for row in answer["found"]]
+
+    def opened_here(self) -> Detector:
+        """Open the file in this process: one that is there for it alone already.
+
+        Raises:
+            StaleEdgeError: As `Detector` says.
+        """
+        from stale_edge_runtime.detector import Detector
+
+        detector = Detector(self._file, **self._options)
+        detector.path = self.path
+        return detector
 
     def close(self) -> None:
         """End the process."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import select
+import signal
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -19,6 +20,8 @@ SILENCE_S: Final = 600.0
 """Longest time without a sign of life; a worker gives one after every batch."""
 ANSWER_S: Final = 60.0
 """Longest that an answer may take from its first byte."""
+_HOSTILE: Final = "the file is damaged or hostile: do not use it"
+_OUT_OF_MEMORY: Final = "the machine may lack memory for it, also at the second try: give fewer --jobs"
 _SERVE: Final = "from stale_edge_runtime.jobs import serve; serve()"
 
 
@@ -51,21 +54,31 @@ class Result:
     """Result, or the error that ended it."""
 
 
-class _Worker:
-    """One process and the item that it works on."""
+class Worker:
+    """One process and the item that it works on; an item whose process dies gets a second one.
+
+    Args:
+        make: Makes the task in the process; picklable.
+    """
 
     def __init__(self, make: Callable[[], Task]) -> None:
         self._make = make
         self._child: Child | None = None
+        self._retried = False
         self.index: int | None = None
         self.heard = 0.0
 
     def fileno(self) -> int:
+        """Give the descriptor that becomes readable when the worker tells something."""
         assert self._child is not None  # noqa: S101 (asked only while it works)
         return self._child.fileno()
 
     def start(self, index: int, item: Any) -> None:
         """Give the worker an item; a process that died is replaced."""
+        self._retried = False
+        self._send(index, item)
+
+    def _send(self, index: int, item: Any) -> None:
         self.index = index
         self.heard = time.monotonic()
         if self._child is None:
@@ -87,8 +100,21 @@ class _Worker:
             return self._result(error)
         except (ChildDiedError, TimeoutError, KeyError, TypeError, ValueError) as end:
             self.close()
-            cure = "the file is damaged or hostile: do not use it"
+            if isinstance(end, ChildDiedError) and not self._retried:
+                self._retried = True
+                self._send(self.index, item)
+                return Progress(self.index, 0, None)
+            cure = _OUT_OF_MEMORY if str(end) == signal.SIGKILL.name else _HOSTILE
             return self._result(BadDataError(item, f"ended the process that worked on it ({end or 'hung'})", cure))
+
+    def finish(self, index: int, item: Any) -> Result:
+        """Work on one item to its end."""
+        self.start(index, item)
+        while True:
+            if not select.select([self], [], [], SILENCE_S)[0]:
+                return self.give_up(item)
+            if isinstance(event := self.event(item), Result):
+                return event
 
     def give_up(self, item: Any) -> Result:
         """End a worker that is silent for too long."""
@@ -107,8 +133,28 @@ class _Worker:
         return Result(index, value)
 
 
+class Engine(Protocol):
+    """Processes that work on many items: of this machine, or of a cluster."""
+
+    def __call__(self, make: Callable[[], Task], items: Sequence[Any], /) -> Generator[Progress | Result]:
+        """Work on items, handed out in their order; every item has one result, in the order in which they end."""
+
+
+def longest_first(lengths: Sequence[float], block: int | None = None) -> list[int]:
+    """Order items so that the longest of each block come first: no process ends long after the others.
+
+    Args:
+        lengths: Length of each item, in any unit.
+        block: Items of a block; blocks keep their order. One block holds all without it.
+    """
+    size = block or max(1, len(lengths))
+    return sorted(range(len(lengths)), key=lambda index: (index // size, -lengths[index]))
+
+
 def run_jobs(make: Callable[[], Task], items: Sequence[Any], jobs: int) -> Generator[Progress | Result]:
     """Work on items in several processes; every item has one result, in the order in which they end.
+
+    An item whose process dies is tried once more, in a new process.
 
     Args:
         make: Makes the task in each process; picklable, as a function of a module or a `functools.partial` of one.
@@ -119,7 +165,7 @@ def run_jobs(make: Callable[[], Task], items: Sequence[Any], jobs: int) -> Gener
         Progress of items, and results.
     """
     waiting = list(enumerate(items))[::-1]
-    workers = [_Worker(make) for _ in range(min(jobs, len(items)))]
+    workers = [Worker(make) for _ in range(min(jobs, len(items)))]
     try:
         for worker in workers:
             worker.start(*waiting.pop())

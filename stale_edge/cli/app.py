@@ -19,6 +19,7 @@ from stale_edge.cli.convert import convert
 from stale_edge.cli.dataset import dataset
 from stale_edge.cli.demo import demo
 from stale_edge.cli.detect import detect
+from stale_edge.cli.engines import CorpusCommand
 from stale_edge.cli.evaluate import evaluate
 from stale_edge.cli.export import export
 from stale_edge.cli.features import features
@@ -103,7 +104,9 @@ for command in (
     study,
     report,
 ):
-    app.command(no_args_is_help=False)(with_sane_numbers(command))
+    app.command(no_args_is_help=False, cls=CorpusCommand if command in {features, detect} else None)(
+        with_sane_numbers(command)
+    )
 
 
 def run(arguments: Sequence[str]) -> int:

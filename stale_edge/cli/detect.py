@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +13,12 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect_stream import FOLLOW_WINDOW, Float
+from stale_edge.cli.engines import RAY, ActorGpus, ActorMemory, Jobs, Ray, engine_of
 from stale_edge.cli.frames import (
     MAX_MEGAPIXELS,
     Approximate,
     FrameRate,
     ImageTowerFile,
-    Jobs,
     MaxMegapixels,
     Rotate,
     Step,
@@ -47,11 +47,14 @@ from stale_edge.cli.vocabulary import (  # noqa: TC001 (typer reads annotations 
     TextTowerFile,
 )
 from stale_edge_runtime.contract import MAX_MEMORY_MB
-from stale_edge_runtime.errors import UsageError, printable_json
+from stale_edge_runtime.errors import EXIT_BAD_DATA, UsageError, printable_json
 
 if TYPE_CHECKING:
-    from stale_edge_runtime.corpus import DetectionRun, Outcome, VideoDetector
+    from stale_edge.cli.extraction_run import Extraction
+    from stale_edge_runtime.corpus import DetectionRun, Outcome, VideoDetector, VideoFile
     from stale_edge_runtime.formats.annotations import Annotations
+    from stale_edge_runtime.jobs import Engine
+    from stale_edge_runtime.result_folder import ResultFolder
 
 TABLE_ROWS = 10
 PICTURE_FRAMES = 16
@@ -63,6 +66,8 @@ class Format(StrEnum):
 
     JSON = "json"
     CSV = "csv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
 
 
 class Compat(StrEnum):
@@ -77,13 +82,14 @@ def detect(
         list[str] | None,
         typer.Argument(
             metavar="FEATURES-OR-VIDEOS…",
-            help="Feature files, videos, folders (the files right inside, not in folders below), or globs; or one live "
+            help="Feature files, videos, URLs, folders (the files right inside, not in folders below), globs, or "
+            "manifests (.csv, .jsonl, .parquet with columns path or url, id, duration_s); or one live "
             "source: rtsp://…, /dev/video0, - for a video through a pipe.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(*OUTPUT, metavar="FILE", help="Result file, .json or .csv; - for stdout."),
+        typer.Option(*OUTPUT, metavar="FILE", help="Result file: .json, .csv, .jsonl or .parquet; - for stdout."),
     ] = None,
     file_format: Annotated[
         Format | None, typer.Option("--format", help="Format of the result; by default from its name, else JSON.")
@@ -117,7 +123,19 @@ def detect(
         Path | None,
         typer.Option(metavar="DIR", help="Keep the features of videos here; a later run takes those that are there."),
     ] = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    ray: Ray = None,
+    actor_gpus: ActorGpus = 0,
+    actor_memory: ActorMemory = 0,
+    part_videos: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Make -o a folder of files with N videos each, written as they are complete; the same command goes on "
+            "where a run was stopped.",
+        ),
+    ] = None,
     rescale: Annotated[
         bool,
         typer.Option(
@@ -165,16 +183,17 @@ def detect(
     One bad file never stops the others: it is listed at the end, and the exit code is 65.
     """
     from stale_edge.cli.detect_stream import follow_rows, follow_video
-    from stale_edge.cli.detection_run import open_detector, report_failures, run_all
+    from stale_edge.cli.detection_run import described, open_detector, report_failures, run_all
     from stale_edge.cli.extraction_run import FrameOptions, featured
     from stale_edge.cli.vocabulary import VocabularyOptions
-    from stale_edge_runtime.corpus import SUFFIXES, VIDEO_SUFFIXES, Clock, DetectionRun, find_videos
+    from stale_edge_runtime.corpus import Clock, DetectionRun
     from stale_edge_runtime.feature_scale import learned_length
     from stale_edge_runtime.formats.external_scores import read_external
     from stale_edge_runtime.video.camera import is_live
     from stale_edge_runtime.windows import WindowPlan
 
     reporter = Reporter(quiet=quiet)
+    engine = engine_of(jobs, ray, cpus=threads, gpus=actor_gpus, memory_mb=actor_memory)
     live = [name for name in features or () if is_live(name)]
     streams = follow or bool(live)
     whole_results = {
@@ -185,6 +204,8 @@ def detect(
         "--external": external,
         "--annotations": annotations,
         "--top": top,
+        "--part-videos": part_videos,
+        RAY: ray,
     }
     _check_options(live, compat, window, hop, whole_results, follow=follow)
     vocabulary = VocabularyOptions(text_embeddings, classes, tuple(names or ()), text_tower, cache)
@@ -196,21 +217,18 @@ def detect(
         rotate,
         max_megapixels,
         keep_features,
-        jobs,
+        engine,
         threads,
         provider,
     )
     if dtype is not None and not follow:
         raise UsageError("--dtype", "is of a stream; files tell theirs", "leave it out, or use --follow")
     truth = None if annotations is None else read_ground_truth(annotations, reporter, class_names=numbered_classes)
-    ids = [video.id for video in truth.videos] if truth else ()
-    videos = [] if streams else find_videos(features or [], ids, reporter.note, suffixes={*SUFFIXES, *VIDEO_SUFFIXES})
-    _check_outputs(output, picture, page, [model, *(video.path for video in videos)])
-    kind = _format(output, file_format)
-    if as_json and output in {None, STDOUT}:
-        if kind is Format.CSV:
-            raise UsageError("--json", "does not go with --format csv on stdout", "leave one of the two out")
-        output = STDOUT
+    videos = [] if streams else _find(features or [], truth, keep_features, reporter, on_ray=ray is not None)
+    inputs = [model, *(video.path for video in videos)]
+    targets = _targets(
+        ResultPlaces(output, file_format or Format.JSON, picture, page, as_json), file_format, part_videos, inputs
+    )
     detector = open_detector(model, threads, provider, vocabulary, max_memory, labels_from, reporter=reporter)
     namers = {"the classes that were named": vocabulary.named, "--labels-from": labels_from}
     _check_for(detector, compat, external, namers)
@@ -227,11 +245,16 @@ def detect(
     if follow:
         follow_rows(run, plan or WindowPlan.of(FOLLOW_WINDOW, hop), dtype or Float.FLOAT32, reporter)
         return
-    with featured(videos, detector.info, model, frames, reporter) as extraction, prompt_interrupt():
-        outcome = run_all(run, extraction.featured, reporter, extraction.failures)
+    with featured(videos, detector.info, model, frames, reporter) as extraction:
+        if targets.part_videos is not None:
+            _detect_into_folder(run, described(run, model, external), videos, extraction, engine, targets, reporter)
+            return
+        with prompt_interrupt():
+            many = engine if ray is not None or (jobs or 1) > 1 else None
+            outcome = run_all(run, extraction.featured, reporter, extraction.failures, engine=many)
     record = _record(run, model, truth, external, outcome, reporter)
-    watched = {video.video_id: video.path for video in videos if video.is_video}
-    _put_out(ResultPlaces(output, kind, picture, page, as_json), run, outcome, record, watched, reporter)
+    watched = {video.video_id: video.path for video in videos if video.is_video and video.url is None}
+    _put_out(targets, run, outcome, record, watched, reporter)
     if code := report_failures(outcome, reporter):
         raise typer.Exit(code)
 
@@ -243,6 +266,86 @@ def _check_for(detector: VideoDetector, compat: Compat | None, external: Path | 
     if compat and detector.info.detections:
         problem = "decodes inside, and --compat chooses another decoding"
         raise UsageError(detector.path, problem, "name the file that was exported without --detections")
+
+
+def _find(
+    names: list[str], truth: Annotations | None, keep_features: Path | None, reporter: Reporter, *, on_ray: bool
+) -> list[VideoFile]:
+    """Find the inputs; on a cluster, by paths that do not depend on the working folder."""
+    from stale_edge_runtime.corpus import SUFFIXES, VIDEO_SUFFIXES, find_videos
+
+    ids = [video.id for video in truth.videos] if truth else ()
+    videos = find_videos(names, ids, reporter.note, suffixes={*SUFFIXES, *VIDEO_SUFFIXES})
+    if on_ray and keep_features is None and any(video.is_video for video in videos):
+        raise UsageError(RAY, "needs a folder for the features of videos", "give --keep-features on shared storage")
+    return [replace(video, path=video.path.absolute()) for video in videos] if on_ray else videos
+
+
+def _targets(
+    places: ResultPlaces, file_format: Format | None, part_videos: int | None, inputs: list[Path]
+) -> ResultPlaces:
+    """Choose the format of the results, and find out that a place cannot be written before the work, not after it."""
+    if part_videos is not None:
+        _check_folder(places.output, file_format, {"--picture": places.picture, "--page": places.page})
+        return replace(places, kind=file_format or Format.JSONL, part_videos=part_videos)
+    _check_outputs(places.output, places.picture, places.page, inputs)
+    places = replace(places, kind=_format(places.output, file_format))
+    if places.kind is Format.PARQUET:
+        from stale_edge_runtime.formats.result_tables import require_parquet
+
+        require_parquet()
+        if places.output in {None, STDOUT}:
+            raise UsageError("--format parquet", "is for files", "name one with -o")
+    if not places.as_json or places.output not in {None, STDOUT}:
+        return places
+    if places.kind is not Format.JSON:
+        raise UsageError("--json", f"does not go with --format {places.kind} on stdout", "leave one of the two out")
+    return replace(places, output=STDOUT)
+
+
+def _detect_into_folder(
+    run: DetectionRun,
+    description: dict[str, Any],
+    videos: list[VideoFile],
+    extraction: Extraction,
+    engine: Engine,
+    targets: ResultPlaces,
+    reporter: Reporter,
+) -> None:
+    """Detect in what a folder of results lacks, and say what is in it."""
+    from stale_edge.cli.detection_run import run_into_folder
+    from stale_edge_runtime.result_folder import ResultFolder
+
+    assert targets.output is not None and targets.part_videos is not None  # noqa: S101, PT018 (`_targets` checks)
+    made = {video.video_id: video for video in extraction.featured}
+    inputs = [made.get(video.video_id, video) for video in videos]
+    ids = [video.video_id for video in videos]
+    folder = ResultFolder(targets.output, ids, description, targets.part_videos, f".{targets.kind}")
+    run_into_folder(run, inputs, reporter, engine, folder, extraction.failures)
+    _tell_folder(folder, len(videos), reporter, as_json=targets.as_json)
+
+
+def _check_folder(output: Path | None, kind: Format | None, others: dict[str, Path | None]) -> None:
+    """Refuse what does not go with a folder of results."""
+    if output in {None, STDOUT} or (output is not None and output.is_file()):
+        raise UsageError("--part-videos", "needs a folder for the results", "name one with -o")
+    if kind in {Format.JSON, Format.CSV}:
+        raise UsageError("--part-videos", f"does not go with --format {kind}", "choose jsonl or parquet")
+    if given := [name for name, value in others.items() if value]:
+        raise UsageError("--part-videos", f"does not go with {given[0]}", "make it with `view` from the results")
+
+
+def _tell_folder(folder: ResultFolder, videos: int, reporter: Reporter, *, as_json: bool) -> None:
+    """Say what is in a folder of results; end with an exit code where videos failed."""
+    failed = folder.failures()
+    if as_json:
+        reasons = {row["id"]: row["problem"] for row in failed}
+        reporter.result_json({"output": str(folder.folder), "videos": videos, "failed": reasons})
+    else:
+        reporter.result(f"{folder.folder}: results of {videos - len(failed):,} of {videos:,} videos")
+    if failed:
+        reporter.warn(f"{len(failed):,} videos could not be used; {folder.folder}/failures-* say why")
+        raise typer.Exit(EXIT_BAD_DATA)
 
 
 @dataclass(frozen=True)
@@ -259,6 +362,8 @@ class ResultPlaces:
     """Page to watch the detections on."""
     as_json: bool
     """Print the results as JSON too."""
+    part_videos: int | None = None
+    """Videos of each file where the results are a folder of them; None for one file."""
 
 
 def _put_out(
@@ -270,12 +375,15 @@ def _put_out(
     reporter: Reporter,
 ) -> None:
     """Write and show the results."""
+    from stale_edge.cli.extraction_run import write_failures
     from stale_edge_runtime.formats.files import together
 
     output, kind = targets.output, targets.kind
     with together():
         if output is not None and output != STDOUT:
             _write_file(output, kind, outcome, record)
+            if kind in {Format.JSONL, Format.PARQUET}:
+                write_failures(output.with_suffix(f".failures.{kind}"), outcome.failures)
         _write_shown(targets.picture, targets.page, run, outcome, watched, reporter)
     _show(output, kind, outcome, record, reporter)
     if targets.as_json and output != STDOUT:
@@ -319,7 +427,7 @@ def _format(output: Path | None, wanted: Format | None) -> Format:
     try:
         return Format(output.suffix.lower().removeprefix("."))
     except ValueError:
-        cure = "name it .json or .csv, or give --format"
+        cure = "name it .json, .csv, .jsonl or .parquet, or give --format"
         raise UsageError("--output", f"{output.name!r} tells no format", cure) from None
 
 
@@ -382,14 +490,18 @@ def _show(output: Path | None, kind: Format, outcome: Outcome, record: dict[str,
         target = Path(folder) / "results"
         _write_file(target, kind, outcome, record)
         text = target.read_text(encoding="utf-8")
-        sys.stdout.write(printable_json(text) if kind is Format.JSON else text)
+        sys.stdout.write(text if kind is Format.CSV else printable_json(text))
 
 
 def _write_file(target: Path, kind: Format, outcome: Outcome, record: dict[str, Any]) -> None:
+    from stale_edge_runtime.formats.result_tables import result_row, write_table
     from stale_edge_runtime.formats.results import write_results, write_results_csv
 
     if kind is Format.CSV:
         write_results_csv(target, outcome.results)
+    elif kind in {Format.JSONL, Format.PARQUET}:
+        rows = [result_row(video_id, outcome.lengths[video_id], found) for video_id, found in outcome.results.items()]
+        write_table(target, rows, parquet=kind is Format.PARQUET)
     else:
         write_results(target, outcome.results, external=record)
 

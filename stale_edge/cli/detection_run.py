@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import asdict
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from stale_edge.cli.extraction_run import follow
 from stale_edge_runtime import corpus
 from stale_edge_runtime.contract import MAX_MEMORY_MB
+from stale_edge_runtime.decoding import Detection
+from stale_edge_runtime.detection_jobs import detection_task, take
 from stale_edge_runtime.errors import (
     EXIT_BAD_DATA,
     BadDataError,
     StaleEdgeError,
 )
 from stale_edge_runtime.feature_scale import scale_warning
+from stale_edge_runtime.formats.result_tables import failure_row, result_row
+from stale_edge_runtime.formats.results import MODEL, SCORE_ENHANCEMENT
+from stale_edge_runtime.isolation import IsolatedDetector
+from stale_edge_runtime.jobs import longest_first
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from stale_edge.cli.console import Reporter
     from stale_edge.cli.vocabulary import VocabularyOptions
     from stale_edge_runtime.corpus import DetectionRun, Outcome, VideoDetector, VideoFile
+    from stale_edge_runtime.jobs import Engine
+    from stale_edge_runtime.result_folder import ResultFolder
 
 
 def open_detector(
@@ -50,7 +62,6 @@ def open_detector(
     """
     from stale_edge.cli.vocabulary import VocabularyOptions, read_vocabulary
     from stale_edge_runtime.heads.registry import SHIPPED
-    from stale_edge_runtime.isolation import IsolatedDetector
     from stale_edge_runtime.model_file import read_model
     from stale_edge_runtime.processor import saturation_warning
 
@@ -77,6 +88,7 @@ def run_all(
     failures: Sequence[tuple[VideoFile, StaleEdgeError]] = (),
     *,
     label: str = "detect",
+    engine: Engine | None = None,
 ) -> Outcome:
     """Detect in every video and show progress; window by window where there is one video.
 
@@ -86,11 +98,14 @@ def run_all(
         reporter: Reporter for progress and warnings.
         failures: Videos that have no features, and why; they count among those that could not be used.
         label: Name of the work.
+        engine: Processes that work at once, longest videos first; without, one does one after the other.
 
     Raises:
         StaleEdgeError: The only video, or every one of them, could not be used.
     """
-    if len(videos) == 1 and run.plan is not None:
+    if engine is not None:
+        outcome = _run_engine(run, videos, reporter, label, engine)
+    elif len(videos) == 1 and run.plan is not None:
         outcome = _run_windows(run, videos[0], reporter, label)
     else:
         with reporter.progress(label, len(videos)) as step:
@@ -101,6 +116,100 @@ def run_all(
     if warning := scale_warning(outcome.row_lengths.values(), run.detector.info, run.detector.path):
         reporter.warn(warning)
     return outcome
+
+
+def _run_engine(
+    run: DetectionRun, videos: Sequence[VideoFile], reporter: Reporter, label: str, engine: Engine
+) -> Outcome:
+    order = longest_first([video.length for video in videos])
+    ended = dict(_events(run, videos, order, reporter, label, engine))
+    outcome = corpus.Outcome()
+    for place, video in enumerate(videos):
+        told = ended[place]
+        if isinstance(told, StaleEdgeError):
+            outcome.failures.append((video, told))
+        else:
+            take(outcome, video, told)
+    return outcome
+
+
+def _events(
+    run: DetectionRun,
+    videos: Sequence[VideoFile],
+    order: Sequence[int],
+    reporter: Reporter,
+    label: str,
+    engine: Engine,
+) -> Iterator[tuple[int, Mapping[str, Any] | StaleEdgeError]]:
+    """Detect in videos in an order; give the place of each video with its result, as they come."""
+    if isinstance(run.detector, IsolatedDetector):
+        run.detector.close()  # each process opens the model for itself
+    items = [videos[place] for place in order]
+    with contextlib.closing(engine(detection_task(run), items)) as events:
+        for index, value in follow(label, events, [video.video_id for video in items], reporter, steps=1):
+            yield order[index], value
+
+
+def run_into_folder(
+    run: DetectionRun,
+    videos: Sequence[VideoFile],
+    reporter: Reporter,
+    engine: Engine,
+    folder: ResultFolder,
+    failures: Sequence[tuple[VideoFile, StaleEdgeError]] = (),
+) -> None:
+    """Detect in the videos that a folder of results lacks, and write its parts as they are complete.
+
+    Args:
+        run: Model and options.
+        videos: All videos, in the order of the folder.
+        reporter: Reporter for progress.
+        engine: Processes that work at once; the longest videos of each part first.
+        folder: Folder of results.
+        failures: Videos that have no features, and why.
+    """
+    failed = {video.video_id: (video, error) for video, error in failures}
+    with folder.opened() as places:
+        if len(places) < len(videos):
+            reporter.note(f"{len(videos) - len(places):,} of {len(videos):,} videos are done already")
+        todo = [place for place in places if videos[place].video_id not in failed]
+        for place in places:
+            if (known := failed.get(videos[place].video_id)) is not None:
+                folder.put(place, failure_row(known[0].video_id, str(known[0]), known[1]))
+        lengths = [videos[place].length for place in todo]
+        order = [todo[index] for index in longest_first(lengths, folder.part_videos)]
+        for place, told in _events(run, videos, order, reporter, "detect", engine):
+            video = videos[place]
+            if isinstance(told, StaleEdgeError):
+                folder.put(place, failure_row(video.video_id, str(video), told))
+            else:
+                found = [Detection(*row) for row in told["found"]]
+                folder.put(place, result_row(video.video_id, told["length"], found))
+
+
+def described(run: DetectionRun, model: Path, external: Path | None) -> dict[str, Any]:
+    """Describe what results depend on, as JSON values: a folder of results is resumed only with the same.
+
+    Args:
+        run: Model and options.
+        model: File of the model.
+        external: File of the external scores.
+    """
+    info = run.detector.info
+    plan = run.plan
+    return {
+        MODEL: {"file": model.name, "precision": str(info.precision), "untrained": info.untrained},
+        "model_sha256": sha256(model.read_bytes()).hexdigest(),
+        "classes_sha256": sha256("\n".join(run.detector.classes).encode()).hexdigest(),
+        "time_unit": run.clock.unit,
+        "window": None if plan is None else asdict(plan),
+        "compat": run.compat,
+        SCORE_ENHANCEMENT: None if external is None else {"source": external.name},
+        "top": run.top,
+        "min_score": run.min_score,
+        "rescale_to": run.rescale_to,
+        "any_origin": run.any_origin,
+    }
 
 
 def _run_windows(run: DetectionRun, video: VideoFile, reporter: Reporter, label: str) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from stale_edge.cli.frames import MAX_MEGAPIXELS, PUBLISHED_STEP_S, feature_sett
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge_runtime.errors import StaleEdgeError
 from stale_edge_runtime.formats.files import make_folder
+from stale_edge_runtime.jobs import Progress, run_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
     from stale_edge.cli.towers import TowerFile
     from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.corpus import VideoFile
-    from stale_edge_runtime.jobs import Progress, Result
+    from stale_edge_runtime.jobs import Engine, Result
     from stale_edge_runtime.video.features import ExtractionJob, FeatureSettings
 
+FAILURES = "failures.jsonl"
 STEPS_OF_A_VIDEO = 100
 """Steps of the progress bar for one video."""
 
@@ -60,8 +63,8 @@ class FrameOptions:
     """Largest frames, in millions of pixels."""
     keep: Path | None = None
     """Folder to keep features in."""
-    jobs: int = 1
-    """Processes that read videos at once."""
+    engine: Engine = field(default_factory=lambda: partial(run_jobs, jobs=1))
+    """Processes that read videos."""
     threads: int = 1
     """Threads of the tower in each of them."""
     provider: str = "cpu"
@@ -102,7 +105,7 @@ def featured(
             tower,
             settings,
             reporter,
-            jobs=options.jobs,
+            engine=options.engine,
             threads=options.threads,
             provider=options.provider,
         )
@@ -153,12 +156,12 @@ def make_features(
     settings: FeatureSettings,
     reporter: Reporter,
     *,
-    jobs: int = 1,
+    engine: Engine,
     threads: int = 1,
     provider: str = "cpu",
     force: bool = False,
 ) -> Extraction:
-    """Make the features of videos, in processes of their own, and show progress.
+    """Make the features of videos, in processes of their own, longest first, and show progress.
 
     Args:
         videos: Videos of `find_videos`.
@@ -166,61 +169,102 @@ def make_features(
         tower: The image tower.
         settings: Settings of the features besides the tower.
         reporter: Reporter for progress and warnings.
-        jobs: Processes that work at once.
+        engine: Processes that work at once.
         threads: Threads of the tower in each of them.
         provider: Device that the tower runs on.
         force: Make features again that are there already.
+
+    Returns:
+        Records, videos and failures in the order of the videos.
     """
-    from stale_edge_runtime.jobs import run_jobs
+    from stale_edge_runtime.formats.sole_writer import sole_writer
+    from stale_edge_runtime.jobs import longest_first
     from stale_edge_runtime.video.features import ExtractionJob, extraction_task, is_made, made_origin
 
     result = Extraction()
     created_by = f"stale-edge {__version__}"
     origin = made_origin(tower.info, settings)
     todo: list[tuple[VideoFile, ExtractionJob]] = []
+    places = {video.video_id: place for place, video in enumerate(videos)}
     for video in videos:
-        job = ExtractionJob(video.path.absolute(), (folder / f"{video.video_id}.npy").absolute())
+        job = ExtractionJob(video.path.absolute(), (folder / f"{video.video_id}.npy").absolute(), video.url)
         try:
             video.check_id()
         except StaleEdgeError as error:
             result.failures.append((video, error))
             continue
-        if not force and is_made(job.target, job.video, origin, settings):
+        if not force and is_made(job.target, None if video.url else job.video, origin, settings):
             result.skipped.append(str(folder / job.target.name))
-            result.featured.append(replace(video, path=job.target))
+            result.featured.append(replace(video, path=job.target, url=None))
         else:
             todo.append((video, job))
     if result.skipped:
         reporter.note(f"{len(result.skipped):,} of {len(videos):,} videos have their features already")
     _say_costs(settings, reporter)
+    todo = [todo[index] for index in longest_first([video.length for video, _ in todo])]
     task = extraction_task(tower.path.absolute(), settings, created_by, threads, provider)
-    with prompt_interrupt(), contextlib.closing(run_jobs(task, [job for _, job in todo], jobs)) as events:
-        for index, value in _follow(events, [video.path.name for video, _ in todo], reporter):
+    with (
+        sole_writer(folder),
+        prompt_interrupt(),
+        contextlib.closing(engine(task, [job for _, job in todo])) as events,
+    ):
+        for index, value in follow("features", events, [video.path.name for video, _ in todo], reporter):
             video, job = todo[index]
             if isinstance(value, StaleEdgeError):
                 result.failures.append((video, value))
                 continue
             result.made[str(folder / job.target.name)] = value
-            result.featured.append(replace(video, path=job.target))
+            result.featured.append(replace(video, path=job.target, url=None))
             for warning in value.get("warnings", ()):
                 reporter.warn(f"{video.path}: {warning}")
-    return result
+    result.featured.sort(key=lambda video: places[video.video_id])
+    result.failures.sort(key=lambda failure: places[failure[0].video_id])
+    in_order = (str(folder / video.path.name) for video in result.featured)
+    return replace(result, made={name: result.made[name] for name in in_order if name in result.made})
 
 
-def _follow(
-    events: Iterator[Progress | Result], names: Sequence[str], reporter: Reporter
+def write_failures(table: Path, failures: Sequence[tuple[VideoFile, StaleEdgeError]]) -> None:
+    """Write the table of videos that could not be used; where there are none, that of an earlier run goes.
+
+    Args:
+        table: File for the table.
+        failures: Videos and reasons.
+    """
+    from stale_edge_runtime.formats.result_tables import failure_row, write_table
+
+    if failures:
+        write_table(table, [failure_row(video.video_id, str(video), error) for video, error in failures])
+    else:
+        table.unlink(missing_ok=True)
+
+
+def follow(
+    label: str,
+    events: Iterator[Progress | Result],
+    names: Sequence[str],
+    reporter: Reporter,
+    steps: int = STEPS_OF_A_VIDEO,
 ) -> Iterator[tuple[int, dict[str, Any] | StaleEdgeError]]:
-    """Show the progress of all videos together, and pass results on as they come."""
-    from stale_edge_runtime.jobs import Progress
+    """Show the progress of all videos together, and pass results on as they come.
 
+    Args:
+        label: Name of the work.
+        events: Progress and results of an engine.
+        names: Names of its items, in its order.
+        reporter: Reporter for progress.
+        steps: Steps of the progress bar for one item.
+
+    Yields:
+        Place of an item, and its result or the error that ended it.
+    """
     shares = [0] * len(names)
-    with reporter.progress("features", len(names) * STEPS_OF_A_VIDEO) as step:
+    with reporter.progress(label, len(names) * steps) as step:
         for event in events:
             if isinstance(event, Progress):
-                share = STEPS_OF_A_VIDEO * event.done // event.total if event.total else 0
-                to = min(share, STEPS_OF_A_VIDEO - 1)
+                share = steps * event.done // event.total if event.total else 0
+                to = min(share, steps - 1)
             else:
-                to = STEPS_OF_A_VIDEO
+                to = steps
             for _ in range(shares[event.index], to):
                 step(names[event.index])
             shares[event.index] = max(shares[event.index], to)

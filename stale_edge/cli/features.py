@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.engines import ActorGpus, ActorMemory, Jobs, Ray, engine_of
 from stale_edge.cli.frames import (
     MAX_MEGAPIXELS,
     PUBLISHED_STEP_S,
@@ -16,7 +17,6 @@ from stale_edge.cli.frames import (
     ColourOrder,
     FrameRate,
     ImageTowerFile,
-    Jobs,
     MaxMegapixels,
     Rotate,
     Step,
@@ -38,7 +38,8 @@ class Sampling(StrEnum):
 
 def features(
     videos: Annotated[
-        list[str], typer.Argument(metavar="VIDEO…", help="Videos, folders (the videos right inside), or globs.")
+        list[str],
+        typer.Argument(metavar="VIDEO…", help="Videos, URLs, folders (the videos right inside), globs, or manifests."),
     ],
     output: Annotated[
         Path, typer.Option(*OUTPUT, metavar="DIR", help="Folder for NAME.npy and NAME.features.json of each video.")
@@ -67,7 +68,10 @@ def features(
         bool, typer.Option(STRICT, help="Refuse a video that is damaged or shorter than it says.")
     ] = False,
     force: Annotated[bool, typer.Option(FORCE, help="Make features again that are there already.")] = False,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    ray: Ray = None,
+    actor_gpus: ActorGpus = 0,
+    actor_memory: ActorMemory = 0,
     threads: Threads = 1,
     json: JsonToStdout = False,
     quiet: Quiet = False,
@@ -75,14 +79,16 @@ def features(
     """Turn videos into CLIP features, a row every step, each row of the frame that is on screen at its time.
 
     Videos whose features are there, made the same way, are skipped, so that a run that was stopped goes on. One bad
-    video never stops the others: it is listed at the end, and the exit code is 65.
+    video never stops the others: it is listed at the end and in DIR/failures.jsonl, and the exit code is 65. A manifest
+    (.csv, .jsonl, .parquet) has columns path or url, and where known id and duration_s.
     """
-    from stale_edge.cli.extraction_run import make_features
+    from stale_edge.cli.extraction_run import FAILURES, make_features, write_failures
     from stale_edge.cli.towers import find_image_tower
     from stale_edge_runtime.corpus import VIDEO_SUFFIXES, find_videos
     from stale_edge_runtime.formats.files import make_folder
 
     reporter = Reporter(quiet=quiet)
+    engine = engine_of(jobs, ray, cpus=threads, gpus=actor_gpus, memory_mb=actor_memory)
     published = sampling is Sampling.PUBLISHED
     if step is not None and fps is not None:
         raise UsageError("--step and --fps", "say the same", "leave one out")
@@ -103,7 +109,8 @@ def features(
         raise UsageError(odd[0].path, "is no video by its name", "name files that end in .mp4, .mkv and the like")
     tower = find_image_tower(image_tower, ())
     make_folder(output)
-    result = make_features(found, output, tower, settings, reporter, jobs=jobs, threads=threads, force=force)
+    result = make_features(found, output, tower, settings, reporter, engine=engine, threads=threads, force=force)
+    write_failures(output / FAILURES, result.failures)
     if json:
         failed = {str(video.path): str(error) for video, error in result.failures}
         told = {"output": str(output), "made": result.made, "skipped": result.skipped, "failed": failed}

@@ -55,7 +55,6 @@ Approximate = Annotated[
         help="Faster and not exact, repeatable: keyframes, loopfilter, area, still=N; what each costs is said.",
     ),
 ]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes that read videos at once.")]
 Rotate = Annotated[bool, typer.Option("--rotate/--no-rotate", help="Turn frames upright as the file says.")]
 MaxMegapixels = Annotated[
     float, typer.Option("--max-megapixels", min=0.01, help="Refuse videos whose frames are larger.")

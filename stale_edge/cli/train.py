@@ -176,7 +176,14 @@ def train(
     precision: Annotated[TrainingPrecision, typer.Option(help="Number format; auto is bf16 on GPUs that have it.")] = (
         TrainingPrecision.AUTO
     ),
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that fetch videos; none on a CPU.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that fetch or draw videos ahead of each training process; the results are the same.",
+            show_default="up to 8 for a GPU; on a CPU 1 for simulated videos, else 0",
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a process on the CPU; torch's by default.")] = (
         None
     ),
@@ -267,7 +274,7 @@ def train(
     settings = replace(settings, train_text=not training.text.is_floating_point())
     _describe(training, settings, report)
     run = RunOptions(
-        workers=(min(8, os.cpu_count() or 1) if kind == "cuda" else 0) if workers is None else workers,
+        workers=_workers(kind, is_drawn=simulated is not None) if workers is None else workers,
         save_every_s=60 * save_minutes,
         max_minutes=max_minutes,
         computing=lambda: prompt_interrupt(f"{INTERRUPTED}; {RESUME_HINT}"),
@@ -329,7 +336,8 @@ def _train(
     run = replace(run, on_step=progress.on_step, on_validation=progress.on_validation)
     trainer = Trainer(fabric, training, settings, folder, run)
     if resume:
-        trainer.resume()
+        if changes := trainer.resume():
+            report.warn(changes)
         report.note(f"going on after step {trainer.steps_done} of {trainer.steps}")
     try:
         with progress.following(trainer.steps - trainer.steps_done):
@@ -379,6 +387,12 @@ def _accelerator(wanted: Accelerator) -> str:
     if wanted is Accelerator.CUDA and best != "cuda":
         raise UnavailableError("--accelerator cuda", "this machine or this PyTorch has no CUDA", "leave it out")
     return str(wanted)
+
+
+def _workers(kind: str, *, is_drawn: bool) -> int:
+    """Choose how many processes fetch videos: drawing them takes as long as learning, reading does not."""
+    processors = os.cpu_count() or 1
+    return min(8, processors) if kind == "cuda" else int(is_drawn and processors > 1)
 
 
 def _precision(wanted: TrainingPrecision, accelerator: str) -> str:

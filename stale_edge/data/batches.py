@@ -6,6 +6,7 @@ processes that fetch them.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ class BatchPlan:
     seed: int
     """Seed of the order."""
     processes: int = 1
-    """Processes that share each batch in equal parts; what remains of the last batch of an epoch is left out."""
+    """Processes that share each batch in equal parts; where that leaves gaps, the last parts repeat its videos."""
     drop_last: bool = False
     """Whether an epoch leaves its last batch out where it is not full, unless there is no other."""
 
@@ -48,7 +49,7 @@ class BatchPlan:
     def steps_per_epoch(self) -> int:
         """Steps in an epoch."""
         whole, rest = divmod(self.videos, self.batch_size)
-        return whole + (rest >= self.processes and not (self.drop_last and whole))
+        return whole + (rest > 0 and not (self.drop_last and whole))
 
     @property
     def steps(self) -> int:
@@ -58,6 +59,8 @@ class BatchPlan:
     def batches(self, epoch: int, process: int = 0) -> list[list[Key]]:
         """Videos of every step of an epoch, as one process sees them.
 
+        The parts of all processes together begin with the batch of one process; what follows are repetitions.
+
         Args:
             epoch: Number of the epoch, from 0.
             process: Number of the process, from 0.
@@ -66,9 +69,18 @@ class BatchPlan:
         batches = []
         for first in range(0, self.steps_per_epoch * self.batch_size, self.batch_size):
             whole = order[first : first + self.batch_size]
-            share = len(whole) // self.processes
-            batches.append([(epoch, index) for index in whole[process * share : (process + 1) * share]])
+            share = -(-len(whole) // self.processes)
+            filled = itertools.islice(itertools.cycle(whole), process * share, (process + 1) * share)
+            batches.append([(epoch, index) for index in filled])
         return batches
+
+    def size(self, step: int) -> int:
+        """Count the videos of a step, over all processes together and without repetitions.
+
+        Args:
+            step: Number of the step in all epochs, from 0.
+        """
+        return min(self.batch_size, self.videos - step % self.steps_per_epoch * self.batch_size)
 
 
 class _Steps(Sampler[list[Key]]):

@@ -58,7 +58,7 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class TrainingIdentity:
-    """Properties that must be the same for a training to be resumed."""
+    """Properties of a training; all but the processes must be the same for it to be resumed."""
 
     network: Mapping[str, Any]
     """Sizes of the network."""
@@ -67,7 +67,7 @@ class TrainingIdentity:
     data: Mapping[str, Any]
     """Summary of the data."""
     processes: int = 1
-    """Number of processes."""
+    """Number of processes; a training may go on with another number."""
 
     def require_same(self, path: Path, stored: TrainingIdentity) -> None:
         """Check what a file says against this.
@@ -82,9 +82,6 @@ class TrainingIdentity:
                     was, now = (str(side.get(name))[:60] for side in (theirs, ours))
                     problem = f"was trained with another {name.replace('_', ' ')} ({was}, now {now})"
                     raise UsageError(path, problem, "resume with the options of its start, or choose another folder")
-        if self.processes != stored.processes:
-            problem = f"was trained by {stored.processes} processes, not {self.processes}"
-            raise UsageError(path, problem, "resume with as many")
 
 
 def random_states() -> dict[str, Tensor]:
@@ -201,7 +198,7 @@ def load_state(
             optimizer.state[parameter] = {"step": tensors[f"optimizer.step.{name}"], **moments}
     rows = {"random.python", "random.numpy", "random.torch"}
     if not rows <= states.keys() <= rows | {"random.cuda"} or any(
-        value.ndim != 2 or len(value) != identity.processes for value in states.values()
+        value.ndim != 2 or len(value) != stored.processes for value in states.values()
     ):
         raise BadDataError(path, "lacks states of random generators", _DAMAGED)
     return progress, states

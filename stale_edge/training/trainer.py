@@ -138,8 +138,11 @@ class Trainer:
         """Steps done so far."""
         return self._progress.step
 
-    def resume(self) -> None:
+    def resume(self) -> str:
         """Go back to where the state in the folder stands.
+
+        Returns:
+            Note on what another number of processes changes; empty for the same number.
 
         Raises:
             InputMissingError: There is none.
@@ -152,6 +155,13 @@ class Trainer:
         if self._progress.step > self.steps:
             raise BadDataError(path, f"says step {self._progress.step} of {self.steps}", "start again")
         self._random_rows = rows
+        before, now = len(rows["random.torch"]), self._fabric.world_size
+        if before == now:
+            return ""
+        return (
+            f"{before} processes trained so far, and {now} go on: the same videos in the same steps, but dropout draws "
+            "otherwise and sums are rounded otherwise, so the weights are not those of an unbroken training"
+        )
 
     def fit(self) -> TrainingResult:
         """Train to the end, or until the time is up.
@@ -259,13 +269,13 @@ class Trainer:
         return StepReport(step + 1, step // self._plan.steps_per_epoch + 1, rate, length, values)
 
     def _gather(self, output: tuple[Tensor, ...], targets: BatchTargets) -> tuple[tuple[Tensor, ...], BatchTargets]:
-        """Gather the whole batch from the parts of all processes."""
+        """Gather the whole batch from the parts of all processes, without the repetitions that made them equal."""
         if self._fabric.world_size == 1:
             return output, targets
-
+        videos = self._plan.size(self._progress.step)
         return (
-            type(output)(*(self._joined(part, sync_grads=True) for part in output)),
-            type(targets)(*(self._joined(part.long()).to(part.dtype) for part in targets.tensors())),
+            type(output)(*(self._joined(part, sync_grads=True)[:videos] for part in output)),
+            type(targets)(*(self._joined(part.long())[:videos].to(part.dtype) for part in targets.tensors())),
         )
 
     def _joined(self, part: Tensor, *, sync_grads: bool = False) -> Tensor:
@@ -370,8 +380,9 @@ class Trainer:
     def _seed(self) -> None:
         """Set all random generators: anew, or as they were."""
         rank = self._fabric.global_rank
-        if self._random_rows is None:
-            seed = int(np.random.SeedSequence([self._settings.seed, rank]).generate_state(1)[0])
+        if self._random_rows is None or rank >= len(self._random_rows["random.torch"]):
+            step = [self._progress.step] if self._progress.step else []  # one that joins later draws other numbers
+            seed = int(np.random.SeedSequence([self._settings.seed, rank, *step]).generate_state(1)[0])
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002 (libraries may use the global one)
             torch.manual_seed(seed)
@@ -387,12 +398,9 @@ class Trainer:
         return decision if self._fabric.world_size == 1 else bool(self._fabric.broadcast(decision))
 
     def _check(self) -> None:
-        settings, training, processes = self._settings, self._training, self._fabric.world_size
-        if settings.batch_size % processes:
-            problem = f"of {settings.batch_size} cannot be shared equally by {processes} processes"
-            raise UsageError("batch", problem, f"give a multiple of {processes}")
+        settings, training = self._settings, self._training
         if not self._plan.steps_per_epoch:
-            raise UsageError("training", f"has {self._plan.videos} videos for {processes} processes", "give more")
+            raise UsageError("training", "has no videos", "give some")
         if training.text.is_floating_point() == settings.train_text:
             raise UsageError("text", "must be token ids to train the text tower, and embeddings otherwise")
 

@@ -339,7 +339,11 @@ def test_two_files_of_one_video_are_refused_by_name(folder, capsys):
         (["one.npy", "--external", "absent.json"], 66, "absent.json"),
         (["one.npy", "--picture", "r.gif"], 2, "end its name in .png, .svg, .pdf"),
         (["one.npy", "-o", "one.npy"], 2, "is an input of this command"),
-        (["one.npy", "-o", "r.txt"], 2, "--output: 'r.txt' tells no format; name it .json or .csv, or give --format"),
+        (
+            ["one.npy", "-o", "r.txt"],
+            2,
+            "'r.txt' tells no format; name it .json, .csv, .jsonl or .parquet, or",
+        ),
         (["one.npy", "--picture", "absent/r.png"], 73, "absent/r.png"),
         (["one.npy", "--min-score", "auto"], 2, "--min-score auto: needs a file that suggests a score"),
         (["one.npy", "--min-score", "high"], 2, "--min-score: 'high' is no score; give a number, or auto"),

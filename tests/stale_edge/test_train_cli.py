@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -294,6 +296,36 @@ def test_a_small_simulated_world(tmp_path, command):
     assert len(stored.classes) == 4
     assert len(stored.origin["taught_classes"]) == 3
     assert stored.text_embeddings is not None
+
+
+def test_videos_are_drawn_ahead_to_the_same_bytes(tmp_path, command):
+    run = ("train", "--simulated", tmp_path / "world", "--videos", 4, "--batch", 4, "--epochs", 1, "--threads", 1)
+    assert command("simulate", "-o", tmp_path / "world", "--classes", 4, "--videos", 2, "--validation", 2)[0] == 0
+    for workers in (0, 1):
+        places = ("-o", tmp_path / f"run{workers}", "--model", tmp_path / f"{workers}.safetensors")
+        code, _, said = command(*run, *places, "--workers", workers)
+        assert code == 0, said
+    assert (tmp_path / "0.safetensors").read_bytes() == (tmp_path / "1.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_torchrun_shares_a_training_and_one_process_goes_on(data, tmp_path, command):
+    """Seven videos of the eight in batches of four: the second batch of an epoch is shared unequally."""
+    root = Path(__file__).parents[2]
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
+    options = ("--held-out", 0.125, "--epochs", 4, "--accelerator", "cpu")
+    started = [*launcher, "stale_edge", *words(data, tmp_path / "run", *options, "--max-minutes", 0)]
+    paths = os.pathsep.join(str(root / folder) for folder in (".", "export", "runtime"))
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        list(map(str, started)), capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "7 videos" in done.stderr
+    code, out, said = command(*words(data, tmp_path / "run", *options, "--resume", "--json"))
+    assert code == 0, said
+    assert "warning: 2 processes trained so far, and 1 go on" in said
+    assert json.loads(out)["steps"] == 8
 
 
 class TestOurOptions:

@@ -158,17 +158,20 @@ class TestOpenSet:
 class TestBatches:
     @settings(max_examples=60)
     @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 3), st.integers(0, 5))
-    def test_every_epoch_shows_every_video_once(self, videos, share, processes, epoch):
-        plan = BatchPlan(videos, share * processes, 6, seed=3, processes=processes)
+    def test_processes_together_show_the_batches_of_one(self, videos, batch, processes, epoch):
+        plan = BatchPlan(videos, batch, 6, seed=3, processes=processes)
         parts = [plan.batches(epoch, process) for process in range(processes)]
         assert {len(part) for part in parts} == {plan.steps_per_epoch}
         for together in zip(*parts, strict=True):
             assert len({len(part) for part in together}) == 1
             assert len(together[0]) > 0
-        shown = [key for part in parts for batch in part for key in batch]
-        assert len(set(shown)) == len(shown)
-        assert {key[0] for key in shown} <= {epoch}
-        assert videos - len(shown) < processes
+        sizes = [plan.size(epoch * plan.steps_per_epoch + step) for step in range(plan.steps_per_epoch)]
+        shown = [
+            list(itertools.chain(*together))[:size]
+            for together, size in zip(zip(*parts, strict=True), sizes, strict=True)
+        ]
+        assert shown == BatchPlan(videos, batch, 6, seed=3).batches(epoch)
+        assert sorted(itertools.chain(*shown)) == [(epoch, index) for index in range(videos)]
 
     def test_epochs_and_seeds_differ(self):
         plan = BatchPlan(50, 50, 2, seed=0)
@@ -273,7 +276,7 @@ class TestState:
             (lambda t, m: m["progress"].update(step=-1), "progress of another form"),
             (lambda t, m: m["progress"].update(step=10**6), "says step 1000000"),
             (lambda t, m: m["progress"].update(best_score="high"), "progress of another form"),
-            (lambda t, m: m.update(processes=2), "was trained by 2 processes"),
+            (lambda t, m: m.update(processes=2), "lacks states of random generators"),
         ],
     )
     def test_damaged(self, run, damage, message):

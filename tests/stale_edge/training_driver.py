@@ -144,16 +144,23 @@ def killed_anywhere(folder: Path, kills: int, seed: int) -> None:
 def shared(folder: Path, processes: int) -> None:
     """The same training by one process and by several, without dropout, which differs between processes.
 
-    Then with dropout by several: unbroken, and stopped after a step and resumed.
+    Seven videos in batches of four are shared unequally. Then with dropout by several: unbroken, and stopped after a
+    step and resumed; and without it stopped and resumed by one.
     """
-    _wait(_fork(lambda: trainer(folder / "one", training_run(Videos(8), dropout=False)).fit()))
-    _together(
-        processes,
-        lambda: trainer(folder / "several", training_run(Videos(8), dropout=False), processes=processes).fit(),
-    )
+    uneven = partial(training_run, Videos(7), dropout=False)
+    stop = RunOptions(max_minutes=0)
+    _wait(_fork(lambda: trainer(folder / "one", uneven()).fit()))
+    _together(processes, lambda: trainer(folder / "several", uneven(), processes=processes).fit())
+    _together(processes, lambda: trainer(folder / "fewer", uneven(), options=stop, processes=processes).fit())
+    _wait(_fork(lambda: _resumed_by_one(trainer(folder / "fewer", uneven()))))
     for name, options in (("whole", RunOptions()), ("broken", RunOptions(max_minutes=0))):
         _together(processes, partial(_fit, folder / name, options, processes, resume=False))
     _together(processes, partial(_fit, folder / "broken", RunOptions(), processes, resume=True))
+
+
+def _resumed_by_one(job: Trainer) -> None:
+    assert job.resume().startswith("2 processes trained so far, and 1 go on: the same videos")
+    job.fit()
 
 
 def _fit(folder: Path, options: RunOptions, processes: int, *, resume: bool) -> None:

@@ -21,6 +21,7 @@ from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
 from stale_edge_runtime.formats.csv_cells import as_it_was, inert
 from stale_edge_runtime.formats.file_kinds import read_head
 from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError
+from stale_edge_runtime.formats.result_tables import JSONL, PARQUET, read_table
 from stale_edge_runtime.formats.video_ids import ID_RULE, is_video_id
 
 if TYPE_CHECKING:
@@ -134,8 +135,30 @@ def _read_csv(path: Path, check: EntryCheck) -> Results:
     return Results({video: tuple(found) for video, found in detections.items()}, {}, check.finish())
 
 
+def _read_tables(path: Path, check: EntryCheck) -> Results:
+    tables, external = [path], {}
+    if path.is_dir():
+        tables = sorted(one for one in path.glob("part-*") if one.suffix in {JSONL, PARQUET})
+        if not tables:
+            raise BadDataError(path, "holds no part of results", "name a result file, or a folder of --part-videos")
+        known = files.read_json(path / "run.json")
+        external = known if isinstance(known, dict) else {}
+        if (path / "finished.jsonl").exists():
+            raise BadDataError(path, "holds results of a run that has not ended", "run the same command again")
+    detections: dict[str, tuple[Detection, ...]] = {}
+    for table in tables:
+        for row in read_table(table):
+            _check_id(table, row["id"])
+            found = row.get("detections")
+            if not isinstance(found, list):
+                raise BadDataError(table, f"video {row['id']}: detections are not a list")
+            with_segments = [{**one, "segment": [one.get("start"), one.get("end")]} for one in found]
+            detections[row["id"]] = tuple(_detections(table, row["id"], with_segments, check))
+    return Results(detections, external, check.finish())
+
+
 def read_results(path: Path, *, strict: bool = False) -> Results:
-    """Read a result file in the official schema, or the CSV that `write_results_csv` writes.
+    """Read a result file in the official schema, CSV of `write_results_csv`, a table, or a folder of tables.
 
     The official schema is also read without its outer `results`.
     Segments of length zero are taken (ground truth has some, and a copy of it is a result file); segments
@@ -143,7 +166,8 @@ def read_results(path: Path, *, strict: bool = False) -> Results:
     strings.
 
     Args:
-        path: The JSON or CSV file; its content tells which.
+        path: The JSON or CSV file; its content tells which. Tables end in `.jsonl` or `.parquet`, and a folder of them
+            holds `run.json`.
         strict: Refuse the file at the first detection that no evaluator can use, instead of leaving it out.
 
     Raises:
@@ -151,6 +175,8 @@ def read_results(path: Path, *, strict: bool = False) -> Results:
         BadDataError: It is not in the schema; the message names the video and the detection.
     """
     check = EntryCheck(strict=strict)
+    if path.is_dir() or path.suffix.lower() in {JSONL, PARQUET}:
+        return _read_tables(path, check)
     if _is_own_csv(path):
         return _read_csv(path, check)
     content = files.read_json(path, limit=MAX_RESULT_BYTES, finite=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from stale_edge_runtime.feature_origin import FeatureOrigin
 from stale_edge_runtime.formats.feature_record import FeatureRecord, VideoFeatures, read_record, record_path
 from stale_edge_runtime.formats.features import check_features, read_features
 from stale_edge_runtime.formats.files import together, write_bytes, write_json
+from stale_edge_runtime.formats.remote_files import fetched
 from stale_edge_runtime.resampling import resize, resize_read_rows
 from stale_edge_runtime.video.reader import VideoReader
 from stale_edge_runtime.video.sampling import published_samples
@@ -222,23 +224,24 @@ class FeatureExtractor:
         return FeatureRecord(self.origin, report.duration_s, len(features), details)
 
 
-def is_made(target: Path, video: Path, origin: FeatureOrigin, settings: FeatureSettings) -> bool:
+def is_made(target: Path, video: Path | None, origin: FeatureOrigin, settings: FeatureSettings) -> bool:
     """Tell whether a folder holds the features of a video already, made the same way.
 
     Args:
         target: The feature file.
-        video: The video.
+        video: The video, whose size is compared; None for one that would have to be fetched.
         origin: The way they would be made.
         settings: Settings that they would be made with.
     """
     try:
         record = read_record(record_path(target))
         rows = len(read_features(target, None))
-        size = video.stat().st_size
+        size = None if video is None else video.stat().st_size
     except (StaleEdgeError, OSError):
         return False
-    told = (record.origin, record.rows, record.details.get("settings"), record.details.get("bytes"))
-    return told == (origin, rows, settings.to_dict(), size)
+    told = (record.origin, record.rows, record.details.get("settings"))
+    same_size = size is None or record.details.get("bytes") == size
+    return same_size and told == (origin, rows, settings.to_dict())
 
 
 def write_video_features(target: Path, features: VideoFeatures) -> None:
@@ -268,9 +271,11 @@ class ExtractionJob:
     """The video."""
     target: Path
     """The `.npy` file to write."""
+    url: str | None = None
+    """URL to fetch the video from; None for a file of this machine."""
 
     def __str__(self) -> str:
-        return str(self.video)
+        return self.url or str(self.video)
 
 
 def extraction_task(
@@ -292,7 +297,8 @@ def _make_task(tower: Path, settings: FeatureSettings, created_by: str, threads:
     extractor = FeatureExtractor(ImageTower(tower, threads=threads, provider=provider), settings, created_by)
 
     def task(item: ExtractionJob, progress: Callable[[int, int | None], None]) -> Mapping[str, Any]:
-        made = extractor.extract(item.video, progress)
+        with contextlib.nullcontext(item.video) if item.url is None else fetched(item.url) as video:
+            made = extractor.extract(video, progress)
         write_video_features(item.target, made)
         assert made.record is not None  # noqa: S101 (the extractor always gives one)
         return made.record.to_dict()

@@ -1,0 +1,95 @@
+"""Options that say which processes work on a corpus: of this machine, or of a Ray cluster."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from typer.core import TyperCommand
+
+from stale_edge_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from stale_edge_runtime.jobs import Engine
+
+RAY: Final = "--ray"
+_ADDRESS: Final = re.compile(r"auto|local|ray://.+|[\w.\-\[\]:]+:\d+")
+
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=1,
+        help="Processes that work at once; with --ray, most actors.",
+        show_default="1, or all processors of the cluster",
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        RAY,
+        metavar="[ADDRESS]",
+        help="Work on a Ray cluster: HOST:PORT, local for one that is started for this run, auto (also without an "
+        "address) for the one of this machine. Files must be where every machine sees them.",
+    ),
+]
+ActorGpus = Annotated[
+    float, typer.Option("--actor-gpus", min=0, help="GPUs of each actor of --ray, or a share of one.")
+]
+ActorMemory = Annotated[
+    float, typer.Option("--actor-memory", metavar="MB", min=0, help="Memory that each actor of --ray reserves.")
+]
+
+
+class CorpusCommand(TyperCommand):
+    """A command whose `--ray` may stand without an address."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the address that was left out, then parse as always.
+
+        Args:
+            ctx: Context of the command.
+            args: Words after its name.
+        """
+        return super().parse_args(ctx, with_address(args))
+
+
+def with_address(words: list[str]) -> list[str]:
+    """Put `auto` after a `--ray` that no address follows.
+
+    Args:
+        words: Words of a command line.
+    """
+    found: list[str] = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        found.append(word)
+        if word == RAY and not _ADDRESS.fullmatch(following):
+            found.append("auto")
+    return found
+
+
+def engine_of(jobs: int | None, ray: str | None, *, cpus: int, gpus: float, memory_mb: float) -> Engine:
+    """Choose the processes that work.
+
+    Args:
+        jobs: Number of processes; None for one, or all of a cluster.
+        ray: Address of a Ray cluster; None for this machine.
+        cpus: Threads of each process.
+        gpus: GPUs of each actor of Ray.
+        memory_mb: Memory that each actor of Ray reserves.
+
+    Raises:
+        UsageError: Options of Ray without Ray.
+    """
+    if ray is None:
+        if gpus or memory_mb:
+            name = "--actor-gpus" if gpus else "--actor-memory"
+            raise UsageError(name, "is of a Ray cluster", "give --ray as well")
+        from stale_edge_runtime.jobs import run_jobs
+
+        return partial(run_jobs, jobs=jobs or 1)
+    from stale_edge_runtime.ray_jobs import RayCluster
+
+    return RayCluster(ray, jobs, cpus, gpus, memory_mb)
