@@ -71,7 +71,7 @@ function entry(file) {
   const made = {
     stopped: false,
     step: (part, text) => { bar.value = part; facts.textContent = text; },
-    end: (text, failed = false) => { bar.remove(); stop.remove(); facts.textContent = text; row.classList.toggle("failed", failed); },
+    end: (text, failed = false) => { bar.remove(); stop.remove(); facts.textContent = text; row.classList.toggle("failed", failed); if (failed) name.remove(); },
   };
   stop.addEventListener("click", () => { made.stopped = true; });
   return made;
@@ -207,7 +207,7 @@ class Page {
       const { engines, threads, memory } = await this.runner.start(at("engine").value);
       const names = { webgpu: "WebGPU", wasm: counted(threads, "thread") };
       const used = [...new Set(Object.values(engines))].map((one) => names[one]).join(" and ");
-      const more = threads < (navigator.hardwareConcurrency || 1) && !crossOriginIsolated && navigator.serviceWorker?.controller ? "; load the page again to use more" : "";
+      const more = !crossOriginIsolated && navigator.hardwareConcurrency > 1 && navigator.serviceWorker?.controller ? "; load the page again for more threads" : "";
       say(`Ready in ${took(performance.now() - begun)}: ${used}, ${megabytes(memory)} of memory${more}.`);
       Object.assign(document.documentElement.dataset, { ready: "yes", engines: JSON.stringify(engines), threads });
       at("choose").disabled = false;

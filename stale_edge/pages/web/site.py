@@ -161,9 +161,7 @@ def write_site(folder: Path, content: Mapping[str, bytes]) -> None:
             files.write_bytes(folder / name, data)
 
 
-def _manifest(
-    model: ModelFile, tower: ModelFile | None, runtime: Runtime, title: str, step_s: float
-) -> dict[str, Any]:
+def _manifest(model: ModelFile, tower: ModelFile | None, runtime: Runtime, title: str, step_s: float) -> dict[str, Any]:
     """Gather what the page has to know; it does not read the metadata of ONNX files."""
     info = model.info
     classes = list(info.classes) or [ACTION]
