@@ -13,11 +13,19 @@ from stale_edge.cli.web import RUNTIME
 from stale_edge.pages.web import site
 from stale_edge_runtime.contract import Kind, ModelInfo, Precision
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError, UsageError
-from stale_edge_runtime.model_file import ModelFile, TensorInfo
+from stale_edge_runtime.model_file import ModelFile
 
 CLASSES = ("</script><b>", "Long jump")
 INFO = ModelInfo(
-    Kind.BAKED, Precision.INT8, 16, "test", classes=CLASSES, snippet_seconds=0.4, tower_sha256="ab" * 32, channels="bgr"
+    Kind.BAKED,
+    Precision.INT8,
+    16,
+    "test",
+    classes=CLASSES,
+    detections={"max_detections": 100},
+    snippet_seconds=0.4,
+    tower_sha256="ab" * 32,
+    channels="bgr",
 )
 TOWER = ModelInfo(
     Kind.IMAGE_TOWER,
@@ -32,9 +40,8 @@ TOWER = ModelInfo(
 RUNTIME_FILES = site.Runtime("1.2.3", {"runtime/ort.wasm.min.mjs": b"export {}"})
 
 
-def file(info=INFO, name="one.int8.onnx", outputs=site.DETECTION_OUTPUTS, content=b"weights"):
-    tensors = tuple(TensorInfo(output, "float32", ()) for output in outputs)
-    return ModelFile(Path(name), content, info, 8, 18, "", {}, (), tensors, {})
+def file(info=INFO, name="one.int8.onnx", content=b"weights"):
+    return ModelFile(Path(name), content, info, 8, 18, "", {}, (), (), {})
 
 
 def built(model=None, tower=None, runtime=RUNTIME_FILES):
@@ -62,6 +69,16 @@ def test_the_manifest_holds_what_the_page_has_to_know():
     assert b"A &lt;b&gt; &amp; co" in content["index.html"]
     same = built(tower=file(replace(TOWER, channels="bgr")))
     assert not json.loads(same["site.json"])["tower"]["swap"]
+
+
+def test_networks_with_a_step_of_their_own_tell_the_page():
+    assert json.loads(built()["site.json"])["model"]["own_step"] is None
+    own = replace(INFO, network="actionformer", strides=(1, 2), offset=1.5)
+    assert json.loads(built(file(own))["site.json"])["model"]["own_step"] == {
+        "seconds": 0.4,
+        "slack": pytest.approx(1.2),
+    }
+    assert json.loads(built(file(replace(own, resize_to=9)))["site.json"])["model"]["own_step"] is None
 
 
 def test_every_file_that_the_page_asks_for_is_there_and_none_is_of_another_host():
@@ -92,7 +109,7 @@ def test_any_other_byte_gives_the_service_worker_another_version():
     ("model", "cure"),
     [
         (file(replace(INFO, kind=Kind.OPEN, classes=())), "export it with --classes FILE --detections"),
-        (file(outputs=("class_logits", "masks", "video_logits")), "export it again with --detections"),
+        (file(replace(INFO, detections={})), "export it again with --detections"),
         (file(TOWER), "a tower goes with --clip-image"),
     ],
 )

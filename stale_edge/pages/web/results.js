@@ -2,16 +2,21 @@
 const VERSION = "VERSION 1.3";
 const SHOWN_AT_FIRST = 10;
 
-// A video's detections: { id, rows, ran, duration, found: [{ start, end, label, score }] }, start and end in rows that
-// were run; `duration` in seconds, or null where nothing tells it.
-const scaleOf = (video, inSeconds) => (inSeconds ? video.duration : video.rows) / video.ran;
 const inSeconds = (videos) => videos.every((video) => video.duration !== null);
+
+// Detections in seconds or snippets, as `Detector` gives them. A video is { id, rows, ran, duration, found }: rows of its
+// features, rows that the network saw, seconds or null, and [{ start, end, label, score }] in rows that the network saw.
+function timed({ rows, ran, duration, found }, own, seconds) {
+  const length = seconds ? duration : rows;
+  const step = seconds && own && Math.abs(length - ran * own.seconds) <= own.slack ? own.seconds : length / ran;
+  const inside = (place) => Math.min(length, Math.max(0, place * step));
+  return found.map((one) => ({ ...one, start: inside(one.start), end: inside(one.end) })).filter((one) => one.start < one.end);
+}
 
 export function resultFile(videos, model) {
   const seconds = inSeconds(videos), rows = {};
   for (const video of videos) {
-    const scale = scaleOf(video, seconds);
-    rows[video.id] = video.found.map(({ start, end, label, score }) => ({ label, score, segment: [start * scale, end * scale] }));
+    rows[video.id] = timed(video, model.own_step, seconds).map(({ start, end, label, score }) => ({ label, score, segment: [start, end] }));
   }
   const { name: file, precision, untrained } = model;
   return { version: VERSION, external_data: { model: { file, precision, untrained }, time_unit: seconds ? "seconds" : "snippets" }, results: rows };
@@ -19,13 +24,10 @@ export function resultFile(videos, model) {
 
 // Columns in base64, as the player of `stale-edge view` reads them.
 export function playerContent(videos, site) {
-  const seconds = inSeconds(videos), every = videos.flatMap((video) => {
-    const scale = scaleOf(video, seconds);
-    return video.found.map((one) => ({ ...one, start: one.start * scale, end: one.end * scale }));
-  });
+  const seconds = inSeconds(videos), found = videos.map((video) => timed(video, site.model.own_step, seconds)), every = found.flat();
   const classes = [...new Set(every.map((one) => one.label))].sort(), place = new Map(classes.map((label, index) => [label, index]));
   const offsets = [0];
-  for (const video of videos) offsets.push(offsets.at(-1) + video.found.length);
+  for (const rows of found) offsets.push(offsets.at(-1) + rows.length);
   const scores = every.map((one) => one.score).sort((a, b) => b - a), wanted = SHOWN_AT_FIRST * videos.length;
   const { name, precision, untrained } = site.model;
   const set = {

@@ -20,6 +20,8 @@ from stale_edge_runtime.contract import ACTION, CHANNELS, Kind, Role
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError, UsageError
 from stale_edge_runtime.feature_origin import FeatureOrigin
 from stale_edge_runtime.formats import files
+from stale_edge_runtime.heads.base import even_steps
+from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.video.tower import ImageTower
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.model_file import ModelFile
 
-DETECTION_OUTPUTS: Final = ("segments", "labels", "scores")
 MANIFEST: Final = "site.json"
 MODEL: Final = "model.onnx"
 TOWER: Final = "clip-image.onnx"
@@ -85,7 +86,7 @@ def check_model(model: ModelFile) -> None:
     if model.info.kind is not Kind.BAKED:
         problem = f"takes its classes as an input ({model.info.text} text), and a page has nothing to make them of"
         raise UsageError(model.path, problem, "export it with --classes FILE --detections")
-    if tuple(tensor.name for tensor in model.outputs) != DETECTION_OUTPUTS:
+    if not model.info.detections:
         problem = "gives what its network answers, not segments, and a page has no decoding of its own"
         raise UsageError(model.path, problem, "export it again with --detections")
 
@@ -169,6 +170,7 @@ def _manifest(model: ModelFile, tower: ModelFile | None, runtime: Runtime, title
         "classes": classes,
         "colours": [class_colour(name) for name in classes],
         "snippet_seconds": info.snippet_seconds,
+        "own_step": _own_step(info),
         "min_snippets": info.min_snippets,
         "max_snippets": info.max_snippets,
         "resize_to": info.resize_to,
@@ -187,6 +189,16 @@ def _manifest(model: ModelFile, tower: ModelFile | None, runtime: Runtime, title
         "model": _described(model, MODEL) | described,
         "tower": None if tower is None else _described(tower, TOWER) | _tower(tower.info, info, step_s),
     }
+
+
+def _own_step(info: ModelInfo) -> dict[str, float] | None:
+    """Give the step that times are counted by where a video is about as long as its snippets tell.
+
+    None for networks whose snippets share the video evenly.
+    """
+    if HEADS[info.network].step_s is even_steps or info.snippet_seconds is None or info.resize_to:
+        return None
+    return {"seconds": info.snippet_seconds, "slack": 2 * info.offset * info.snippet_seconds}
 
 
 def _described(file: ModelFile, name: str) -> dict[str, Any]:
