@@ -150,9 +150,9 @@ async function detect(file, kind, media, site, runner, shown) {
 async function lengthOf(media) {
   const address = URL.createObjectURL(media);
   try {
-    const reader = await FrameReader.open(address);
+    const reader = await FrameReader.open(address), { duration } = reader;
     reader.close();
-    return reader.duration;
+    return duration;
   } finally {
     URL.revokeObjectURL(address);
   }
