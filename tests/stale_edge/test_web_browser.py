@@ -15,9 +15,9 @@ import pytest
 
 from stale_edge.cli.web import RUNTIME
 from stale_edge.networks.clip_image import ImageTowerConfig
+from stale_edge.networks.clip_sources import seeded_clip
 from stale_edge.networks.stale.config import TextConfig
 from stale_edge.pages.web import site
-from stale_edge.networks.clip_sources import seeded_clip
 from stale_edge_runtime import Detector
 from stale_edge_runtime.contract import Precision
 from stale_edge_runtime.formats.features import read_features
