@@ -51,6 +51,10 @@ test-browser: $(VENV)/ready
 	-$(MAKE) web
 	$(VENV)/bin/pytest -q -m browser tests/stale_edge/test_*browser.py tests/stale_edge/test_demo.py
 
+# The runtime's tests on processors that this machine is not: hours; says so where qemu is missing.
+test-emulated: $(EDGE)/ready
+	$(EDGE)/bin/python tests/emulated.py
+
 test-cuda: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m cuda
 

@@ -13,6 +13,7 @@ import pytest
 
 from stale_edge_runtime import Detector
 from stale_edge_runtime.synthetic import clip_like_features
+from tests import emulated
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DATA = Path(__file__).parent / "data"
@@ -92,6 +93,19 @@ def test_examples_are_short_and_read_the_outputs_of_the_contract(name):
     assert len(text.splitlines()) <= 45
     if name != "detect.py":
         assert all(f'"{output}"' in text for output in ("features", "segments", "labels", "scores"))
+
+
+def test_emulated_tests_say_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("QEMU", str(tmp_path))
+    assert emulated.main(["cortex-a76", "Haswell"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("cortex-a76: skipped, as qemu-aarch64 is missing")
+    assert second.startswith("Haswell: skipped, as qemu-x86_64 is missing")
+    (tmp_path / "qemu-aarch64").write_text("#!/bin/sh\necho qemu-aarch64 version 7.2.1\n")
+    (tmp_path / "qemu-aarch64").chmod(0o755)
+    assert emulated.main(["cortex-a72"]) == 0
+    assert "version 7.2.1, qemu-user 10 or later is needed" in capsys.readouterr().out
+    assert emulated.main(["z80"]) == 2
 
 
 @pytest.mark.slow
