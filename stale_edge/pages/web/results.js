@@ -28,13 +28,13 @@ export function playerContent(videos, site) {
   const classes = [...new Set(every.map((one) => one.label))].sort(), place = new Map(classes.map((label, index) => [label, index]));
   const offsets = [0];
   for (const rows of found) offsets.push(offsets.at(-1) + rows.length);
-  const scores = every.map((one) => one.score).sort((a, b) => b - a), wanted = SHOWN_AT_FIRST * videos.length;
+  const suggested = site.model.suggested_min_score, scores = every.map((one) => one.score).sort((a, b) => b - a), wanted = SHOWN_AT_FIRST * videos.length;
   const { name, precision, untrained } = site.model;
   const set = {
     name, note: untrained ? `${precision}, untrained: what it finds means nothing` : precision,
     offsets: column(Uint32Array, offsets), start: column(Float32Array, every.map((one) => one.start)),
     end: column(Float32Array, every.map((one) => one.end)), label: column(Uint32Array, every.map((one) => place.get(one.label))),
-    score: column(Float32Array, every.map((one) => one.score)), minimum: scores.length <= wanted ? 0 : scores[wanted - 1],
+    score: column(Float32Array, every.map((one) => one.score)), minimum: suggested && scores[0] >= suggested ? suggested : scores.length <= wanted ? 0 : scores[wanted - 1],
   };
   const media = Object.fromEntries(videos.flatMap((video, index) => (video.media
     ? [[index, { name: video.media.name, address: video.media.address, embedded: false }]] : [])));

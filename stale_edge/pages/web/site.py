@@ -175,6 +175,7 @@ def _manifest(model: ModelFile, tower: ModelFile | None, runtime: Runtime, title
         "max_snippets": info.max_snippets,
         "resize_to": info.resize_to,
         "feature_norm": info.feature_norm,
+        "suggested_min_score": info.suggested_min_score,
         "untrained": info.untrained,
     }
     return {
