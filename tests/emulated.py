@@ -19,7 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "emulated"
-CPUS = {"cortex-a72": "aarch64", "cortex-a76": "aarch64", "Haswell": "x86_64"}
+CPUS = {"cortex-a72": "aarch64", "cortex-a76": "aarch64", "Haswell-noTSX": "x86_64"}
+"""Processors by the names that qemu has for them, with their architecture."""
 OLDEST_QEMU = 10
 """qemu 7.2 dies at `import onnxruntime`."""
 PLATFORMS = tuple(f"manylinux_2_{glibc}_aarch64" for glibc in (28, 27, 17))

@@ -207,8 +207,7 @@ class Page {
       const { engines, threads, memory } = await this.runner.start(at("engine").value);
       const names = { webgpu: "WebGPU", wasm: counted(threads, "thread") };
       const used = [...new Set(Object.values(engines))].map((one) => names[one]).join(" and ");
-      const more = !crossOriginIsolated && navigator.hardwareConcurrency > 1 && navigator.serviceWorker?.controller ? "; load the page again for more threads" : "";
-      say(`Ready in ${took(performance.now() - begun)}: ${used}, ${megabytes(memory)} of memory${more}.`);
+      say(`Ready in ${took(performance.now() - begun)}: ${used}, ${megabytes(memory)} of memory.`);
       Object.assign(document.documentElement.dataset, { ready: "yes", engines: JSON.stringify(engines), threads });
       at("choose").disabled = false;
     } catch (error) {
@@ -303,14 +302,20 @@ function give(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
-// Lets the service worker see all that is loaded from here on, so that it keeps it for use without a network.
+// Lets the service worker see all that is loaded from here on, so that it keeps it for use without a network. A page
+// that it did not open yet has no threads, and is opened once more before it loads anything.
 async function keep() {
   if (!navigator.serviceWorker) return;
   try {
     await navigator.serviceWorker.register("service.js");
-    if (navigator.serviceWorker.controller) return;
-    const claimed = new Promise((done) => navigator.serviceWorker.addEventListener("controllerchange", done, { once: true }));
-    await Promise.race([claimed, new Promise((done) => setTimeout(done, CLAIM_MS))]);
+    if (!navigator.serviceWorker.controller) {
+      const claimed = new Promise((done) => navigator.serviceWorker.addEventListener("controllerchange", done, { once: true }));
+      await Promise.race([claimed, new Promise((done) => setTimeout(done, CLAIM_MS))]);
+    }
+    if (crossOriginIsolated || !navigator.serviceWorker.controller || sessionStorage.getItem(location.pathname)) return;
+    sessionStorage.setItem(location.pathname, "opened again");
+    location.reload();
+    await new Promise(() => {});
   } catch {
     // Without it, the page needs its server again next time.
   }
