@@ -35,6 +35,7 @@ HALF_ON_ARM = (
     "phones) are about twice as far from fp32: check there with `stale-edge compare`, or take int8"
 )
 
+
 def quantize(
     model: Annotated[
         Path, typer.Argument(metavar="[MODEL.onnx]", help="fp32 file to quantise.", show_default=True)

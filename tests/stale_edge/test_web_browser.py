@@ -27,12 +27,16 @@ from stale_edge_runtime.synthetic import clip_like_features
 from stale_edge_runtime.video.features import FeatureExtractor, FeatureSettings
 from stale_edge_runtime.video.options import VideoOptions
 from stale_edge_runtime.video.tower import ImageTower
-from tests.browsing import look, wait
+from tests.browsing import look, start, wait
 
 pytestmark = pytest.mark.browser
 PACKAGE = Path(__file__).parents[2] / RUNTIME
 STEP_S, WIDTH = 0.5, 32
 LENGTHS = (1, 3, 40, 100, 257)
+SOFTWARE_GPU = (
+    *("--enable-unsafe-webgpu", "--enable-features=Vulkan,WebGPU"),
+    *("--use-webgpu-adapter=swiftshader", "--enable-unsafe-swiftshader"),
+)
 HOSTILE = "<img src=x onerror=\"document.title='taken'\">"
 
 
@@ -281,6 +285,28 @@ def test_videos_go_through_the_tower_as_in_python(browser, served, models, video
     in_player(page, "[...inside.querySelectorAll('#detections .row')].at(-1).click()")
     wait(lambda: in_player(page, "return inside.getElementById('video').currentTime > 0.01"))
     assert errors(page) == []
+
+
+def test_the_tower_runs_on_webgpu_as_on_the_processor(served, models, videos, tmp_path):
+    browser = start(tmp_path / "profile", *SOFTWARE_GPU)
+    try:
+        page = opened(browser, served.address("video"))
+        if not script(page, "return navigator.gpu && navigator.gpu.requestAdapter().then(Boolean)"):
+            pytest.skip("needs a Chromium that draws WebGPU by software")
+        made = []
+        for engine, used in (("auto", "webgpu"), ("wasm", "wasm")):
+            if engine == "wasm":
+                script(page, "at('engine').value = 'wasm'; at('engine').dispatchEvent(new Event('change'))")
+                wait(lambda: '"tower":"wasm"' in script(page, "return document.documentElement.dataset.engines"))
+            engines = json.loads(script(page, "return document.documentElement.dataset.engines"))
+            assert engines == {"model": "wasm", "tower": used}
+            give(page, [videos["h264"]])
+            (tmp_path / engine).mkdir()
+            made.append(np.load(saved(page, "save-features", tmp_path / engine, ["film.npy"])[0]))
+        np.testing.assert_allclose(*made, rtol=1e-3, atol=1e-3)
+        assert errors(page) == []
+    finally:
+        browser.quit()
 
 
 def test_damaged_videos_are_refused_in_words(browser, served, videos, tmp_path):

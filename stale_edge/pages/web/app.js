@@ -189,6 +189,7 @@ class Page {
     this.frame = at("player");
     const { name, precision, classes, untrained } = site.model;
     at("about").textContent = `${name}, ${precision}, ${counted(classes.length, "class").replace(/classs$/, "classes")}. Files stay on this device.`;
+    at("devices").hidden = !site.tower || !navigator.gpu;
     if (untrained) this.warn("The weights are untrained: what this finds means nothing.");
     this.listen();
   }

@@ -1,4 +1,4 @@
-// Network and image tower, off the page's thread: onnxruntime-web by WebGPU where there is one, else by WASM with SIMD.
+// Network and image tower, off the page's thread: by WebAssembly with SIMD, the tower by WebGPU where there is one.
 import { crop } from "./crop.js";
 
 // Memory of WebAssembly is what a run takes; the runtime does not tell it.
@@ -13,8 +13,9 @@ const memoryBytes = () => [...memories].reduce((sum, memory) => sum + memory.buf
 
 const MAX_THREADS = 4;
 const TRIAL_ROWS = 8;
+// For each file, its session and the build of the runtime that it is of.
 const sessions = {};
-let ort = null, site = null;
+let site = null;
 
 async function adapter() {
   if (!navigator.gpu) return null;
@@ -25,30 +26,43 @@ async function adapter() {
   }
 }
 
-async function open(wanted, engine) {
-  site = wanted;
-  const gpu = engine === "wasm" ? null : await adapter();
-  const onGpu = (file) => gpu !== null && (file.precision === "fp32" || (file.precision === "fp16" && gpu.features.has("shader-f16")));
-  const files = { model: site.model, ...(site.tower ? { tower: site.tower } : {}) };
-  ort = await import(new URL(Object.values(files).some(onGpu) ? site.runtime.webgpu : site.runtime.wasm, import.meta.url));
+// Build of the runtime for a provider; browsers load a module once.
+async function runtime(provider) {
+  const ort = await import(new URL(site.runtime[provider], import.meta.url));
   ort.env.wasm.wasmPaths = new URL("runtime/", import.meta.url).href;
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency || 1) : 1;
   ort.env.logLevel = "error";
+  return ort;
+}
+
+// A network decodes in float64, which the build for WebGPU lacks, and takes milliseconds; the tower is what takes long.
+async function providersOf(kind, file, engine) {
+  const gpu = kind === "tower" && engine !== "wasm" ? await adapter() : null;
+  const fits = gpu && (file.precision === "fp32" || (file.precision === "fp16" && gpu.features.has("shader-f16")));
+  return fits ? ["webgpu", "wasm"] : ["wasm"];
+}
+
+async function open(wanted, engine) {
+  site = wanted;
   const engines = {};
-  for (const [kind, file] of Object.entries(files)) {
+  let threads = 1;
+  for (const [kind, file] of [["model", site.model], ["tower", site.tower]]) {
+    if (!file) continue;
     const content = await fetched(kind, file);
-    for (const provider of onGpu(file) ? ["webgpu", "wasm"] : ["wasm"]) {
+    for (const provider of await providersOf(kind, file, engine)) {
       try {
-        sessions[kind] = await ort.InferenceSession.create(content, { executionProviders: [provider], logSeverityLevel: 3 });
+        const ort = await runtime(provider);
+        sessions[kind] = { ort, session: await ort.InferenceSession.create(content, { executionProviders: [provider], logSeverityLevel: 3 }) };
         await trial(kind);
         engines[kind] = provider;
+        threads = ort.env.wasm.numThreads;
         break;
       } catch (error) {
         if (provider === "wasm") throw error;
       }
     }
   }
-  return { engines, threads: ort.env.wasm.numThreads, memory: memoryBytes() };
+  return { engines, threads, memory: memoryBytes() };
 }
 
 async function fetched(kind, file) {
@@ -78,15 +92,15 @@ async function embed(pictures) {
   const { image_size: size, feature_dim: width } = site.tower, each = 3 * size * size;
   const pixels = new Uint8Array(each * pictures.length);
   pictures.forEach((one, place) => pixels.set(one, place * each));
-  const tensor = new ort.Tensor("uint8", pixels, [pictures.length, size, size, 3]);
-  const { image_embeddings: found } = await sessions.tower.run({ pixels: tensor });
+  const { ort, session } = sessions.tower;
+  const { image_embeddings: found } = await session.run({ pixels: new ort.Tensor("uint8", pixels, [pictures.length, size, size, 3]) });
   if (found.data.length !== pictures.length * width || !found.data.every(Number.isFinite)) throw new Error("the image tower answers with NaN or of another size");
   return Float32Array.from(found.data);
 }
 
 async function detect(values, rows) {
-  const tensor = new ort.Tensor("float32", values, [1, rows, site.model.feature_dim]);
-  const { segments, labels, scores } = await sessions.model.run({ features: tensor });
+  const { ort, session } = sessions.model;
+  const { segments, labels, scores } = await session.run({ features: new ort.Tensor("float32", values, [1, rows, site.model.feature_dim]) });
   return Array.from(scores.data, (score, row) => ({
     start: segments.data[2 * row], end: segments.data[2 * row + 1], label: site.model.classes[Number(labels.data[row])], score,
   }));
