@@ -12,22 +12,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from stale_edge.checkpoint import Checkpoint
 from stale_edge.cli.web import RUNTIME
+from stale_edge.networks.boundary_map.config import BoundaryMapConfig
 from stale_edge.networks.clip_image import ImageTowerConfig
 from stale_edge.networks.clip_sources import seeded_clip
 from stale_edge.networks.stale.config import TextConfig
 from stale_edge.pages.web import site
+from stale_edge.seeded import seeded_network
 from stale_edge_runtime import Detector
-from stale_edge_runtime.contract import Precision
+from stale_edge_runtime.contract import ACTIONFORMER, Precision
 from stale_edge_runtime.formats.features import read_features
 from stale_edge_runtime.formats.results import read_results
+from stale_edge_runtime.heads.boundary_map import BOUNDARY_MAP
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.synthetic import clip_like_features
 from stale_edge_runtime.video.features import FeatureExtractor, FeatureSettings
 from stale_edge_runtime.video.options import VideoOptions
 from stale_edge_runtime.video.tower import ImageTower
 from tests.browsing import look, start, wait
+from tests.stale_edge.actionformer_examples import TINY, TINY_LOCAL
 
 pytestmark = pytest.mark.browser
 PACKAGE = Path(__file__).parents[2] / RUNTIME
@@ -37,6 +43,13 @@ SOFTWARE_GPU = (
     *("--enable-unsafe-webgpu", "--enable-features=Vulkan,WebGPU"),
     *("--use-webgpu-adapter=swiftshader", "--enable-unsafe-swiftshader"),
 )
+NARROW = TINY.feature_dim
+OTHERS = {
+    "resized": (TINY, ACTIONFORMER, None),
+    "own step": (TINY_LOCAL, ACTIONFORMER, None),
+    "map": (BoundaryMapConfig(feature_dim=16, width=16, pair_channels=8, heads=2), BOUNDARY_MAP, torch.eye(3, 16)),
+}
+"""Networks other than the first: configuration, name and text."""
 HOSTILE = "<img src=x onerror=\"document.title='taken'\">"
 
 
@@ -69,19 +82,26 @@ class Served:
 
 @pytest.fixture(scope="module")
 def models(tiny_checkpoint, tmp_path_factory):
-    """Detection files of a tiny network, fp32 and int8, and an image tower of its width."""
+    """Detection files of tiny networks, int8 of the first, and image towers of two widths."""
+    from stale_edge_export import detections
     from stale_edge_export.exporter import export_checkpoint
     from stale_edge_export.quantization.quantize import quantize_file
     from stale_edge_export.towers import export_image_tower
 
     folder = tmp_path_factory.mktemp("models")
-    found = {name: folder / f"{name}.onnx" for name in ("fp32", "int8", "tower")}
-    names = (HOSTILE, *tiny_checkpoint.classes[1:])
-    checkpoint = replace(tiny_checkpoint, classes=names)
-    export_checkpoint(checkpoint, found["fp32"], snippet_seconds=STEP_S, decode={})
-    quantize_file(found["fp32"], found["int8"], Precision.INT8)
-    sizes = ImageTowerConfig(image_size=24, patch=8, width=32, layers=2, heads=4, hidden=64, embedding_dim=WIDTH)
-    export_image_tower(seeded_clip(sizes, TextConfig(width=32, layers=2, heads=2, hidden=64)), found["tower"])
+    checkpoints = {"fp32": replace(tiny_checkpoint, classes=(HOSTILE, *tiny_checkpoint.classes[1:]))}
+    for name, (config, network, text) in OTHERS.items():
+        names = tuple(f"class {place}" for place in range(getattr(config, "classes", 3)))
+        checkpoints[name] = Checkpoint(seeded_network(config, 0, network), names, {}, text, network_name=network)
+    found = {name: folder / f"{name}.onnx" for name in (*checkpoints, "int8", "tower", "narrow tower")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detections, "LONGEST", 200)
+        for name, checkpoint in checkpoints.items():
+            export_checkpoint(checkpoint, found[name], snippet_seconds=STEP_S, decode={})
+        quantize_file(found["fp32"], found["int8"], Precision.INT8)
+    for name, width in (("tower", WIDTH), ("narrow tower", NARROW)):
+        sizes = ImageTowerConfig(image_size=24, patch=8, width=32, layers=2, heads=4, hidden=64, embedding_dim=width)
+        export_image_tower(seeded_clip(sizes, TextConfig(width=32, layers=2, heads=2, hidden=64)), found[name])
     return found
 
 
@@ -91,13 +111,11 @@ def served(models, tmp_path_factory):
         pytest.skip("needs the npm package onnxruntime-web (run `make web`)")
     root = tmp_path_factory.mktemp("server")
     runtime = site.read_runtime(PACKAGE)
-    for name, model, tower in (
-        ("fp32", models["fp32"], None),
-        ("int8", models["int8"], None),
-        ("video", models["fp32"], models["tower"]),
-    ):
-        parts = read_model(model), None if tower is None else read_model(tower)
-        content = site.site_files(*parts, runtime, title="Find actions", step_s=STEP_S)
+    towers = {"video": ("fp32", "tower"), "short video": ("resized", "narrow tower")}
+    for name, parts in {**{name: (name,) for name in ("fp32", "int8", *OTHERS)}, **towers}.items():
+        model, tower = [*map(read_model, map(models.get, parts)), None][:2]
+        step_s = 0.1 if model.info.resize_to else STEP_S
+        content = site.site_files(model, tower, runtime, title="Find actions", step_s=step_s)
         site.write_site(root / "some" / "path" / name, content)
     found = Served(root)
     yield found
@@ -198,6 +216,31 @@ def test_features_of_every_length_give_what_python_finds(browser, served, models
     assert all(re.search(r"network \d+ ms · memory \d+ MB", line) for line in told)
     wait(lambda: in_player(page, "return inside.querySelectorAll('#videos .row').length") == len(LENGTHS))
     assert errors(page) == []
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_network_gives_what_python_finds(browser, served, models, tmp_path, name):
+    detector = Detector(models[name])
+    page = opened(browser, served.address(name))
+    features = {str(length): clip_like_features(1, length, detector.info.feature_dim)[0] for length in (1, 30, 130)}
+    for length, rows in features.items():
+        np.save(tmp_path / f"{length}.npy", rows)
+    give(page, sorted(tmp_path.glob("*.npy")))
+    found = results(page, tmp_path / "down")
+    for length, rows in features.items():
+        assert_same(found.detections[length], detector.detect(rows))
+
+
+def test_a_network_that_resizes_gets_the_frames_that_it_reads(browser, served, models, videos, tmp_path):
+    page = opened(browser, served.address("short video"))
+    give(page, [videos["h264"]])
+    made = np.load(saved(page, "save-features", tmp_path, ["film.npy"])[0])
+    settings = FeatureSettings(VideoOptions(step_s=0.1), positions=TINY.max_length)
+    expected = FeatureExtractor(ImageTower(models["narrow tower"]), settings, "test").extract(videos["h264"]).rows
+    assert made.shape == expected.shape == (TINY.max_length, NARROW)
+    assert np.linalg.norm(made - expected) < 0.1 * np.linalg.norm(expected - expected.mean(axis=0))
+    found = results(page, tmp_path / "down").detections["film"]
+    assert_same(found, Detector(models["resized"]).detect(made, 7.5))
 
 
 def test_every_float_byte_order_and_layout_is_read(browser, served, models, tmp_path):
