@@ -4,9 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 EDGE := .venv-edge
 OLDEST := .venv-oldest
+WEB := build/web
+ONNXRUNTIME_WEB := 1.30.0
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: demo test lint test-full test-edge edge-report test-oldest test-slow test-campaign test-browser test-ray test-cuda scaling clean
+.PHONY: demo test lint test-full test-edge edge-report test-oldest test-slow test-campaign test-browser test-emulated
+.PHONY: test-ray test-cuda scaling web clean
 
 demo: $(VENV)/ready
 	$(VENV)/bin/stale-edge demo
@@ -44,8 +47,9 @@ test-slow: $(VENV)/ready
 test-campaign: $(VENV)/ready
 	$(VENV)/bin/pytest -q -s -m campaign tests/campaign
 
-# Pages in a real browser; skipped where Chromium or its driver is absent.
+# Pages in a real browser; skipped where Chromium, its driver or npm is absent.
 test-browser: $(VENV)/ready
+	-$(MAKE) web
 	$(VENV)/bin/pytest -q -m browser tests/stale_edge/test_*browser.py tests/stale_edge/test_demo.py
 
 # Work on Ray clusters of this machine: what their nodes take is memory and two processors.
@@ -56,8 +60,19 @@ test-ray: $(VENV)/ray
 scaling: $(VENV)/ray
 	$(VENV)/bin/python -m tests.scaling measure
 
+# The runtime's tests on processors that this machine is not: hours; says so where qemu is missing.
+test-emulated: $(EDGE)/ready
+	$(EDGE)/bin/python tests/emulated.py
+
 test-cuda: $(VENV)/ready
 	$(VENV)/bin/pytest -q -m cuda
+
+# What runs a model in a browser, for `stale-edge web`.
+web: $(WEB)/node_modules/onnxruntime-web/package.json
+
+$(WEB)/node_modules/onnxruntime-web/package.json: Makefile
+	npm install --prefix $(WEB) --ignore-scripts --no-audit --no-fund onnxruntime-web@$(ONNXRUNTIME_WEB)
+	touch $@
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -16,7 +16,7 @@ FLAGS = (
 PATIENCE_S = 60
 
 
-def start(profile):
+def start(profile, *flags):
     """Start Chromium with a profile folder; the test is skipped where Chromium, its driver or selenium is absent."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (pip install selenium)")
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
@@ -25,7 +25,7 @@ def start(profile):
         pytest.skip("needs Chromium and chromedriver (Debian: chromium, chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = program
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     found = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))

@@ -34,6 +34,7 @@ from stale_edge.cli.study import study
 from stale_edge.cli.text import text
 from stale_edge.cli.train import train
 from stale_edge.cli.view import view
+from stale_edge.cli.web import web
 from stale_edge_runtime.errors import (
     EXIT_BAD_DATA,
     EXIT_INTERRUPTED,
@@ -97,6 +98,7 @@ for command in (
     detect,
     evaluate,
     view,
+    web,
     compare,
     dataset,
     simulate,

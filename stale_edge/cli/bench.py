@@ -49,6 +49,7 @@ THESIS_LENGTHS = "100,200:3000:200"
 THESIS_SEEDS = (0, 100, 200, 300, 400)
 PICTURES = {".png", ".svg", ".pdf"}
 MODEL_SUFFIX = ".onnx"
+RESULT_SUFFIX = ".json"
 _KIND_ORDER = [Kind.FULL, Kind.OPEN, Kind.BAKED, Kind.TEXT_TOWER, Kind.IMAGE_TOWER]
 _PRECISION_ORDER = list(Precision)
 
@@ -89,7 +90,10 @@ class Questions:
 def bench(
     models: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[MODEL.onnx]...", help=f"Files to measure; every {MODELS}/*.onnx by default."),
+        typer.Argument(
+            metavar="[MODEL.onnx]...",
+            help=f"Files to measure; every {MODELS}/*.onnx by default. With --short, results of --json as well.",
+        ),
     ] = None,
     threads: Annotated[
         list[int] | None, typer.Option(min=1, help="Threads inside an operator; may be repeated. 1 by default.")
@@ -157,6 +161,13 @@ def bench(
     ] = None,
     latex: LatexFile = None,
     markdown: MarkdownFile = None,
+    short: Annotated[
+        bool,
+        typer.Option(
+            "--short",
+            help="Print a few lines of Markdown to post; of results of --json from several machines, one table.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure time, memory and arithmetic of exported files, taking turns, warmed up at each length."""
@@ -175,6 +186,9 @@ def bench(
         ways = parse_engines(compare or [], (TRANSFORMERS,))
         question = VideoQuestion(video, image_tower, one, step, ways, rounds, each)
         bench_video(question, json, Reporter(quiet=quiet))
+        return
+    if results := [path for path in models or () if path.suffix.lower() == RESULT_SUFFIX]:
+        _show_short(results, models or [], Reporter(quiet=quiet), short=short)
         return
     if protocol not in {None, "thesis"}:
         raise UsageError("--protocol", f"{protocol!r} is not known", "use --protocol thesis")
@@ -197,15 +211,15 @@ def bench(
     if outputs.plot and not detectors:
         raise UsageError("--plot", "draws time against length, which towers do not have", "leave it out")
     entry = ContenderRequest(detectors, chosen, prompts, engines, checkpoint, windows)
-    results: list[Report] = []
+    measured: list[Report] = []
     with within_memory(chosen), prompt_interrupt():
         if detectors:
             with contenders(entry, report) as field:
-                results.append(_measure(field, plan, questions, report))
+                measured.append(_measure(field, plan, questions, report))
         if towers:
             own = replace(entry, files=towers, engines=(), windows=None)
-            results += measure_towers(own, plan, batch or [], report, explain=explain)
-    _show(joined(results), outputs, report)
+            measured += measure_towers(own, plan, batch or [], report, explain=explain)
+    _show(joined(measured), outputs, report, short=short)
 
 
 def _check_decoding(files: Sequence[ModelFile], batch: list[int] | None, engines: Sequence[Any]) -> None:
@@ -445,7 +459,20 @@ def explanations(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -
             step(file.name)
 
 
-def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
+def _show_short(results: Sequence[Path], given: Sequence[Path], report: Reporter, *, short: bool) -> None:
+    """Print results of several machines in the short form, without measuring anything."""
+    from stale_edge.cli.bench_short import short_form
+    from stale_edge_runtime.bench.records import read_report
+
+    if not short:
+        raise UsageError(results[0], "is a result, not a model", "give --short to print it, or name an .onnx file")
+    if others := [path for path in given if path not in results]:
+        raise UsageError(others[0], f"is no result as {results[0]} is", "name results alone, or models alone")
+    report.result(short_form([read_report(path) for path in results]))
+
+
+def _show(result: Report, outputs: Outputs, report: Reporter, *, short: bool) -> None:
+    from stale_edge.cli.bench_short import short_form
     from stale_edge.cli.bench_table import busy_warning
     from stale_edge.paper_tables import write_tables
     from stale_edge_runtime.bench.records import save_csv, save_json
@@ -454,7 +481,7 @@ def _show(result: Report, outputs: Outputs, report: Reporter) -> None:
     for note in filter(None, (*result.notes, busy_warning(result))):
         report.warn(note)
     if outputs.json != STDOUT:
-        for item in _answers(result):
+        for item in [short_form([result])] if short else _answers(result):
             report.result(item)
     if outputs.json == STDOUT:
         report.result_json(result.to_json())

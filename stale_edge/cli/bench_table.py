@@ -57,7 +57,7 @@ def table(report: Report, threads: int, batch: int) -> Table:
     rows = [row for row in detectors if (row.threads, row.batch) == (threads, batch)]
     for snippets in dict.fromkeys(row.snippets for row in rows):
         group = [row for row in rows if row.snippets == snippets]
-        baseline = _baseline(group)
+        baseline = reference_row(group)
         for place, row in enumerate(group):
             found.add_row(*_cells(row, report, baseline, shown=place == 0), end_section=row is group[-1])
     return found
@@ -108,8 +108,12 @@ def decode_lines(report: Report) -> list[str]:
     return lines
 
 
-def _baseline(group: list[Row]) -> Row:
-    """Choose the row that others are compared with: the thesis's result where measured, otherwise the slowest."""
+def reference_row(group: list[Row]) -> Row:
+    """Choose the row that others are compared with: the thesis's result where measured, otherwise the slowest.
+
+    Args:
+        group: Rows of one length, batch and number of threads.
+    """
     thesis = (row for row in group if row.engine == "pytorch" and row.precision == Precision.INT8)
     return next(thesis, None) or max(group, key=lambda row: row.median_ms)
 
@@ -123,7 +127,7 @@ def _cells(row: Row, report: Report, baseline: Row, *, shown: bool) -> tuple[str
         f"{(row.high_ms - row.low_ms) / row.median_ms:.0%}",
         number(row.min_ms),
         number(row.p90_ms),
-        _faster(report, baseline, row),
+        faster(report, baseline, row),
         number(row.first_ms),
         number(row.load_ms),
         number(row.peak_rss_mb),
@@ -133,8 +137,14 @@ def _cells(row: Row, report: Report, baseline: Row, *, shown: bool) -> tuple[str
     )
 
 
-def _faster(report: Report, baseline: Row, row: Row) -> str:
-    """Show how many times faster a row is than the baseline at its length, with the interval."""
+def faster(report: Report, baseline: Row, row: Row) -> str:
+    """Show how many times faster a row is than the baseline at its length, with the interval.
+
+    Args:
+        report: The results.
+        baseline: Row that is marked 1x.
+        row: Row of the same length, batch and number of threads.
+    """
     if row is baseline:
         return "1x"
     key = (row.threads, row.batch, row.snippets)

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 STEPS = 3
 GAIN_SECONDS = 2.0
+HALF_ON_ARM = (
+    "errors are measured with float32 arithmetic; Arm cores with half arithmetic (Cortex-A76 of a Raspberry Pi 5, "
+    "phones) are about twice as far from fp32: check there with `stale-edge compare`, or take int8"
+)
 
 
 def quantize(
@@ -256,3 +260,5 @@ def _show(made: QuantizationReport, path: Path, reporter: Reporter, *, on_given:
         f"{path}: {made.size_bytes / 1e6:.1f} MB, {made.size_bytes / made.original_bytes:.2f} of fp32; "
         f"{100 * made.low_precision_share:.0f} % of the multiply-accumulates{where} in {made.info.precision}"
     )
+    if made.info.precision is Precision.FP16:
+        reporter.note(HALF_ON_ARM)

@@ -110,6 +110,7 @@ def test_both_figures_are_shown(fp32: Path, videos: Path, truth: Path, tmp_path:
     assert "1 videos: " in out
     assert "average mAP 100.00 in fp32, " in out
     assert " in fp16 (" in out
+    assert "Arm cores with half arithmetic" in err
 
 
 def test_detections_on_videos_decide_what_is_quantised(

@@ -54,6 +54,7 @@ ROW: dict[str, tuple[Any, ...]] = {
     "gmacs_per_s": (*NUMBER, type(None)),
     "utilisation": (*NUMBER, type(None)),
 }
+COMPARISON_NUMBERS = ("threads", "batch", "snippets", "ratio", "low", "high")
 COMPARISON: dict[str, tuple[Any, ...]] = {
     "a": TEXT,
     "b": TEXT,
@@ -180,9 +181,61 @@ def test_one_length_is_drawn_as_bars_and_tables_go_into_papers(command: Command,
         assert f"wrote {path}" in err
 
 
+def test_results_of_several_machines_become_one_short_table(command: Command, tmp_path: Path) -> None:
+    code, out, err = command("bench", BAKED, OPEN, *QUICK, "--json", tmp_path / "a.json", "--short")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0] == "| machine | model | T = 5 | T = 20 |"
+    assert [line.split(" | ")[1] for line in lines[2:4]] == [r"tiny\_baked.onnx", r"tiny\_open.onnx"]
+    assert sum("1x" in cell for line in lines[2:4] for cell in line.split(" | ")) == 2
+    assert lines[-1].startswith("- ")
+    assert "onnxruntime " in lines[-1]
+    other = json.loads((tmp_path / "a.json").read_text())
+    other["machine"]["cpu"] = "Board | <b>"
+    other["rows"] = [row | {"snippets": 7, "median_ms": 1234.5} for row in other["rows"][:1]]
+    (tmp_path / "b.json").write_text(json.dumps(other))
+    code, out, err = command("bench", tmp_path / "a.json", tmp_path / "b.json", "--short")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "| machine | model | T = 5 | T = 7 | T = 20 |"
+    assert lines[4] == r"| 2. Board \| \<b\> | tiny\_baked.onnx |  | 1,234 |  |"
+    assert [line[:3] for line in lines[-2:]] == ["1. ", "2. "]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"schema": 2}, "has schema 2, this version reads 1"),
+        ({"rows": [{}]}, "is no report of `bench --json` (at 'model')"),
+        ({"machine": {"load_1min": [0.1], "steal_percent": None, "libraries": []}}, "is no report"),
+        ({"comparisons": [{"a": "x"}]}, "is no report of `bench --json` (at 'b')"),
+        ({"comparisons": [dict.fromkeys(("a", "b"), "x") | dict.fromkeys(COMPARISON_NUMBERS, 0)]}, "ratio is 0"),
+    ],
+)
+def test_results_that_are_none_are_refused(
+    command: Command, tmp_path: Path, change: dict[str, Any], problem: str
+) -> None:
+    whole = {
+        "schema": 1,
+        "machine": {"load_1min": [0.1, 0.1], "steal_percent": None, "libraries": {}},
+        "protocol": {},
+        "rows": [],
+        "comparisons": [],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+    assert command("bench", tmp_path / "a.json", "--short")[0] == 0
+    (tmp_path / "a.json").write_text(json.dumps(whole | change))
+    code, out, err = command("bench", tmp_path / "a.json", "--short")
+    assert (code, out) == (65, "")
+    assert problem in err
+
+
 @pytest.mark.parametrize(
     ("words", "expected", "message"),
     [
+        (("a.json",), 2, "a.json: is a result, not a model; give --short"),
+        (("a.json", BAKED, "--short"), 2, "is no result as a.json is"),
+        (("a.json", "--short"), 66, "a.json: no such file"),
         (("missing.onnx",), 66, "missing.onnx: no such file"),
         ((BAKED, "--providers", "cuda"), 69, "provider 'cuda'"),
         ((BAKED, "--provider", "tpu"), 2, "provider 'tpu': is not known; use one of cpu, cuda"),

@@ -6,10 +6,11 @@ import csv
 import dataclasses
 import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats.csv_cells import inert_cells
-from stale_edge_runtime.formats.files import write_json, write_text
+from stale_edge_runtime.formats.files import read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from stale_edge_runtime.bench.length_law import Crossover, LengthLaw
 
 SCHEMA = 1
+MAX_REPORT_BYTES: Final = 1 << 28
 _DIGITS = 6
 
 
@@ -200,6 +202,65 @@ class Report:
 def save_json(path: Path, report: Report) -> None:
     """Write a report as JSON, on one line: it holds every sample."""
     write_json(path, report.to_json(), indent=None)
+
+
+def read_report(path: Path) -> Report:
+    """Read the machine, rows and comparisons of a report that `save_json` wrote.
+
+    Args:
+        path: The file, from this machine or another.
+
+    Raises:
+        InputMissingError: There is no such file.
+        BadDataError: It is no such report.
+    """
+    content = read_json(path, limit=MAX_REPORT_BYTES)
+    try:
+        if content["schema"] != SCHEMA:
+            raise BadDataError(path, f"has schema {content['schema']!r}, this version reads {SCHEMA}", "measure again")
+        rows = tuple(_record(Row, values) for values in content["rows"])
+        comparisons = tuple(_record(Comparison, values) for values in content["comparisons"])
+        machine, protocol = content["machine"], content["protocol"]
+        _check_machine(machine)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise BadDataError(
+            path, f"is no report of `bench --json` (at {str(error)[:60]})", "name a file that it wrote"
+        ) from error
+    return Report(machine, protocol, rows, comparisons)
+
+
+def _check_machine(machine: Mapping[str, Any]) -> None:
+    """Check what is read of a machine beside texts.
+
+    Raises:
+        KeyError: A value is missing.
+        TypeError: A value is of another type.
+    """
+    numbers = (machine["load_1min"][0], machine["steal_percent"], machine.get("memory_mb"))
+    if not all(isinstance(value, int | float | None) for value in numbers) or not isinstance(
+        machine["libraries"], dict
+    ):
+        raise TypeError("machine")
+
+
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {"str": (str,), "int": (int,), "float": (int, float)}
+_DIVISORS: Final = {"median_ms", "ratio", "low", "high"}
+_Record = TypeVar("_Record", Row, Comparison)
+
+
+def _record(kind: type[_Record], values: Mapping[str, Any]) -> _Record:
+    """Make a record of its JSON object; numbers must be numbers, and what others are divided by above zero."""
+    known = {item.name: str(item.type) for item in dataclasses.fields(kind) if item.name != "samples_ms"}
+    required = [item.name for item in dataclasses.fields(kind) if item.default is dataclasses.MISSING]
+    if missing := [name for name in required if name not in values]:
+        raise KeyError(missing[0])
+    made = kind(**{name: value for name, value in values.items() if name in known})
+    for name, wanted in known.items():
+        value = getattr(made, name)
+        fits = wanted not in _TYPES or isinstance(value, _TYPES[wanted])
+        if not fits or (name in _DIVISORS and not value > 0):
+            raise TypeError(f"{name} is {value!r:.40}")
+    return made
 
 
 def save_csv(path: Path, report: Report) -> None:

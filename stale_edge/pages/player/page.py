@@ -37,20 +37,34 @@ def write_player(target: Path, content: PlayerContent, *, title: str) -> None:
         CannotWriteError: The file cannot be created.
         StorageError: The disk is full or failed.
     """
-    style = page_variables() + _asset("player.css")
-    script = '(() => {\n"use strict";\n' + "".join(map(_asset, SCRIPTS)) + "})();\n"
+    files.write_text(target, player_page(content, title=title))
+
+
+def player_page(content: PlayerContent, *, title: str, first: str = "", style: str = "") -> str:
+    """Write a player page as text.
+
+    Args:
+        content: Results and what goes with them.
+        title: Title of the page.
+        first: Script that runs before the player reads its content.
+        style: Rules that come after those of the player.
+
+    Raises:
+        UsageError: See `pack`.
+    """
+    rules = page_variables() + _asset("player.css") + style
+    script = first + '(() => {\n"use strict";\n' + "".join(map(_asset, SCRIPTS)) + "})();\n"
     theme = theme_script()
     packed = pack(content)
-    page = Template(_asset("player.html")).substitute(
-        policy=_policy((script, theme), style),
+    return Template(_asset("player.html")).substitute(
+        policy=_policy((script, theme), rules),
         title=escape(title),
-        style=style,
+        style=rules,
         content=script_json(packed),
         embedded=_embedded(content, packed["ids"]),
         theme=theme,
         script=script,
     )
-    files.write_text(target, page)
 
 
 def _policy(scripts: tuple[str, ...], style: str) -> str:
