@@ -2,7 +2,7 @@
 
 The scores of a whole video would take 4 T² numbers: 1 GB at 8192 snippets. A block of snippets needs little memory and
 stays in the cache. For PyTorch this is one operator; in ONNX it becomes a `Scan` over blocks, whose body holds the four
-products and the softmax.
+products, the softmax, and what follows row by row: residual and norm.
 
 Symbols: B batch, T snippets, D feature width, H heads, N blocks of r snippets.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stale_edge_runtime.contract import BLOCK_SNIPPETS
 
@@ -20,15 +21,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+EPSILON = 1e-5
+"""Smallest variance of a norm, as in `torch.nn.LayerNorm`."""
+
+
 @torch.library.custom_op("stale_edge::self_attend", mutates_args=())
-def self_attend(features: Tensor, memory: Tensor, query_key: Tensor, value_output: Tensor) -> Tensor:
-    """Folded self-attention without bias, residual and norm.
+def self_attend(
+    features: Tensor,
+    memory: Tensor,
+    query_key: Tensor,
+    value_output: Tensor,
+    bias: Tensor,
+    gain: Tensor,
+    shift: Tensor,
+) -> Tensor:
+    """Folded self-attention with residual and norm.
 
     Args:
         features: Queries, [B, T, D].
         memory: Keys and values alike, [B, T, D].
         query_key: [D, H D], see `WideAttention.folded`.
         value_output: [H D, D], see `WideAttention.folded`.
+        bias: Added to what is attended, [B, 1, D].
+        gain: Weights of the norm, [D].
+        shift: Bias of the norm, [D].
 
     Returns:
         [B, T, D].
@@ -36,17 +52,19 @@ def self_attend(features: Tensor, memory: Tensor, query_key: Tensor, value_outpu
     batch, snippets, dim = features.shape
     query = (features @ query_key).reshape(batch, -1, dim)  # [B, T H, D]
     attended = (query @ memory.transpose(1, 2)).softmax(dim=2) @ memory  # [B, T H, D]
-    output: Tensor = attended.reshape(batch, snippets, -1) @ value_output
-    return output
+    rows = attended.reshape(batch, snippets, -1) @ value_output + bias + features
+    return functional.layer_norm(rows, (dim,), gain, shift, EPSILON)
 
 
 @self_attend.register_fake
-def _(features: Tensor, memory: Tensor, query_key: Tensor, value_output: Tensor) -> Tensor:
-    del memory, query_key, value_output
+def _(features: Tensor, *others: Tensor) -> Tensor:
+    del others
     return torch.empty_like(features)
 
 
-def translate_self_attend(features: Any, memory: Any, query_key: Any, value_output: Any) -> Any:
+def translate_self_attend(
+    features: Any, memory: Any, query_key: Any, value_output: Any, bias: Any, gain: Any, shift: Any
+) -> Any:
     """Write the operator in ONNX, for the exporter's table of translations.
 
     Args:
@@ -54,6 +72,9 @@ def translate_self_attend(features: Any, memory: Any, query_key: Any, value_outp
         memory: Value [B, T, D].
         query_key: Value [D, H D].
         value_output: Value [H D, D].
+        bias: Value [B, 1, D].
+        gain: Value [D].
+        shift: Value [D].
 
     Returns:
         Value [B, T, D].
@@ -75,7 +96,7 @@ def translate_self_attend(features: Any, memory: Any, query_key: Any, value_outp
     stacked = op.Reshape(padded, op.Concat(integers(0), blocks, block, integers(dim), axis=0))  # [B, N, r, D]
     keys = op.Transpose(memory, perm=[0, 2, 1])  # [B, D, T]
     shapes = integers(0, -1, dim), integers(0, -1, stacked_dim)
-    body = _body((memory, keys, query_key, value_output), shapes)
+    body = _body((memory, keys, query_key, value_output, bias, gain, shift), shapes)
     (output,) = call_op("Scan", stacked, body=body, num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1])
     joined = op.Reshape(output, integers(0, -1, dim))  # [B, N r, D]
     return op.Slice(joined, integers(0), snippets, integers(1))
@@ -85,12 +106,12 @@ def _body(around: tuple[Any, ...], shapes: tuple[Any, Any]) -> Any:
     """Build the graph of one block: snippets [B, r, D] in, [B, r, D] out; all else comes from around it."""
     import onnx_ir as ir
 
-    memory, keys, query_key, value_output = around
+    memory, keys, query_key, value_output, bias, gain, shift = around
     floats = ir.TensorType(ir.DataType.FLOAT)
     part = ir.Value(name="block", type=floats, shape=ir.Shape([None, None, None]))
     nodes: list[Any] = []
 
-    def add(operator: str, *inputs: Any, **attributes: int) -> Any:
+    def add(operator: str, *inputs: Any, **attributes: float) -> Any:
         node = ir.node(operator, inputs=inputs, attributes=attributes)
         node.outputs[0].name = f"block_{operator.lower()}_{len(nodes)}"
         node.outputs[0].type, node.outputs[0].shape = floats, ir.Shape([None, None, None])
@@ -100,7 +121,9 @@ def _body(around: tuple[Any, ...], shapes: tuple[Any, Any]) -> Any:
     query = add("Reshape", add("MatMul", part, query_key), shapes[0])  # [B, r H, D]
     weights = add("Softmax", add("MatMul", query, keys), axis=-1)  # [B, r H, T]
     attended = add("Reshape", add("MatMul", weights, memory), shapes[1])  # [B, r, H D]
-    return ir.Graph([part], [add("MatMul", attended, value_output)], nodes=nodes, name="self_attend_block")
+    rows = add("Add", add("Add", add("MatMul", attended, value_output), bias), part)
+    embedded = add("LayerNormalization", rows, gain, shift, axis=-1, epsilon=EPSILON)
+    return ir.Graph([part], [embedded], nodes=nodes, name="self_attend_block")
 
 
 TRANSLATIONS: dict[Any, Callable[..., Any]] = {torch.ops.stale_edge.self_attend.default: translate_self_attend}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stale_edge_export.graphs.blocked_attention import self_attend
+from stale_edge_export.graphs.stale import SHORTEST, lengths
 from stale_edge_export.graphs.text import StoredText
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ class MaskHeadAsProduct(nn.Module):
 def _with_neighbours(rows: Tensor) -> Tensor:
     """Join each row with the one before and the one after it, [B, T, 3 D]; zeros beyond the ends."""
     padded = F.pad(rows, (0, 0, 1, 1))
-    return torch.cat((padded[:, :-2], rows, padded[:, 2:]), dim=2)
+    # All three are slices of the same rows, so that int8 quantises and moves these once, as bytes.
+    return torch.cat((padded[:, :-2], padded[:, 1:-1], padded[:, 2:]), dim=2)
 
 
 class FoldedSelfAttention(nn.Module):
@@ -144,9 +146,9 @@ class FoldedSelfAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D]."""
         centre, bias = self.centre(features)  # [B, 1, D] each
-        attended = self_attend(features, features - centre, self.query_key, self.value_output)  # [B, T, D]
-        embedded: Tensor = self.norm(attended + bias + features)
-        return embedded
+        return self_attend(
+            features, features - centre, self.query_key, self.value_output, bias, self.norm.weight, self.norm.bias
+        )
 
 
 class FoldedCrossAttention(nn.Module):
@@ -189,7 +191,8 @@ class FoldedCrossAttention(nn.Module):
         memory = gated - centre  # [B, T, D]
         weights = (query @ memory.transpose(1, 2)).softmax(dim=2)  # [B, (C + 1) H, T]
         attended = (weights @ memory).reshape(gated.shape[0], -1, self.heads * gated.shape[2])  # [B, C + 1, H D]
-        return F.normalize(self.norm(attended @ self.value_output + bias + text), dim=2)
+        rows = self.norm(attended @ self.value_output + bias + text)  # [B, C + 1, D]
+        return rows / lengths(rows).clamp(min=SHORTEST)
 
     def _text_side(self, text_embeddings: Tensor) -> tuple[Tensor, Tensor]:
         if self.stored:

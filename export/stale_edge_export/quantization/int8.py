@@ -80,8 +80,9 @@ class Products:
         if rules.is_tower:
             return cls._of_tower(model)
         constants = {item.name for item in model.graph.initializer}
-        nodes = [part for node in model.graph.node for part in (node, *inner_nodes(node))]
-        products = [node for node in nodes if node.op_type == "MatMul" and not _is_kept(node, rules)]
+        sums = {item.name for item in model.graph.initializer if item.dims[-1:] == [1]}  # 8 bits gain nothing there
+        nodes = [part for node in model.graph.node for part in (node, *inner_nodes(node)) if part.op_type == "MatMul"]
+        products = [node for node in nodes if node.input[1] not in sums and not _is_kept(node, rules)]
         stages = rules.int8_activation_stages
         activations = [node for node in products if _stage(node).split(".")[0] in stages]
         return cls(
