@@ -29,7 +29,7 @@ from stale_edge_runtime.detection_jobs import detection_task
 from stale_edge_runtime.errors import StaleEdgeError
 from stale_edge_runtime.isolation import IsolatedDetector
 from stale_edge_runtime.jobs import Engine, Result, run_jobs
-from stale_edge_runtime.ray_jobs import LOCAL, RayCluster
+from stale_edge_runtime.ray_jobs import LOCAL, RayCluster, groups
 from stale_edge_runtime.video.features import ExtractionJob, FeatureSettings, extraction_task
 from stale_edge_runtime.video.options import VideoOptions
 
@@ -152,7 +152,7 @@ def cost(options: argparse.Namespace) -> None:
         for cores in CORES:
             usable = cores * options.efficiency
             by_cores, by_tail = work_s / usable, corpus.longest_s * share
-            by_driver = corpus.videos / options.items_per_second
+            by_driver = len(groups(corpus.videos, cores)) / options.groups_per_second
             limits = {"processors": by_cores, "longest video": by_tail, "handing out": by_driver}
             limit, seconds = max(limits.items(), key=lambda one: one[1])
             rate = corpus.videos / seconds
@@ -181,7 +181,7 @@ def main() -> None:
     two.add_argument("--efficiency", type=float, default=0.9)
     two.add_argument("--price", type=float, default=0.0408, help="dollars for a core and an hour")
     two.add_argument("--mbit", type=float, default=2.0, help="megabits of a second of video")
-    two.add_argument("--items-per-second", type=float, default=500.0, help="videos that one Ray driver hands out")
+    two.add_argument("--groups-per-second", type=float, default=100.0, help="groups that one Ray driver hands out")
     two.add_argument("--nic", type=float, default=12.5, help="network of a machine, Gbit/s")
     options = parser.parse_args()
     options.work(options)
