@@ -33,8 +33,10 @@ LOCAL: Final = "local"
 """Address of a cluster that is started on this machine for the run."""
 STORE_BYTES: Final = 100 << 20
 """Object store of a cluster that is started for a run: paths and results pass through it, no videos."""
-MAX_BLOCKS: Final = 10_000
-"""Pieces of the input; Ray handles thousands well, and one piece is handed out in one go."""
+MAX_GROUPS: Final = 10_000
+"""Most groups that items are handed out in; Ray handles thousands well."""
+GROUPS_OF_AN_ACTOR: Final = 64
+"""Groups for each actor: few, so that handing out costs little; many, so that none works long after the others."""
 KNOCK_S: Final = 10.0
 """Longest time for a cluster to answer."""
 TRIES: Final = 4
@@ -68,30 +70,30 @@ class RayCluster:
             found: set[int] = set()
             try:
                 for row in self._rows(ray, make, items):
-                    index, told = int(row["index"]), json.loads(row["told"])
-                    if index not in found:
-                        found.add(index)
-                        yield Result(index, error_of(told["error"]) if "error" in told else told["value"])
+                    for index, told in json.loads(row["told"]):
+                        if index not in found:
+                            found.add(index)
+                            yield Result(index, error_of(told["error"]) if "error" in told else told["value"])
             except ray.exceptions.RayError as error:
                 last = str(error).strip().splitlines()[-1:]
                 cure = "install the same stale-edge on every machine, and run the command again: it goes on"
                 raise UnavailableError(f"--ray {self.address}", f"failed ({' '.join(last)})", cure) from error
 
     def _rows(self, ray: Any, make: Callable[[], Task], items: Sequence[Any]) -> Iterator[Any]:
-        """Run the items through a pool of actors; rows come as they are done."""
+        """Run groups of items through a pool of actors; rows come as they are done."""
         data = ray.data
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
-        rows = [{"index": index, "item": pickle.dumps(item)} for index, item in enumerate(items)]
         most = self.actors or max(1, int(ray.cluster_resources().get("CPU", 1) // self.cpus))
-        most = min(most, len(items))
+        rows = [{"group": pickle.dumps([(index, items[index]) for index in one])} for one in groups(len(items), most)]
+        most = min(most, len(rows))
         # One actor at least, so that an idle one makes room for one whose machine was lost.
         pool = data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=2)
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=True
         )
         tries = ray.remote(_Tries).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
-        results = data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS)).map_batches(
+        results = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _Actor,
             fn_constructor_args=(pickle.dumps(make), tries),
             compute=pool,
@@ -140,16 +142,41 @@ class RayCluster:
             yield ray
 
 
+def groups(items: int, actors: int) -> list[range]:
+    """Deal items into groups that are handed out one after the other.
+
+    Groups of one round share neighbours evenly: where the longest come first, no group has all of them.
+
+    Args:
+        items: Number of items.
+        actors: Number of actors.
+    """
+    size = -(-items // min(MAX_GROUPS, GROUPS_OF_AN_ACTOR * actors))
+    dealt: list[range] = []
+    for first in range(0, items, size * actors):
+        last = min(first + size * actors, items)
+        hands = -(-(last - first) // size)
+        dealt += [range(first + hand, last, hands) for hand in range(hands)]
+    return dealt
+
+
 class _Tries:
-    """Process of Ray that counts how often each item was begun: Ray itself tries again without end."""
+    """Process of Ray that counts the tries of items that have not ended: Ray itself tries again without end."""
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
 
-    def count(self, index: int) -> int:
+    def counts(self, indices: Sequence[int]) -> list[int]:
+        """Give the tries of items so far."""
+        return [self._counts[index] for index in indices]
+
+    def begin(self, index: int) -> None:
         """Count one more try of an item."""
         self._counts[index] += 1
-        return self._counts[index]
+
+    def end(self, index: int) -> None:
+        """Forget an item that has ended."""
+        del self._counts[index]
 
 
 class _Actor:
@@ -160,23 +187,29 @@ class _Actor:
         self._tries = tries
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        told = []
-        for index, item in zip(batch["index"], batch["item"], strict=True):
-            value = self._value(int(index), pickle.loads(item))  # noqa: S301 (likewise)
-            answer = {"error": error_words(value)} if isinstance(value, StaleEdgeError) else {"value": dict(value)}
-            told.append(json.dumps(answer))
-        return {"index": batch["index"], "told": told}
+        return {"told": [json.dumps(self._told(pickle.loads(group))) for group in batch["group"]]}  # noqa: S301
 
-    def _value(self, index: int, item: Any) -> Mapping[str, Any] | StaleEdgeError:
+    def _told(self, group: Sequence[tuple[int, Any]]) -> list[tuple[int, dict[str, Any]]]:
         import ray
 
-        tries = 0
-        with contextlib.suppress(ray.exceptions.RayError):  # the count was lost with its machine
-            tries = ray.get(self._tries.count.remote(index))
-        if tries > TRIES:
+        tries = [0] * len(group)
+        with contextlib.suppress(ray.exceptions.RayError):  # the counts were lost with their machine
+            tries = ray.get(self._tries.counts.remote([index for index, _ in group]))
+        told: list[tuple[int, dict[str, Any]]] = []
+        for (index, item), before in zip(group, tries, strict=True):
+            value = self._value(index, item, before)
+            answer = {"error": error_words(value)} if isinstance(value, StaleEdgeError) else {"value": dict(value)}
+            told.append((index, answer))
+        return told
+
+    def _value(self, index: int, item: Any, tries: int) -> Mapping[str, Any] | StaleEdgeError:
+        if tries >= TRIES:
             cure = "the machines may lack memory for it: give each actor more with --actor-memory"
             return BadDataError(item, f"was lost with the process or machine that worked on it, {TRIES} times", cure)
-        return self._worker.finish(index, item).value
+        self._tries.begin.remote(index)
+        value = self._worker.finish(index, item).value
+        self._tries.end.remote(index)
+        return value
 
 
 def _knock(address: str) -> None:

@@ -186,7 +186,7 @@ def detect(
     from stale_edge.cli.detection_run import described, open_detector, report_failures, run_all
     from stale_edge.cli.extraction_run import FrameOptions, featured
     from stale_edge.cli.vocabulary import VocabularyOptions
-    from stale_edge_runtime.corpus import Clock, DetectionRun
+    from stale_edge_runtime.corpus import Clock, DetectionRun, is_manifest
     from stale_edge_runtime.feature_scale import learned_length
     from stale_edge_runtime.formats.external_scores import read_external
     from stale_edge_runtime.video.camera import is_live
@@ -194,7 +194,7 @@ def detect(
 
     reporter = Reporter(quiet=quiet)
     engine = engine_of(jobs, ray, cpus=threads, gpus=actor_gpus, memory_mb=actor_memory)
-    live = [name for name in features or () if is_live(name)]
+    live = [name for name in features or () if is_live(name) and not is_manifest(name)]
     streams = follow or bool(live)
     whole_results = {
         "FEATURES": [name for name in features or () if name not in live],

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 FAILURES = "failures.jsonl"
 STEPS_OF_A_VIDEO = 100
-"""Steps of the progress bar for one video."""
+"""Steps of the progress bar for one video, where there are few."""
+MAX_STEPS = 100_000
+"""Steps of the progress bar for all videos, unless there are more of them."""
 
 
 @dataclass
@@ -258,6 +260,7 @@ def follow(
         Place of an item, and its result or the error that ended it.
     """
     shares = [0] * len(names)
+    steps = max(1, min(steps, MAX_STEPS // max(1, len(names))))
     with reporter.progress(label, len(names) * steps) as step:
         for event in events:
             if isinstance(event, Progress):

@@ -275,8 +275,12 @@ class Trainer:
         videos = self._plan.size(self._progress.step)
         return (
             type(output)(*(self._joined(part, sync_grads=True)[:videos] for part in output)),
-            type(targets)(*(self._joined(part.long())[:videos].to(part.dtype) for part in targets.tensors())),
+            type(targets)(*(self._joined_targets(part)[:videos] for part in targets.tensors())),
         )
+
+    def _joined_targets(self, part: Tensor) -> Tensor:
+        """Join targets of all processes; what is no fraction goes as whole numbers, which every backend can send."""
+        return self._joined(part if part.is_floating_point() else part.long()).to(part.dtype)
 
     def _joined(self, part: Tensor, *, sync_grads: bool = False) -> Tensor:
         """Join the parts [B, …] of all processes to one [processes · B, …]."""

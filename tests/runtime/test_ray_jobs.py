@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from stale_edge_runtime import ray_jobs
 from stale_edge_runtime.errors import InputMissingError, UnavailableError
 from stale_edge_runtime.jobs import Result, run_jobs
 from stale_edge_runtime.ray_jobs import LOCAL, RayCluster
@@ -70,6 +71,15 @@ def test_nothing_to_do_needs_no_cluster():
     assert list(RayCluster("nowhere:1")(partial(squares, Path(), 0.0), [])) == []
 
 
+@pytest.mark.parametrize(("items", "actors"), [(1, 1), (7, 2), (64, 1), (1000, 3), (200_001, 2), (50_000, 1000)])
+def test_groups_hold_each_item_once_and_share_the_longest(items, actors):
+    dealt = ray_jobs.groups(items, actors)
+    assert sorted(index for group in dealt for index in group) == list(range(items))
+    assert len(dealt) <= min(items, ray_jobs.MAX_GROUPS, ray_jobs.GROUPS_OF_AN_ACTOR * actors) + actors
+    assert {len(group) for group in dealt[: len(dealt) // 2]} <= {len(dealt[0])}
+    assert max(min(group) for group in dealt[:actors]) < len(dealt[:actors])
+
+
 @pytest.mark.ray
 class TestRay:
     @pytest.fixture(autouse=True)
@@ -83,10 +93,11 @@ class TestRay:
         assert on_ray[5] == {"square": 1}
         assert "ended the process that worked on it (SIGKILL)" in on_ray[1]
 
-    def test_an_item_that_ends_its_actor_each_time_is_a_failure(self, make):
-        found = results(RayCluster(LOCAL, 1)(partial(make, 0.0), ["end the actor", 3]))
-        assert "end the actor: was lost with the process or machine that worked on it, 4 times" in found[0]
-        assert found[1] == {"square": 9}
+    def test_an_item_that_ends_its_actor_each_time_is_a_failure(self, make, monkeypatch):
+        monkeypatch.setattr(ray_jobs, "GROUPS_OF_AN_ACTOR", 1)
+        found = results(RayCluster(LOCAL, 1)(partial(make, 0.0), [2, "end the actor", 3]))
+        assert "end the actor: was lost with the process or machine that worked on it, 4 times" in found[1]
+        assert (found[0], found[2]) == ({"square": 4}, {"square": 9})
 
     def test_an_address_without_a_cluster(self, make):
         with pytest.raises(UnavailableError, match=r"--ray 127\.0\.0\.1:1: is no cluster that can be reached"):

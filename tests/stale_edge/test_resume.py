@@ -49,3 +49,15 @@ def test_two_processes_have_the_loss_of_one_and_resume(tmp_path):
         for column in ("total", "classification", "mask", "foreground", "consistency"):
             assert float(first[column]) == pytest.approx(float(second[column]), rel=1e-4, abs=1e-5), column
         assert float(first["gradient_norm"]) == pytest.approx(float(second["gradient_norm"]), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_of_one_with_fractions_in_their_targets(tmp_path):
+    drive("shared-actionformer", tmp_path, 2)
+    one, several = (
+        list(csv.DictReader((tmp_path / name / "training.csv").open(encoding="utf-8"))) for name in ("one", "several")
+    )
+    assert len(one) == len(several) == 4
+    for first, second in zip(one, several, strict=True):
+        for column in first:
+            assert float(first[column]) == pytest.approx(float(second[column]), rel=1e-3, abs=1e-5), column

@@ -1,7 +1,7 @@
 """A tiny training, and processes that are killed while they run it or share it.
 
 Run as a program, it imports torch once and forks: `killed FOLDER KILLS SEED` (at chosen steps), `killed-anywhere FOLDER
-KILLS SEED` (from outside, at any moment) or `shared FOLDER PROCESSES`.
+KILLS SEED` (from outside, at any moment), `shared FOLDER PROCESSES` or `shared-actionformer FOLDER PROCESSES`.
 """
 
 from __future__ import annotations
@@ -158,6 +158,16 @@ def shared(folder: Path, processes: int) -> None:
     _together(processes, partial(_fit, folder / "broken", RunOptions(), processes, resume=True))
 
 
+def shared_actionformer(folder: Path, processes: int) -> None:
+    """Two epochs of seven videos by one process and by several; targets hold fractions, and the loss a state."""
+    from tests.stale_edge.test_actionformer_training import CONFIG, SETTINGS, run_of
+
+    config, settings = replace(CONFIG, drop_path=0.0), replace(SETTINGS, epochs=2, drop_last=False)
+    _wait(_fork(lambda: trainer(folder / "one", run_of(Videos(7), config), settings).fit()))
+    several = partial(trainer, folder / "several", settings=settings, processes=processes)
+    _together(processes, lambda: several(run_of(Videos(7), config)).fit())
+
+
 def _resumed_by_one(job: Trainer) -> None:
     assert job.resume().startswith("2 processes trained so far, and 1 go on: the same videos")
     job.fit()
@@ -219,4 +229,10 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     mode, folder, *numbers = sys.argv[1:]
-    {"killed": killed, "killed-anywhere": killed_anywhere, "shared": shared}[mode](Path(folder), *map(int, numbers))
+    modes = {
+        "killed": killed,
+        "killed-anywhere": killed_anywhere,
+        "shared": shared,
+        "shared-actionformer": shared_actionformer,
+    }
+    modes[mode](Path(folder), *map(int, numbers))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stale_edge.networks.boundary_map.classes import TextSide
 from stale_edge_export.graphs.base import Decision, GraphSpec, QuantizationRules
 from stale_edge_export.graphs.boundary_map_decoding import BOUNDARY_MAP_DECODING
+from stale_edge_export.graphs.cells import TRANSLATIONS, pooled_cells
 from stale_edge_export.graphs.text import StoredText
 from stale_edge_runtime.contract import CLASS_LOGITS
 from stale_edge_runtime.heads.boundary_map import CLASS_GRAM, GUIDE, PAIR_LOGITS
@@ -39,7 +40,7 @@ class BoundaryMapGraph(nn.Module):
 
     def forward(self, features: Tensor, *text_inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run on features [B, T, D]."""
-        output = self.network.run(features, TextSide(*self.text(*text_inputs)))
+        output = self.network.run(features, pooled_cells(features), TextSide(*self.text(*text_inputs)))
         return output.pair_logits, output.class_logits, output.class_gram, output.guide
 
 
@@ -101,6 +102,7 @@ BOUNDARY_MAP_GRAPH = GraphSpec(
     build=BoundaryMapGraph,
     tolerance={PAIR_LOGITS: 1e-4, CLASS_LOGITS: 1e-4, CLASS_GRAM: 1e-4, GUIDE: 1e-4},
     rewrites={"text products": fold_text},
+    translations=TRANSLATIONS,
     decisions={
         PAIR_LOGITS: Decision(lambda logits: logits > 0, "pair of edges that is an action rather than not"),
         CLASS_LOGITS: Decision(lambda logits: logits.argmax(axis=2), "top class of a cell"),

@@ -146,9 +146,10 @@ class FoldedSelfAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D]."""
         centre, bias = self.centre(features)  # [B, 1, D] each
-        return self_attend(
+        embedded: Tensor = self_attend(
             features, features - centre, self.query_key, self.value_output, bias, self.norm.weight, self.norm.bias
         )
+        return embedded
 
 
 class FoldedCrossAttention(nn.Module):
@@ -191,7 +192,7 @@ class FoldedCrossAttention(nn.Module):
         memory = gated - centre  # [B, T, D]
         weights = (query @ memory.transpose(1, 2)).softmax(dim=2)  # [B, (C + 1) H, T]
         attended = (weights @ memory).reshape(gated.shape[0], -1, self.heads * gated.shape[2])  # [B, C + 1, H D]
-        rows = self.norm(attended @ self.value_output + bias + text)  # [B, C + 1, D]
+        rows: Tensor = self.norm(attended @ self.value_output + bias + text)  # [B, C + 1, D]
         return rows / lengths(rows).clamp(min=SHORTEST)
 
     def _text_side(self, text_embeddings: Tensor) -> tuple[Tensor, Tensor]:

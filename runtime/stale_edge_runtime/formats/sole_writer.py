@@ -20,7 +20,7 @@ LOCK_NAME: Final = ".stale-edge.lock"
 def sole_writer(folder: Path) -> Iterator[None]:
     """Keep other programs from writing to a folder until the block ends; a lock ends with its process.
 
-    Systems without such locks, as Windows, do not keep anybody away.
+    Systems without such locks, as Windows or some network storage, do not keep anybody away.
 
     Args:
         folder: The folder; it exists.
@@ -55,6 +55,8 @@ def _locked(path: Path) -> int:
         except ImportError:
             return descriptor
         except OSError as error:
+            if error.errno in {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}:
+                return descriptor
             os.close(descriptor)
             if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
                 problem = "another program is writing to it"

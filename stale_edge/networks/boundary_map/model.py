@@ -71,11 +71,11 @@ class BoundaryMap(nn.Module):
 
     def forward(self, features: Tensor, text: Tensor) -> MapOutput:
         """Run on features [B, T, D] and text embeddings [C, D]."""
-        return self.run(features, self.classes.text_side(text))
+        return self.run(features, pool_cells(features), self.classes.text_side(text))
 
-    def run(self, features: Tensor, text: TextSide) -> MapOutput:
-        """Run on features [B, T, D] and what depends on text alone."""
-        cells = self.classes.centred(pool_cells(features))  # [B, M, D]
+    def run(self, features: Tensor, pooled: Tensor, text: TextSide) -> MapOutput:
+        """Run on features [B, T, D], the same pooled to cells [B, M, D], and what depends on text alone."""
+        cells = self.classes.centred(pooled)  # [B, M, D]
         class_logits, gram, video_logits = self.classes(cells, text)
         video = cells.mean(dim=1, keepdim=True)  # [B, 1, D]
         likely, contrast = self.classes.likely(video_logits, text)  # [B, 1, D] each
