@@ -12,11 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from stale_edge.checkpoint import Checkpoint
 from stale_edge.cli.web import RUNTIME
-from stale_edge.networks.boundary_map.config import BoundaryMapConfig
 from stale_edge.networks.clip_image import ImageTowerConfig
 from stale_edge.networks.clip_sources import seeded_clip
 from stale_edge.networks.stale.config import TextConfig
@@ -26,7 +24,6 @@ from stale_edge_runtime import Detector
 from stale_edge_runtime.contract import ACTIONFORMER, Precision
 from stale_edge_runtime.formats.features import read_features
 from stale_edge_runtime.formats.results import read_results
-from stale_edge_runtime.heads.boundary_map import BOUNDARY_MAP
 from stale_edge_runtime.model_file import read_model
 from stale_edge_runtime.synthetic import clip_like_features
 from stale_edge_runtime.video.features import FeatureExtractor, FeatureSettings
@@ -37,6 +34,7 @@ from tests.stale_edge.actionformer_examples import TINY, TINY_LOCAL
 
 pytestmark = pytest.mark.browser
 PACKAGE = Path(__file__).parents[2] / RUNTIME
+DATA = Path(__file__).parents[1] / "data"
 STEP_S, WIDTH = 0.5, 32
 LENGTHS = (1, 3, 40, 100, 257)
 SOFTWARE_GPU = (
@@ -45,11 +43,10 @@ SOFTWARE_GPU = (
 )
 NARROW = TINY.feature_dim
 OTHERS = {
-    "resized": (TINY, ACTIONFORMER, None),
-    "own step": (TINY_LOCAL, ACTIONFORMER, None),
-    "map": (BoundaryMapConfig(feature_dim=16, width=16, pair_channels=8, heads=2), BOUNDARY_MAP, torch.eye(3, 16)),
+    "resized": TINY,
+    "own step": TINY_LOCAL,
 }
-"""Networks other than the first: configuration, name and text."""
+"""ActionFormers: one that resizes videos, one whose snippets overlap."""
 HOSTILE = "<img src=x onerror=\"document.title='taken'\">"
 
 
@@ -90,10 +87,14 @@ def models(tiny_checkpoint, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("models")
     checkpoints = {"fp32": replace(tiny_checkpoint, classes=(HOSTILE, *tiny_checkpoint.classes[1:]))}
-    for name, (config, network, text) in OTHERS.items():
-        names = tuple(f"class {place}" for place in range(getattr(config, "classes", 3)))
-        checkpoints[name] = Checkpoint(seeded_network(config, 0, network), names, {}, text, network_name=network)
+    for name, config in OTHERS.items():
+        names, network = (
+            tuple(f"class {place}" for place in range(config.classes)),
+            seeded_network(config, 0, ACTIONFORMER),
+        )
+        checkpoints[name] = Checkpoint(network, names, {}, network_name=ACTIONFORMER)
     found = {name: folder / f"{name}.onnx" for name in (*checkpoints, "int8", "tower", "narrow tower")}
+    found["map"] = DATA / "tiny_boundary_map_detections.onnx"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detections, "LONGEST", 200)
         for name, checkpoint in checkpoints.items():
@@ -112,7 +113,7 @@ def served(models, tmp_path_factory):
     root = tmp_path_factory.mktemp("server")
     runtime = site.read_runtime(PACKAGE)
     towers = {"video": ("fp32", "tower"), "short video": ("resized", "narrow tower")}
-    for name, parts in {**{name: (name,) for name in ("fp32", "int8", *OTHERS)}, **towers}.items():
+    for name, parts in {**{name: (name,) for name in ("fp32", "int8", "map", *OTHERS)}, **towers}.items():
         model, tower = [*map(read_model, map(models.get, parts)), None][:2]
         step_s = 0.1 if model.info.resize_to else STEP_S
         content = site.site_files(model, tower, runtime, title="Find actions", step_s=step_s)
@@ -218,7 +219,7 @@ def test_features_of_every_length_give_what_python_finds(browser, served, models
     assert errors(page) == []
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", ["map", *OTHERS])
 def test_every_network_gives_what_python_finds(browser, served, models, tmp_path, name):
     detector = Detector(models[name])
     page = opened(browser, served.address(name))
