@@ -378,6 +378,8 @@ def test_once_loaded_it_needs_no_network_and_has_threads(browser, models, served
     asked = len(own.asked)
     opened(browser, own.address("video"))
     assert script(page, "return crossOriginIsolated")
+    policy = "return fetch('worker.js').then((answer) => answer.headers.get('Content-Security-Policy'))"
+    assert script(page, policy) == "connect-src 'self'"
     threads = int(script(page, "return document.documentElement.dataset.threads"))
     assert threads == min(4, script(page, "return navigator.hardwareConcurrency"))
     rows = clip_like_features(1, 60, WIDTH, seed=9)[0]
