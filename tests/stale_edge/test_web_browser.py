@@ -36,6 +36,8 @@ pytestmark = pytest.mark.browser
 PACKAGE = Path(__file__).parents[2] / RUNTIME
 DATA = Path(__file__).parents[1] / "data"
 STEP_S, WIDTH = 0.5, 32
+START_S = 240
+"""Patience with WebGPU that a busy processor computes."""
 LENGTHS = (1, 3, 40, 100, 257)
 SOFTWARE_GPU = (
     *("--enable-unsafe-webgpu", "--enable-features=Vulkan,WebGPU"),
@@ -156,7 +158,7 @@ def opened(browser, address, width=1300, dark=False):
     browser.get_log("browser")
     browser.get_log("performance")
     browser.get(address)
-    wait(lambda: script(browser, "return document.documentElement.dataset.ready"))
+    wait(lambda: script(browser, "return document.documentElement.dataset.ready"), START_S)
     state = script(browser, "return at('state').textContent")
     assert script(browser, "return document.documentElement.dataset.ready") == "yes", state
     return browser
@@ -167,7 +169,7 @@ def give(page, paths):
     before = script(page, "return document.querySelectorAll('#work li').length")
     page.find_element("id", "files").send_keys("\n".join(map(str, paths)))
     wait(lambda: script(page, "return document.querySelectorAll('#work li').length") > before)
-    wait(lambda: not script(page, "return document.querySelector('#work button')"))
+    wait(lambda: not script(page, "return document.querySelector('#work button')"), START_S)
     return script(page, "return [...document.querySelectorAll('#work li')].map((row) => row.innerText)")
 
 
@@ -341,7 +343,9 @@ def test_the_tower_runs_on_webgpu_as_on_the_processor(served, models, videos, tm
         for engine, used in (("auto", "webgpu"), ("wasm", "wasm")):
             if engine == "wasm":
                 script(page, "at('engine').value = 'wasm'; at('engine').dispatchEvent(new Event('change'))")
-                wait(lambda: '"tower":"wasm"' in script(page, "return document.documentElement.dataset.engines"))
+                wait(
+                    lambda: '"tower":"wasm"' in script(page, "return document.documentElement.dataset.engines"), START_S
+                )
             engines = json.loads(script(page, "return document.documentElement.dataset.engines"))
             assert engines == {"model": "wasm", "tower": used}
             give(page, [videos["h264"]])
