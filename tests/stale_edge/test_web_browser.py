@@ -343,9 +343,8 @@ def test_the_tower_runs_on_webgpu_as_on_the_processor(served, models, videos, tm
         for engine, used in (("auto", "webgpu"), ("wasm", "wasm")):
             if engine == "wasm":
                 script(page, "at('engine').value = 'wasm'; at('engine').dispatchEvent(new Event('change'))")
-                wait(
-                    lambda: '"tower":"wasm"' in script(page, "return document.documentElement.dataset.engines"), START_S
-                )
+                of_tower = "return JSON.parse(document.documentElement.dataset.engines).tower"
+                wait(lambda words=of_tower: script(page, words) == "wasm", START_S)
             engines = json.loads(script(page, "return document.documentElement.dataset.engines"))
             assert engines == {"model": "wasm", "tower": used}
             give(page, [videos["h264"]])
