@@ -41,9 +41,9 @@ def look(browser, *, width, dark=False, height=900):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": scheme})
 
 
-def wait(holds):
+def wait(holds, patience_s=PATIENCE_S):
     """Wait until something holds; fail when it does not."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience_s
     while not holds():
         assert time.monotonic() < end, "the page did not get there"
         time.sleep(0.05)

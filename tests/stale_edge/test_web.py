@@ -15,6 +15,7 @@ from stale_edge_runtime.contract import Kind, ModelInfo, Precision
 from stale_edge_runtime.errors import BadDataError, CannotWriteError, InputMissingError, UsageError
 from stale_edge_runtime.model_file import ModelFile
 
+DATA = Path(__file__).parents[1] / "data"
 CLASSES = ("</script><b>", "Long jump")
 INFO = ModelInfo(
     Kind.BAKED,
@@ -162,10 +163,34 @@ def test_a_site_is_written_anew_over_an_old_one_and_never_over_other_files(tmp_p
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
-def test_the_command_refuses_what_it_cannot_use(command, tmp_path):
-    code, out, err = command("web", str(tmp_path / "none.onnx"))
-    assert (code, out) == (66, "")
-    assert "no such file" in err
+def test_the_command_writes_a_whole_site(command, tmp_path):
+    runtime = package(tmp_path / "package")
+    words = ("web", DATA / "tiny_baked_detections.onnx", "--clip-image", DATA / "tiny_image_tower.onnx")
+    code, out, err = command(*words, "-o", tmp_path / "site", "--runtime", runtime)
+    assert (code, out) == (0, ""), err
+    assert "untrained weights" in err
+    assert f"python -m http.server -d {tmp_path / 'site'}" in " ".join(err.split())
+    found = json.loads((tmp_path / "site/site.json").read_text())
+    assert (found["model"]["untrained"], found["tower"]["step_s"]) == (True, 2.0)
+    assert (tmp_path / "site/model.onnx").read_bytes() == words[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected", "message"),
+    [
+        (("none.onnx",), 66, "none.onnx: no such file"),
+        ((DATA / "tiny_baked.onnx",), 2, "export it again with --detections"),
+        ((DATA / "tiny_open_detections.onnx",), 2, "export it with --classes FILE --detections"),
+        ((DATA / "tiny_image_tower.onnx",), 2, "a tower goes with --clip-image"),
+        ((DATA / "tiny_baked_detections.onnx", "--clip-image", DATA / "tiny_text_tower.onnx"), 2, "text-tower file"),
+        ((DATA / "tiny_baked_detections.onnx", "--runtime", "nowhere"), 66, "nowhere: holds no onnxruntime-web"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_use(command, tmp_path, words, expected, message):
+    code, out, err = command("web", *words, "-o", tmp_path / "site")
+    assert (code, out) == (expected, "")
+    assert message in err
+    assert not (tmp_path / "site").exists()
 
 
 def test_make_fills_the_folder_that_the_command_looks_in():

@@ -1,4 +1,5 @@
-// Keeps the site for use without a network, and isolates its pages, so that threads may share memory.
+// Keeps the site for use without a network, isolates its pages, so that threads may share memory, and lets neither pages
+// nor workers connect to any other host.
 const KEPT = `stale-edge ${registration.scope} `, NAME = KEPT + SITE.version;
 const within = (url) => (url.href.startsWith(registration.scope) ? url.pathname.slice(new URL(registration.scope).pathname.length) || "index.html" : null);
 const fresh = (file) => new Request(new URL(file, registration.scope), { cache: "no-cache" });
@@ -33,5 +34,6 @@ function isolated(answer) {
   headers.set("Cross-Origin-Opener-Policy", "same-origin");
   headers.set("Cross-Origin-Embedder-Policy", "require-corp");
   headers.set("Cross-Origin-Resource-Policy", "same-origin");
+  headers.set("Content-Security-Policy", "connect-src 'self'");
   return new Response(answer.body, { status: answer.status, statusText: answer.statusText, headers });
 }
