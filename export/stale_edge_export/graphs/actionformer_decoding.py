@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stale_edge_export.graphs.decoding import Decoding, DetectionRows, Settings
-from stale_edge_export.graphs.nodes import DOUBLE, FLOAT, INT, NodeWriter, Value
+from stale_edge_export.graphs.nodes import DOUBLE, END, FLOAT, INT, NodeWriter, Value
 from stale_edge_export.graphs.soft_nms import scan
 from stale_edge_runtime.contract import CLASS_LOGITS, OFFSETS
 from stale_edge_runtime.errors import UsageError
@@ -110,12 +110,11 @@ def _suppressed(
     own_start, own_end, own_length = (value.take(place) for value in inner)
     shared = body.largest(body.least(ends, own_end) - body.largest(starts, own_start), 0.0)
     decay = _decay(body, shared / (own_length + lengths - shared), settings)
-    count = left.size(0)
-    gone = body.concat(left.cut(0, place), np.zeros(1, np.float32), left.cut(place + 1, count))
+    gone = body.concat(left.cut(0, place), np.zeros(1, np.float32), left.cut(place + 1, END))
     if first is None or past is None:
         lowered = gone * decay
     else:
-        lowered = body.concat(gone.cut(0, first), gone.cut(first, past) * decay, gone.cut(past, count))
+        lowered = body.concat(gone.cut(0, first), gone.cut(first, past) * decay, gone.cut(past, END))
     results = [body.scalar(place), score]
     votes = settings.vote > 0 and not settings.per_class
     if votes:

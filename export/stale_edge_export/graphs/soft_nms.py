@@ -72,8 +72,8 @@ def _factors(writer: NodeWriter, start: Value, end: Value, sigma: float) -> Valu
     overlap = overlap / (length.unsqueeze(0) + length.unsqueeze(1) - overlap)
     fading = writer.steady(writer.add("Exp", overlap * overlap * (-1.0 / sigma)))
     row = writer.range(start.size(0))
-    own = writer.add("Equal", row.unsqueeze(0), row.unsqueeze(1))
-    return writer.choose(own, 0.0, fading)
+    others = writer.add("Not", writer.add("Equal", row.unsqueeze(0), row.unsqueeze(1)))
+    return fading * others.cast(DOUBLE)
 
 
 def scan(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stale_edge_export.graphs.decoding import Decoding, DetectionRows, Settings, option_settings
-from stale_edge_export.graphs.nodes import DOUBLE, FLOAT, INT
+from stale_edge_export.graphs.nodes import DOUBLE, END, FLOAT, INT
 from stale_edge_export.graphs.soft_nms import soft_nms
 from stale_edge_runtime.contract import CLASS_LOGITS, MASKS, VIDEO_LOGITS
 from stale_edge_runtime.heads import stale_proposals as rules
@@ -32,13 +32,13 @@ def _write(
     options = DecodeOptions(**settings)
     masks = outputs[MASKS]  # [A, T]
     labels, prior, curves = _candidate_classes(writer, outputs[CLASS_LOGITS], outputs[VIDEO_LOGITS], options)
-    classes = curves.cut(0, labels.size(0))  # [K, T]
+    classes = curves.cut(0, -1)  # [K, T]
     sums = curves.cast(DOUBLE).transpose(1, 0)
     sums = writer.add("CumSum", sums, np.array(0)).transpose(1, 0)
     cumulative = writer.concat((curves.cut(0, 1, axis=1) * 0.0).cast(DOUBLE), sums, axis=1)  # [R, T + 1]
     seeds = _seeds(writer, classes, snippets, info.anchors, options.mask_rows)
     start, end = _segments(writer, curves, cumulative, masks, seeds, snippets, info.anchors)
-    fits, weight = _fits(writer, cumulative.cut(0, labels.size(0)), masks, start, end, snippets, info.anchors)
+    fits, weight = _fits(writer, cumulative.cut(0, -1), masks, start, end, snippets, info.anchors)
     scores = fits * prior.unsqueeze(1) * (weight * (1.0 - rules.LOWEST_MASK_WEIGHT) + rules.LOWEST_MASK_WEIGHT)
     values, places = writer.best(scores.transpose(1, 0).reshape(-1), options.max_candidates)
     enough = values.above(options.min_score)
@@ -66,10 +66,10 @@ def _candidate_classes(
     probabilities = writer.add("Softmax", class_logits, axis=1)  # [T, C + 1]
     relative = (video_logits - video_logits.reduce("Max", 0)).cast(DOUBLE)
     prior = writer.largest(writer.add("Exp", relative * options.video_weight), rules.LOWEST_PRIOR)  # [C]
-    strongest = probabilities.reduce("Max", 0).cut(0, video_logits.size(0)).cast(DOUBLE)
+    strongest = probabilities.reduce("Max", 0).cut(0, -1).cast(DOUBLE)
     evidence, labels = writer.best(strongest * prior, options.max_classes)
     labels = labels.keep(evidence.at_least(evidence.cut(0, 1) * options.class_share))
-    foreground = -probabilities.take(video_logits.size(0), axis=1).transpose(1, 0) + 1.0  # [1, T]
+    foreground = -probabilities.cut(-1, END, axis=1).transpose(1, 0) + 1.0  # [1, T]
     curves = writer.concat(probabilities.take(labels, axis=1).transpose(1, 0), foreground)
     return labels, prior.take(labels), curves
 
@@ -80,7 +80,7 @@ def _seeds(writer: NodeWriter, classes: Value, snippets: Value, anchors: int, li
     _, weakest_first = writer.best(strength, snippets, largest=False)
     # A second stable sort puts the snippets of an anchor together, the strongest last.
     anchor, order = writer.best(weakest_first * anchors / snippets, snippets, largest=False)
-    last = writer.concat(writer.differs(anchor).cut(1, snippets), np.array([True]))
+    last = writer.concat(writer.differs(anchor).cut(1, END), np.array([True]))
     seeds = weakest_first.take(order).keep(last)
     _, strongest = writer.best(strength.take(seeds), limit)
     return seeds.take(strongest)
