@@ -43,7 +43,8 @@ def _write(
     values, places = writer.best(scores.transpose(1, 0).reshape(-1), options.max_candidates)
     enough = values.above(options.min_score)
     values, places = values.keep(enough), places.keep(enough)
-    segment, label = places / labels.size(0), labels.take(places % labels.size(0))
+    count = writer.largest(labels.size(0), np.array([1]))  # 0 where the network answers with NaN
+    segment, label = places / count, labels.take(places % count)
     start, end = start.take(segment), end.take(segment)
     kept, found = soft_nms(
         writer,
