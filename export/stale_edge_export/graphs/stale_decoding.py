@@ -43,8 +43,7 @@ def _write(
     values, places = writer.best(scores.transpose(1, 0).reshape(-1), options.max_candidates)
     enough = values.above(options.min_score)
     values, places = values.keep(enough), places.keep(enough)
-    count = writer.largest(labels.size(0), np.array([1]))  # 0 where the network answers with NaN
-    segment, label = places / count, labels.take(places % count)
+    segment, label = places / labels.size(0), labels.take(places % labels.size(0))
     start, end = start.take(segment), end.take(segment)
     kept, found = soft_nms(
         writer,
@@ -69,7 +68,8 @@ def _candidate_classes(
     prior = writer.largest(writer.add("Exp", relative * options.video_weight), rules.LOWEST_PRIOR)  # [C]
     strongest = probabilities.reduce("Max", 0).cut(0, -1).cast(DOUBLE)
     evidence, labels = writer.best(strongest * prior, options.max_classes)
-    labels = labels.keep(evidence.at_least(evidence.cut(0, 1) * options.class_share))
+    weak = evidence.below(evidence.cut(0, 1) * options.class_share)
+    labels = labels.keep(writer.add("Not", weak))  # NaN is not weak: one class takes part at least
     foreground = -probabilities.cut(-1, END, axis=1).transpose(1, 0) + 1.0  # [1, T]
     curves = writer.concat(probabilities.take(labels, axis=1).transpose(1, 0), foreground)
     return labels, prior.take(labels), curves
