@@ -247,6 +247,7 @@ def test_differences_are_told(found, words):
         ("stale", {"sigma": 0}, "sigma: is 0"),
         ("stale", {"max_detections": "many"}, "max_detections: is 'many'"),
         ("stale", {"max_detections": 2.5}, "max_detections: is 2.5"),
+        ("stale", {"max_classes": 5000}, "takes 1,000"),
         ("actionformer", {"sigmas": 1}, "decode option sigmas: is not known"),
         ("actionformer", {"method": "sift"}, "method must be one of"),
         ("actionformer", {"min_score": 0.5}, "set threshold=0.5 as well"),
