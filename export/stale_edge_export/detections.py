@@ -12,7 +12,7 @@ from onnx import helper
 
 from stale_edge_export.encoding import encode_model
 from stale_edge_export.graphs.base import CLIP_LIKE
-from stale_edge_export.graphs.nodes import DOUBLE, FLOAT, NodeWriter, Value
+from stale_edge_export.graphs.nodes import DOUBLE, FLOAT, INT, NodeWriter, Value
 from stale_edge_export.graphs.registry import GRAPHS
 from stale_edge_runtime.contract import (
     BATCH,
@@ -121,20 +121,34 @@ def add_decoding(model: onnx.ModelProto, info: ModelInfo) -> onnx.ModelProto:
     }
     snippets = Value(writer, FEATURES, FLOAT).size(1)
     found = decoding_of(info.network).write(writer, outputs, snippets, info, dict(info.detections))
+    broken = _broken(writer, outputs)
+    segments = writer.concat(
+        writer.concat(broken.unsqueeze(1), broken.unsqueeze(1), axis=1), found.segments.cast(FLOAT)
+    )
     results = {
-        SEGMENTS: found.segments.cast(FLOAT),
-        LABELS: found.labels,
-        SCORES: found.scores.cast(FLOAT),
+        SEGMENTS: segments,
+        LABELS: writer.concat(broken.cast(INT) * 0, found.labels),
+        SCORES: writer.concat(broken, found.scores.cast(FLOAT)),
     }
     border = detection_border(info)
     if SEGMENTS_S in border:
-        results[SEGMENTS_S] = (found.segments.cast(DOUBLE) * float(info.snippet_seconds or 0.0)).cast(FLOAT)
+        results[SEGMENTS_S] = (segments.cast(DOUBLE) * float(info.snippet_seconds or 0.0)).cast(FLOAT)
     ends = [helper.make_node("Identity", [results[name].name], [name], name=f"{STAGE}/{name}") for name in border]
     made.graph.node.extend([*writer.nodes, *ends])
     made.graph.initializer.extend(writer.constants.values())
     made.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     _set_outputs(made, border)
     return made
+
+
+def _broken(writer: NodeWriter, outputs: Mapping[str, Value]) -> Value:
+    """Write one NaN if the network answers with NaN or infinity, which no decoding shows; else nothing `[0]`."""
+    sums = [writer.add("ReduceSum", value, keepdims=0) * 0.0 for value in outputs.values()]
+    health = sums[0]
+    for each in sums[1:]:
+        health = health + each
+    health = health.unsqueeze(0)
+    return health.keep(writer.add("Not", writer.add("Equal", health, health)))
 
 
 def drop_decoding(model: onnx.ModelProto, info: ModelInfo) -> onnx.ModelProto:

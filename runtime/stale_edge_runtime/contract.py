@@ -131,7 +131,7 @@ OPERATORS = frozenset(
             "Tile",
         ),
         *("Transpose", "Trilu", "Unsqueeze", "Where"),
-        *("Compress", "NonZero", "TopK"),
+        *("Compress", "NonZero", "ScatterElements", "TopK"),
     }
 )
 """Operators of the default domain that our files may hold; no other domain, no functions."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from stale_edge.checkpoint import Checkpoint
     from stale_edge_export.parity import Parity
+    from stale_edge_runtime.contract import ModelInfo
 
 UNTRAINED_SEED = 0
 KIND_SUFFIXES = {Kind.BAKED: "", Kind.OPEN: ".open", Kind.FULL: ".full", Kind.TEXT_TOWER: ".text-tower"}
@@ -163,11 +164,24 @@ def export(
     if not quiet:
         report.result(parity_table(made.parity))
     report.result(f"{target}: {kind}, {made.size_bytes / 1e6:.1f} MB, agrees with PyTorch at every length checked")
-    if checked := made.info.parity.get("detections"):
-        report.result(
-            f"decodes inside: {checked['rows']:,} detections of {checked['videos']} videos of "
-            f"{checked['lengths'][0]:,} to {checked['lengths'][-1]:,} snippets are those of numpy, in order"
-        )
+    if line := decoding_line(made.info):
+        report.result(line)
+
+
+def decoding_line(info: ModelInfo) -> str:
+    """Say how the decoding inside a file was checked; '' for a file that does not decode.
+
+    Args:
+        info: Metadata of the file.
+    """
+    checked = info.parity.get("detections")
+    if not checked:
+        return ""
+    first, last = checked["lengths"][0], checked["lengths"][-1]
+    return (
+        f"decodes inside: {checked['rows']:,} detections of {checked['videos']} videos of {first:,} to {last:,} "
+        "snippets are those of numpy, in order"
+    )
 
 
 def _decode_settings(words: list[str], *, detections: bool) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stale_edge.cli.console import Reporter
+from stale_edge.cli.export import decoding_line
 from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.options import FEATURES, ONNX, OUTPUT, JsonToStdout, NumberedClasses, Quiet
 from stale_edge.cli.video_inputs import (  # noqa: TC001 (typer reads annotations when it runs)
@@ -50,7 +51,7 @@ def quantize(
         str,
         typer.Option(
             help="Processors the int8 file is for: vnni, arm64, avx2 (x86 without VNNI, 7-bit right operands), "
-            "portable (right on all of them); auto takes what this machine has."
+            "portable (right on all of them: for files that travel); auto takes what this machine has."
         ),
     ] = "auto",
     exclude: Annotated[
@@ -153,6 +154,15 @@ def quantize(
         reporter.result_json(_json(made, result_path))
     else:
         _show(made, result_path, reporter, on_given=bool(features or frames))
+        _note_target(made, result_path, reporter)
+
+
+def _note_target(made: QuantizationReport, path: Path, reporter: Reporter) -> None:
+    """Recommend a portable file where one is for processors of one kind that others saturate on."""
+    from stale_edge_runtime.processor import EXACT_TARGETS
+
+    if (target := made.info.recipe.get("target")) in EXACT_TARGETS:
+        reporter.note(f"{path} is for {target}; for a file that travels, use --target portable")
 
 
 def _check_role(model: Path, features: list[str] | None) -> None:
@@ -253,7 +263,7 @@ def _show(made: QuantizationReport, path: Path, reporter: Reporter, *, on_given:
         reporter.result(old_processors_table(made.layers))
     for name, reason in made.info.recipe.get("kept_because", {}).items():
         reporter.note(f"{name} stays in fp32: {reason}")
-    if line := detections_line(made):
+    for line in filter(None, (detections_line(made), decoding_line(made.info))):
         reporter.result(line)
     where = " at 200 snippets" if made.info.role is Role.DETECTOR else ""
     reporter.result(

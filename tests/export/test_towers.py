@@ -139,6 +139,7 @@ def test_a_file_that_differs_is_refused_and_not_left(image_file, tmp_path, monke
 def test_int8_image_tower_is_within_the_gate(cpu, image_file, tmp_path):
     made = quantize_file(image_file, tmp_path / "a.onnx", Precision.INT8, int8=Int8Options(cpu=cpu))
     assert made.low_precision_share > 0.9
+    onnx.checker.check_model(onnx.load(tmp_path / "a.onnx"), full_check=True)
     assert made.info.recipe["pixel_products"] == ["patches.product/MatMul_0"]
     assert made.info.tower_sha256 == SOURCE.tower_sha256
     images = varied_images(12, 24, seed=9)
@@ -220,6 +221,7 @@ def test_given_images_decide(image_file, tmp_path):
 
 def test_int8_text_tower_has_its_table_in_8_bits(text_file, tmp_path):
     made = quantize_file(text_file, tmp_path / "a.onnx", Precision.INT8, int8=Int8Options(cpu="vnni"))
+    onnx.checker.check_model(onnx.load(tmp_path / "a.onnx"), full_check=True)
     assert made.info.recipe["tables"] == ["token_embedding/Gather_0"]
     assert made.size_bytes < 0.4 * made.original_bytes
     assert 0 < made.harm["text_embeddings"].relative_error < 0.1
@@ -230,6 +232,7 @@ def test_int8_text_tower_has_its_table_in_8_bits(text_file, tmp_path):
 def test_fp16(kind, image_file, text_file, tmp_path):
     source = image_file if kind == "image" else text_file
     made = quantize_file(source, tmp_path / "a.onnx", Precision.FP16)
+    onnx.checker.check_model(onnx.load(tmp_path / "a.onnx"), full_check=True)
     assert made.harm[f"{kind}_embeddings"].relative_error < 0.01
     assert made.size_bytes < 0.75 * made.original_bytes
 

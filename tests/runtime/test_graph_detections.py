@@ -121,6 +121,12 @@ def test_outputs_of_the_network_cannot_be_had(pair):
             pair[0].class_shares(video(10), np.array([[0.0, 5.0]]))
 
 
+def test_answers_that_are_no_numbers_are_refused(pair):
+    for each in pair:
+        with pytest.raises(BadDataError, match="NaN or infinity"):
+            each.detect(np.full((20, 8), 3e38, np.float32))
+
+
 def test_duration_is_checked(pair):
     with pytest.raises(BadDataError, match="duration_s"):
         pair[0].detect(video(10), -1.0)

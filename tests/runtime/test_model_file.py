@@ -28,6 +28,8 @@ from stale_edge_runtime.model_file import MAX_MODEL_BYTES, read_model
 DATA = Path(__file__).parents[1] / "data"
 BAKED = (DATA / "tiny_baked.onnx").read_bytes()
 OPEN = (DATA / "tiny_open.onnx").read_bytes()
+INSIDE = (DATA / "tiny_baked_detections.onnx").read_bytes()
+TOWER = (DATA / "tiny_text_tower.onnx").read_bytes()
 # Files of 0.1 name a kind alone: no role contradicts another one, so that the inputs and outputs must.
 OLD_BAKED = (DATA / "v0_1" / "tiny_baked.onnx").read_bytes()
 OLD_OPEN = (DATA / "v0_1" / "tiny_open.onnx").read_bytes()
@@ -205,6 +207,11 @@ REFUSED = {
     "If": (edited(BAKED, MODEL_GRAPH, GRAPH_NODE, replace={NODE_OP: "If"}), "operator 'If'"),
     "Loop": (edited(BAKED, MODEL_GRAPH, GRAPH_NODE, replace={NODE_OP: "Loop"}), "operator 'Loop'"),
     "Scan": (edited(BAKED, MODEL_GRAPH, GRAPH_NODE, replace={NODE_OP: "Scan"}), "operator 'Scan'"),
+    "outputs of a network in a file that decodes": (with_metadata("detections", '{"sigma": 1}'), "has features of"),
+    "detections in a file that does not decode": (with_metadata("detections", None, INSIDE), r"has features of \[1, "),
+    "seconds of no known length": (with_metadata("snippet_seconds", None, INSIDE), "'segments_s'"),
+    "detections of a text tower": (with_metadata("detections", '{"sigma": 1}', TOWER), "text_tower file that gives"),
+    "detections that are no object": (with_metadata("detections", "[1]"), "detections"),
     "Scan with two bodies": (blockwise(inner("Relu"), inner("Relu")), "operator 'Scan' with 2 bodies"),
     "Scan of an unknown operator": (blockwise(inner("If")), "operator 'If'"),
     "Scan in a Scan": (blockwise(inner("Scan", inner("Relu"))), "subgraph"),

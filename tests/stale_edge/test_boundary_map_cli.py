@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from stale_edge.checkpoint import load_checkpoint
@@ -59,6 +60,7 @@ def exported(trained, command):
         for precision in ("int8", "fp16"):
             code, _, err = command("quantize", trained / "map.onnx", f"--{precision}")
             assert code == 0, err
+            onnx.checker.check_model(onnx.load(trained / f"map.{precision}.onnx"), full_check=True)
     return trained
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stale_edge_export.graphs.decoding import Decoding, DetectionRows, Settings
-from stale_edge_export.graphs.nodes import DOUBLE, FLOAT, INT, NodeWriter, Value
+from stale_edge_export.graphs.nodes import DOUBLE, END, FLOAT, INT, NodeWriter, Value
 from stale_edge_export.graphs.soft_nms import scan
 from stale_edge_runtime.contract import CLASS_LOGITS, OFFSETS
 from stale_edge_runtime.errors import UsageError
@@ -110,27 +110,36 @@ def _suppressed(
     own_start, own_end, own_length = (value.take(place) for value in inner)
     shared = body.largest(body.least(ends, own_end) - body.largest(starts, own_start), 0.0)
     decay = _decay(body, shared / (own_length + lengths - shared), settings)
-    count = left.size(0)
-    gone = body.concat(left.cut(0, place), np.zeros(1, np.float32), left.cut(place + 1, count))
     if first is None or past is None:
-        lowered = gone * decay
+        lowered = left * decay
     else:
-        lowered = body.concat(gone.cut(0, first), gone.cut(first, past) * decay, gone.cut(past, count))
-    results = [body.scalar(place), score]
-    votes = settings.vote > 0 and not settings.per_class
-    if votes:
-        overlap = shared / ((own_end - own_start) + (ends - starts) - shared)
-        weight = overlap * Value(body, values.name, FLOAT) * overlap.at_least(settings.vote).cast(FLOAT)
-        results += [each.reduce("Sum", 0) for each in (weight, weight * starts, weight * ends)]
+        lowered = body.concat(left.cut(0, first), left.cut(first, past) * decay, left.cut(past, END))
+    lowered = body.add("ScatterElements", lowered, place, np.zeros(1, np.float32), axis=0)
     steps = writer.range(writer.least(values.size(0), np.array([settings.limit])))
-    kept, scores, *voted = scan(writer, body, {left.name: (values, lowered)}, [(steps, "decoding.nms/step")], results)
+    kept, scores = scan(
+        writer, body, {left.name: (values, lowered)}, [(steps, "decoding.nms/step")], [body.scalar(place), score]
+    )
     some = writer.add("And", scores.above(0.0), scores.at_least(settings.min_score))
-    start, end = start.take(kept), end.take(kept)
-    if votes:
-        total, new_start, new_end = voted
-        moved = total.above(0.0)
-        start, end = (writer.choose(moved, new / total, old) for new, old in ((new_start, start), (new_end, end)))
-    return start.keep(some), end.keep(some), scores.keep(some), labels.take(kept).keep(some)
+    kept = kept.keep(some)
+    found = start.take(kept), end.take(kept)
+    if settings.vote > 0 and not settings.per_class:
+        found = _voted(writer, found, (start, end), values, settings.vote)
+    return *found, scores.keep(some), labels.take(kept)
+
+
+def _voted(
+    writer: NodeWriter, kept: tuple[Value, Value], others: tuple[Value, Value], scores: Value, threshold: float
+) -> tuple[Value, Value]:
+    """Write segments `[K]` moved to the mean of the candidates `[N]` that they overlap, by score and overlap."""
+    start, end = (value.unsqueeze(1) for value in kept)
+    shared = writer.largest(writer.least(end, others[1]) - writer.largest(start, others[0]), 0.0)  # [K, N]
+    overlap = shared / ((end - start) + (others[1] - others[0]) - shared)
+    weight = overlap * scores * overlap.at_least(threshold).cast(FLOAT)
+    total = weight.reduce("Sum", 1)
+    moved = total.above(0.0)
+    sums = ((weight * value).reduce("Sum", 1) for value in others)
+    voted = [writer.choose(moved, each / total, old) for each, old in zip(sums, kept, strict=True)]
+    return voted[0], voted[1]
 
 
 def _bounds(writer: NodeWriter, labels: Value) -> tuple[Value, Value]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FLOAT, DOUBLE, INT, BOOL = (np.dtype(kind) for kind in (np.float32, np.float64, np.int64, np.bool_))
+END = int(np.iinfo(np.int64).max)
+"""End of any axis, for `cut`; -1 leaves the last entry out."""
 SNAP = float(1 << 20)
 """Number whose float64 neighbours are 2^-32 apart."""
 _COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or"})
@@ -200,13 +202,9 @@ class NodeWriter:
         return values, places
 
     def differs(self, ordered: Value) -> Value:
-        """Tell which entries of one axis differ from the one before them; the first does."""
-        count = ordered.size(0)
-        before, after = ordered.cut(0, count - np.array([1])), ordered.cut(1, count)
-        changes = self.add("Not", self.add("Equal", after, before))
-        # The first entry, if there is one.
-        first = self.add("Equal", self.range(self.least(count, np.array([1]))), 0)
-        return self.concat(first, changes)
+        """Tell which of one or more entries differ from the one before them; the first does."""
+        equal = self.add("Equal", ordered.cut(1, END), ordered.cut(0, -1))
+        return self.concat(np.array([True]), self.add("Not", equal))
 
     def _constant(self, value: Any, dtype: np.dtype[Any]) -> str:
         array = value if isinstance(value, np.ndarray) else np.array(value, dtype)

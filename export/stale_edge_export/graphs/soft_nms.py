@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper
 
-from stale_edge_export.graphs.nodes import DOUBLE, NodeWriter, Value
+from stale_edge_export.graphs.nodes import DOUBLE, FLOAT, NodeWriter, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,14 +26,14 @@ def soft_nms(
     min_score: float,
     limit: int,
 ) -> tuple[Value, Value]:
-    """Write the Gaussian soft-NMS of `stale_edge_runtime.nms.soft_nms`; float64, N segments, K kept.
+    """Write the Gaussian soft-NMS of `stale_edge_runtime.nms.soft_nms`, for starts and ends that are whole numbers.
 
     Args:
         writer: Writer of the graph.
         start: Starts `[N]`.
         end: Ends `[N]`.
         scores: `[N]`, not negative.
-        labels: Class of each `[N]`; those of different classes leave each other alone. All of one class without it.
+        labels: Class of each `[N]`, few and from 0; different ones leave each other alone. All of one without it.
         sigma: Width of the Gaussian.
         min_score: Score at or below which a faded segment is dropped.
         limit: Most segments to keep.
@@ -43,10 +43,8 @@ def soft_nms(
     """
     zero = np.zeros(1)
     if labels is not None:
-        # As in numpy: each class on a stretch of time of its own. No segments have no least label, and need none.
-        span = writer.concat(end, zero).reduce("Max", 0) - writer.concat(start, np.array([np.inf])).reduce("Min", 0)
-        least = writer.concat(labels, np.array([np.iinfo(np.int64).max])).reduce("Min", 0)
-        lane = (labels - least).cast(DOUBLE) * (span + 1.0)
+        # As in numpy: each class on a stretch of time of its own. No segments have no last end, and need none.
+        lane = labels.cast(DOUBLE) * (writer.concat(end, zero).reduce("Max", 0) + 1.0)
         start, end = start + lane, end + lane
     # A segment without length or score, for a `Scan` takes one step or more; it is never kept.
     start, end, scores = (writer.concat(value, zero) for value in (start, end, scores))
@@ -66,14 +64,16 @@ def soft_nms(
 
 def _factors(writer: NodeWriter, start: Value, end: Value, sigma: float) -> Value:
     """Factors by which each segment lowers all `[N, N]`: exp(-tIoU² / sigma); 0 for itself."""
-    length = writer.largest(end - start, float(np.finfo(np.float64).tiny))
+    # float32 is exact for sums of snippets, and its exponential rounds equal numbers equally wherever they stand.
+    start, end = start.cast(FLOAT), end.cast(FLOAT)
+    length = writer.largest(end - start, float(np.finfo(np.float32).tiny))
     overlap = writer.least(end.unsqueeze(0), end.unsqueeze(1)) - writer.largest(start.unsqueeze(0), start.unsqueeze(1))
     overlap = writer.largest(overlap, 0.0)
     overlap = overlap / (length.unsqueeze(0) + length.unsqueeze(1) - overlap)
-    fading = writer.steady(writer.add("Exp", overlap * overlap * (-1.0 / sigma)))
-    row = writer.range(start.size(0))
-    own = writer.add("Equal", row.unsqueeze(0), row.unsqueeze(1))
-    return writer.choose(own, 0.0, fading)
+    fading = writer.add("Exp", overlap * overlap * (-1.0 / sigma))
+    row = writer.range(start.size(0)).cast(FLOAT)
+    others = writer.add("Not", writer.add("Equal", row.unsqueeze(0), row.unsqueeze(1)))
+    return (fading * others.cast(FLOAT)).cast(DOUBLE)
 
 
 def scan(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stale_edge_export.graphs.decoding import Decoding, DetectionRows, Settings, option_settings
-from stale_edge_export.graphs.nodes import DOUBLE, FLOAT, INT
+from stale_edge_export.graphs.nodes import DOUBLE, END, FLOAT, INT
 from stale_edge_export.graphs.soft_nms import soft_nms
 from stale_edge_runtime.contract import CLASS_LOGITS, MASKS, VIDEO_LOGITS
+from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.heads import stale_proposals as rules
 from stale_edge_runtime.heads.stale import decode
 from stale_edge_runtime.heads.stale_proposals import DecodeOptions
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from stale_edge_runtime.decoding import Detection
     from stale_edge_runtime.heads.base import VideoOutputs
 
+MOST_CLASSES = 1000
+"""Most classes of a video: each is put on a stretch of time of its own, all of which float32 must count exactly."""
+
 
 def _write(
     writer: NodeWriter, outputs: Mapping[str, Value], snippets: Value, info: ModelInfo, settings: Settings
@@ -32,45 +36,45 @@ def _write(
     options = DecodeOptions(**settings)
     masks = outputs[MASKS]  # [A, T]
     labels, prior, curves = _candidate_classes(writer, outputs[CLASS_LOGITS], outputs[VIDEO_LOGITS], options)
-    classes = curves.cut(0, labels.size(0))  # [K, T]
+    classes = curves.cut(0, -1)  # [K, T]
     sums = curves.cast(DOUBLE).transpose(1, 0)
     sums = writer.add("CumSum", sums, np.array(0)).transpose(1, 0)
     cumulative = writer.concat((curves.cut(0, 1, axis=1) * 0.0).cast(DOUBLE), sums, axis=1)  # [R, T + 1]
     seeds = _seeds(writer, classes, snippets, info.anchors, options.mask_rows)
     start, end = _segments(writer, curves, cumulative, masks, seeds, snippets, info.anchors)
-    fits, weight = _fits(writer, cumulative.cut(0, labels.size(0)), masks, start, end, snippets, info.anchors)
+    fits, weight = _fits(writer, cumulative.cut(0, -1), masks, start, end, snippets, info.anchors)
     scores = fits * prior.unsqueeze(1) * (weight * (1.0 - rules.LOWEST_MASK_WEIGHT) + rules.LOWEST_MASK_WEIGHT)
     values, places = writer.best(scores.transpose(1, 0).reshape(-1), options.max_candidates)
     enough = values.above(options.min_score)
     values, places = values.keep(enough), places.keep(enough)
-    segment, label = places / labels.size(0), labels.take(places % labels.size(0))
+    segment, lane = places / labels.size(0), places % labels.size(0)
     start, end = start.take(segment), end.take(segment)
     kept, found = soft_nms(
         writer,
         start.cast(DOUBLE),
         end.cast(DOUBLE),
         values,
-        label,
+        lane,
         sigma=options.sigma,
         min_score=options.min_score,
         limit=options.max_detections,
     )
     segments = writer.concat(start.take(kept).unsqueeze(1), end.take(kept).unsqueeze(1), axis=1)
-    return DetectionRows(segments, label.take(kept), found)
+    return DetectionRows(segments, labels.take(lane.take(kept)), found)
 
 
 def _candidate_classes(
     writer: NodeWriter, class_logits: Value, video_logits: Value, options: DecodeOptions
 ) -> tuple[Value, Value, Value]:
     """Write indices `[K]`, priors `[K]`, and curves `[R, T]` of the classes that take part."""
-    probabilities = writer.add("Softmax", class_logits, axis=1)  # [T, C + 1]
+    probabilities = writer.add("Softmax", class_logits, axis=1).transpose(1, 0)  # [C + 1, T]
     relative = (video_logits - video_logits.reduce("Max", 0)).cast(DOUBLE)
     prior = writer.largest(writer.add("Exp", relative * options.video_weight), rules.LOWEST_PRIOR)  # [C]
-    strongest = probabilities.reduce("Max", 0).cut(0, video_logits.size(0)).cast(DOUBLE)
+    strongest = probabilities.reduce("Max", 1).cut(0, -1).cast(DOUBLE)
     evidence, labels = writer.best(strongest * prior, options.max_classes)
-    labels = labels.keep(evidence.at_least(evidence.cut(0, 1) * options.class_share))
-    foreground = -probabilities.take(video_logits.size(0), axis=1).transpose(1, 0) + 1.0  # [1, T]
-    curves = writer.concat(probabilities.take(labels, axis=1).transpose(1, 0), foreground)
+    weak = evidence.below(evidence.cut(0, 1) * options.class_share)
+    labels = labels.keep(writer.add("Not", weak))  # NaN is not weak: one class takes part at least
+    curves = writer.concat(probabilities.take(labels), -probabilities.cut(-1, END) + 1.0)
     return labels, prior.take(labels), curves
 
 
@@ -80,7 +84,7 @@ def _seeds(writer: NodeWriter, classes: Value, snippets: Value, anchors: int, li
     _, weakest_first = writer.best(strength, snippets, largest=False)
     # A second stable sort puts the snippets of an anchor together, the strongest last.
     anchor, order = writer.best(weakest_first * anchors / snippets, snippets, largest=False)
-    last = writer.concat(writer.differs(anchor).cut(1, snippets), np.array([True]))
+    last = writer.concat(writer.differs(anchor).cut(1, END), np.array([True]))
     seeds = weakest_first.take(order).keep(last)
     _, strongest = writer.best(strength.take(seeds), limit)
     return seeds.take(strongest)
@@ -167,7 +171,14 @@ def _decode(outputs: VideoOutputs, snippets: int, info: ModelInfo, settings: Set
     return decode(*parts, float(snippets), options=DecodeOptions(**settings))
 
 
-STALE_DECODING = Decoding(
-    settings=lambda _, given: option_settings(DecodeOptions(), given), write=_write, decode=_decode
-)
+def _settings(info: ModelInfo, given: Mapping[str, Any]) -> Settings:
+    del info
+    settings = option_settings(DecodeOptions(), given)
+    if settings["max_classes"] > MOST_CLASSES:
+        problem = f"is {settings['max_classes']:,}, a decoding inside a file takes {MOST_CLASSES:,}"
+        raise UsageError("decode option max_classes", problem, "give less")
+    return settings
+
+
+STALE_DECODING = Decoding(settings=_settings, write=_write, decode=_decode)
 """Decoding of the network `stale`."""
