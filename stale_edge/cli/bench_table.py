@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from stale_edge.cli.bench_towers import TOWER_KINDS
+from stale_edge_runtime.bench.busy import busy_machine_warning
 from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.contract import Precision
 
@@ -19,14 +20,6 @@ COLUMNS = (
     "T", "model", "runs", "median ms", "spread", "min", "p90", "faster", "first ms", "load ms", "peak MB", "GMACs",
     "GMACs/s", "of ceiling",
 )  # fmt: skip
-
-
-BUSY_LOAD: Final = 0.7
-"""Processes that want the processor before anything is timed, above which a machine is busy."""
-BUSY_STEAL_PERCENT: Final = 3.0
-"""Share of time that a hypervisor gave to others, above which a machine is busy."""
-BUSY_SPREAD: Final = 0.25
-"""Interquartile range over median, above which times tell more of the machine than of the files."""
 
 
 def configurations(report: Report) -> list[tuple[int, int]]:
@@ -84,16 +77,7 @@ def machine_line(report: Report) -> str:
 
 def busy_warning(report: Report) -> str:
     """Word a warning where the machine did something else meanwhile; '' where it was quiet."""
-    load, steal = report.machine["load_1min"][0] or 0.0, report.machine["steal_percent"] or 0.0
-    spreads = sorted((row.high_ms - row.low_ms) / row.median_ms for row in report.rows)
-    spread = spreads[len(spreads) // 2] if spreads else 0.0
-    found = [
-        f"load {load:g} before the first run" if load > BUSY_LOAD else "",
-        f"{steal:g} % of the processor's time went to other machines" if steal > BUSY_STEAL_PERCENT else "",
-        f"half of the rows spread by {spread:.0%} or more" if spread > BUSY_SPREAD else "",
-    ]
-    reasons = ", ".join(filter(None, found))
-    return f"BUSY MACHINE, DO NOT CITE THESE TIMES: {reasons}" if reasons else ""
+    return busy_machine_warning(report.machine, [(row.high_ms - row.low_ms) / row.median_ms for row in report.rows])
 
 
 def decode_lines(report: Report) -> list[str]:

@@ -125,7 +125,7 @@ class _DemoSteps:
         self._detect_references()
         results = (output / f"{MAP}.json", output / f"{STALE}.json")
         self._make_stand_ins()
-        shown = ("--videos", output / STAND_INS, "--title", "Detections of the demo", "-o", output / PLAYER)
+        shown = ("--videos", output / STAND_INS, "--title", "Demo, simulated world", "-o", output / PLAYER)
         self._run("view", *results, "-g", truth, *shown)
         models = (output / f"{name}{kind}.onnx" for name in (STALE, MAP) for kind in ("", ".int8"))
         fair = ("--compare", "torch", "--checkpoint", output / f"{STALE}.safetensors")

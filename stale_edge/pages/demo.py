@@ -21,6 +21,7 @@ from stale_edge.pages.demo_files import (
 )
 from stale_edge.pages.html_charts import ClipRow, HtmlBar, bars, clip
 from stale_edge.palette import page_variables
+from stale_edge_runtime.bench.busy import busy_machine_warning
 from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.formats import files
 from stale_edge_runtime.formats.annotations import read_annotations
@@ -297,9 +298,12 @@ def _covered(truth: Annotations) -> float:
 
 def _cost(bench: dict[str, Any]) -> list[str]:
     lengths = sorted({row["snippets"] for row in bench["rows"]})
-    ratio = {(item["b"], item["snippets"]): item for item in bench["comparisons"] if item["a"] == REFERENCE}
+    faster = _times_faster(bench["comparisons"])
+    spreads = [(row["high_ms"] - row["low_ms"]) / row["median_ms"] for row in bench["rows"]]
+    busy = busy_machine_warning(bench["machine"], spreads)
     parts = [
         "<h2>What it costs on one CPU thread</h2>",
+        *([f'<p class="tag">{escape(busy)}</p>'] if busy else []),
         _paragraph(
             "Median time of a forward pass, all taking turns, and how many times faster it is than",
             f"{REFERENCE}, the whole STALE with its text tower, as the thesis timed it. Features come as they are: see",
@@ -309,13 +313,19 @@ def _cost(bench: dict[str, Any]) -> list[str]:
     for snippets in lengths:
         rows = []
         for row in (row for row in bench["rows"] if row["snippets"] == snippets):
-            found = ratio.get((row["model"], snippets))
-            faster = "" if found is None else f", {_compared(found['ratio'])}"
+            ratio = faster.get((row["model"], snippets))
+            compared = "" if ratio is None else f", {_compared(ratio)}"
             macs = f", {number(row['gmacs'])} G multiply-accumulates" if row.get("gmacs") else ""
-            text = f"{number(row['median_ms'])} ms{faster}{macs}"
+            text = f"{number(row['median_ms'])} ms{compared}{macs}"
             rows.append(HtmlBar(row["model"], row["median_ms"], text, row["model"].startswith(MAP)))
         parts += [f"<h3>{snippets:,} snippets</h3>", bars(rows)]
     return [*parts, *_price_of_clip(bench, lengths), _paragraph(f"Measured on {escape(_machine(bench['machine']))}.")]
+
+
+def _times_faster(comparisons: Sequence[dict[str, Any]]) -> dict[tuple[str, int], float]:
+    """Look up how many times faster than the reference each model is, by model and length."""
+    found = {(item["b"], item["snippets"]): item["ratio"] for item in comparisons if item["a"] == REFERENCE}
+    return found | {(item["a"], item["snippets"]): 1 / item["ratio"] for item in comparisons if item["b"] == REFERENCE}
 
 
 def _compared(ratio: float) -> str:

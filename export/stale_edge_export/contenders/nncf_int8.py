@@ -57,7 +57,7 @@ def has_nncf() -> bool:
 def quantize_by_nncf(
     source: Path, target: Path, features: str, feature_dim: int, text: Mapping[str, NDArray[Any]]
 ) -> None:
-    """Quantise a graph by NNCF's post-training quantisation with its default settings, on CLIP-like features.
+    """Quantise a graph by NNCF's post-training quantisation with its settings for transformers, on CLIP-like features.
 
     Args:
         source: The fp32 file as OpenVINO can read it.
@@ -112,7 +112,13 @@ def _quantized(task: Calibration) -> dict[str, Any]:
     )
     try:
         graph = ov.Core().read_model(Path(task.source).read_bytes(), b"")
-        made = nncf.quantize(graph, nncf.Dataset(videos), subset_size=len(videos), target_device=nncf.TargetDevice.CPU)
+        made = nncf.quantize(
+            graph,
+            nncf.Dataset(videos),
+            subset_size=len(videos),
+            target_device=nncf.TargetDevice.CPU,
+            model_type=nncf.ModelType.TRANSFORMER,
+        )
         ov.save_model(made, task.target, compress_to_fp16=False)
     except failures as error:
         raise BadDataError(task.source, f"NNCF cannot quantise it ({short_reason(error)})") from error
