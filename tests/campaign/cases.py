@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from stale_edge_runtime.bench.memory import peak_rss_mb, reset_peak
 from stale_edge_runtime.errors import StaleEdgeError
 
 if TYPE_CHECKING:
@@ -208,9 +209,14 @@ def _fingerprint(path: Path) -> str:
     return str(size) if size > 1 << 22 else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def peak_mb() -> float:
-    """Most memory that this process held, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak_mb(*, anew: bool = False) -> float:
+    """Most memory that this process held, in MiB; `anew` begins with what it holds now.
+
+    The system's own figure, `ru_maxrss`, begins with that of the parent.
+    """
+    if anew:
+        assert reset_peak()
+    return (peak_rss_mb() or 0.0) / 1.048576
 
 
 def enter(room: Path) -> None:

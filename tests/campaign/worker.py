@@ -22,7 +22,7 @@ def main(group: str, seed: int, cases: int, every: int, room: Path) -> None:
     kinds = list(GROUPS[group]())[::every]
     enter(room)
     case = room / "case"
-    start_mb = peak_mb()
+    start_mb = peak_mb(anew=True)
     with (room.parent / f"{room.name}.log").open("w") as log:
         for number in range(cases):
             for kind in kinds:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -32,6 +35,15 @@ def int8(tiny_export: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.mktemp("peers") / "tiny.int8.onnx"
     quantize_file(tiny_export(Kind.BAKED), path, Precision.INT8)
     return path
+
+
+def test_openvino_keeps_no_id_and_reports_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    program = "import sys, stale_edge_export.contenders.openvino; print(sys.modules['openvino_telemetry'])"
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("snippets", [1, 37, 257, 1000])
