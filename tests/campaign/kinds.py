@@ -321,6 +321,7 @@ def commands() -> Iterator[Kind]:
         yield from _of_bytes(
             form, lambda content=content: content, suffix, call, TEXT_FORMS if suffix == ".txt" else none
         )
+    _published()  # torch is no memory of a case
     yield from _of_bytes(
         "convert",
         _published,
