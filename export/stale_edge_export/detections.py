@@ -51,7 +51,10 @@ SEGMENT_TOLERANCE: Final = 1e-3
 """Largest difference of a start or end, in snippets; votes in float32 add a millionth of the video's length."""
 SCORE_TOLERANCE: Final = 1e-5
 ROUNDING: Final = 1e-6
-"""Relative change of outputs that stands for rounding."""
+"""Rounding of a vote in float32."""
+SHAKES: Final = 8
+SHAKE: Final = 5e-6
+"""Change of outputs that stands for rounding, beside values of one or less; relative to larger ones."""
 
 Rows = list[tuple[float, float, int, float]]
 
@@ -282,10 +285,10 @@ def _is_decided(
 ) -> bool:
     """Tell whether numpy finds the same rows in outputs that differ by rounding."""
     wanted = _numpy_rows(decoding, outputs, snippets, info, settings)
-    for seed in range(3):
+    for seed in range(SHAKES):
         rng = np.random.default_rng(seed)
         shaken = {
-            name: (value * (1 - ROUNDING * rng.random(value.shape))).astype(np.float32)
+            name: (value + SHAKE * rng.uniform(-1, 1, value.shape) * np.maximum(np.abs(value), 1)).astype(np.float32)
             for name, value in outputs.items()
         }
         if compare_rows(wanted, _numpy_rows(decoding, shaken, snippets, info, settings), snippets) is not None:
