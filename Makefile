@@ -14,7 +14,14 @@ PIP := -m pip --disable-pip-version-check
 demo: $(VENV)/ready
 	$(VENV)/bin/stale-edge demo
 
-test: lint test-full test-edge
+# Checks of the code, and the environment of a device, beside the tests; then the tests on that device.
+test: $(VENV)/ready
+	$(MAKE) -j 2 lint-and-edge test-full
+	$(MAKE) test-edge
+
+.PHONY: lint-and-edge
+lint-and-edge: lint
+	$(MAKE) $(EDGE)/ready
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
@@ -77,7 +84,7 @@ $(WEB)/node_modules/onnxruntime-web/package.json: Makefile
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(PIP) install -q --upgrade pip
-	$(VENV)/bin/python $(PIP) install -q -c constraints.txt -e '.[all]' --group dev
+	$(VENV)/bin/python $(PIP) install -q --no-compile -c constraints.txt -e '.[all]' --group dev
 	touch $@
 
 $(VENV)/ray: $(VENV)/ready

@@ -35,7 +35,7 @@ Command = Callable[..., tuple[int, str, str]]
 LENGTHS = (1, 2, 3, 9, 10, 11, 99, 257)
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["folded", "plain"])
+@pytest.fixture(scope="module", params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["folded", "plain"])
 def folded(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 

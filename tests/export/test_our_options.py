@@ -75,8 +75,11 @@ def test_rewrites_give_the_same_outputs(names: tuple[str, ...], stored: bool, ti
         torch.testing.assert_close(video_logits, expected.video_logits, rtol=0, atol=1e-4)
 
 
+SLOW = [pytest.param((name,), marks=pytest.mark.slow) for name in ("centring", "signed-similarity")]
+
+
 @pytest.mark.parametrize("kind", [Kind.BAKED, Kind.OPEN])
-@pytest.mark.parametrize("names", [("centring",), ("signed-similarity",), NAMES], ids="+".join)
+@pytest.mark.parametrize("names", [*SLOW, NAMES], ids="+".join)
 def test_files_agree_with_the_network(
     names: tuple[str, ...], kind: Kind, tiny_config: ModelConfig, tmp_path: Path
 ) -> None:

@@ -167,7 +167,7 @@ def test_what_nncf_cannot_quantise_is_a_note(
     assert "is left out: NNCF cannot quantise it (" in note
 
 
-@pytest.mark.parametrize("kind", [Kind.BAKED, Kind.FULL])
+@pytest.mark.parametrize("kind", [Kind.BAKED, pytest.param(Kind.FULL, marks=pytest.mark.slow)])
 def test_cold_start_of_openvino(
     tiny_export: Callable[..., Path], kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,7 +104,9 @@ def test_excluded_products_stay_in_fp32(files: dict[str, Path], tmp_path: Path) 
     assert set(recipe["kept_fp32"]) <= products
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.IMAGE_TOWER])  # see test_towers
+@pytest.mark.parametrize(
+    "kind", [Kind.BAKED, Kind.OPEN, Kind.TEXT_TOWER, pytest.param(Kind.FULL, marks=pytest.mark.slow)]
+)  # for image towers see test_towers
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP16])
 def test_every_kind(kind: Kind, precision: Precision, tiny_export: TinyExport, tmp_path: Path) -> None:
     report = quantize_file(tiny_export(kind), tmp_path / "b.onnx", precision)

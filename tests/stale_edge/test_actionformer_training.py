@@ -65,6 +65,7 @@ def test_a_tiny_network_learns_four_videos_by_heart(tmp_path):
     assert result.average_map >= 0.8
 
 
+@pytest.mark.slow
 def test_one_without_classes_learns_when(tmp_path):
     config = replace(CONFIG, classes=1, drop_path=0.0, shortest_crop=1.0)
     settings = replace(SETTINGS, epochs=4, learning_rate=3e-3)
