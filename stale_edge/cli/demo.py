@@ -40,7 +40,7 @@ class DemoScale:
 FULL: Final = DemoScale(
     classes=200,
     validation=200,
-    map_training="--videos 1024 --batch 16 --epochs 5 --max-minutes 4",
+    map_training="--videos 768 --batch 16 --epochs 5 --max-minutes 4",
     stale_training="--videos 512 --batch 32 --lr 1e-3",
     is_timed=True,
     lengths="200,1000",
