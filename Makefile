@@ -103,6 +103,7 @@ $(EDGE)/ready: pyproject.toml constraints.txt $(shell find stale_edge export run
 $(OLDEST)/ready: $(EDGE)/ready
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python $(PIP) install -q --upgrade pip
+	$(OLDEST)/bin/python $(PIP) install -q --force-reinstall --no-deps build/wheel/*.whl
 	$(OLDEST)/bin/python $(PIP) install -q build/wheel/*.whl 'numpy==1.26.*' 'onnxruntime==1.20.*' --group edge-test
 	touch $@
 
