@@ -176,9 +176,9 @@ def run(name: str, seed: int) -> dict[str, Any]:
     network = first_network(material, MAP_METHOD, seed)
     fit_network(network, material, MAP_METHOD, scale, endless=True)
     if trial.is_adapted:
-        network.adapter = Adapter(network.config.feature_dim)
+        network.trunk.adapter = Adapter(network.config.feature_dim)
         network.trunk.register_forward_pre_hook(
-            lambda _, given: (cells := network.adapter(given[0]), cells.mean(dim=1, keepdim=True), *given[2:])
+            lambda trunk, given: (cells := trunk.adapter(given[0]), cells.mean(dim=1, keepdim=True), *given[2:])
         )
     if trial.is_moved:
         network.moved = MovedPairs(network.map)
