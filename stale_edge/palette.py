@@ -30,6 +30,8 @@ DARK_CLASS_COLOURS: Final = (
 """The same hues on a dark page: the text on each is the page's colour."""
 MARKERS: Final = "osD^vPX*<>p"
 """Markers of matplotlib, one for each colour."""
+MOST_SERIES: Final = 6
+"""Series of a chart that a reader tells apart."""
 READABLE: Final = 4.5
 """Least contrast of text."""
 INK, SOFT, GRID = "#1f2328", "#57606a", "#e3e6ea"

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stale_edge_runtime.errors import EXIT_BAD_DATA, EXIT_INTERRUPTED
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,8 +30,6 @@ _FAULTS: Final = frozenset(
     {signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP}
     | ({signal.SIGBUS} if hasattr(signal, "SIGBUS") else set())
 )
-_EXIT_BAD_DATA: Final = 65
-_EXIT_INTERRUPTED: Final = 130
 _SET_DEATH_SIGNAL: Final = 1
 
 
@@ -60,7 +60,7 @@ def fork_for(words: Sequence[str]) -> int | None:
         return code
     if was_ended:
         _say("interrupted; outputs already there are unchanged")
-        return _EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     return _explain(-code, words, before)
 
 
@@ -91,7 +91,7 @@ def _explain(number: int, words: Sequence[str], mask: set[int | signal.Signals])
             _say(f"error: memory: the system {ended}, most likely for want of memory; give smaller inputs")
         else:
             _say(f"error: {files or 'a file'}: {ended}; a file among them is damaged or hostile: do not use it")
-        return _EXIT_BAD_DATA
+        return EXIT_BAD_DATA
     with contextlib.suppress(OSError, ValueError):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -31,7 +31,7 @@ TESTS = tuple(
 )
 """Tests of arithmetic and of files; all others do the same on any processor."""
 UNTOLD = "not ceiling and not gigabytes and not quarter"
-"""What emulation tells nothing of: limits of memory, which qemu ignores, and a bound on processor time."""
+"""Choice of tests that emulation tells something of: not limits of memory, which qemu ignores, nor processor time."""
 
 
 class Absent(Exception):

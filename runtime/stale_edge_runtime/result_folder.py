@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from stale_edge_runtime.errors import BadDataError, UsageError, writing_error
 from stale_edge_runtime.formats.files import make_folder, read_bytes, read_json, together, write_json, write_text
-from stale_edge_runtime.formats.result_tables import MAX_TABLE_BYTES, json_line, read_table, write_table
+from stale_edge_runtime.formats.result_tables import FINISHED, MAX_TABLE_BYTES, RUN, json_line, read_table, write_table
 from stale_edge_runtime.formats.sole_writer import sole_writer
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from stale_edge_runtime.formats.result_tables import Row
 
-RUN: Final = "run.json"
-FINISHED: Final = "finished.jsonl"
 _FORMAT: Final = 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from stale_edge.palette import COLOURS, GRID, INK, MARKERS, readable
+from stale_edge.palette import COLOURS, GRID, INK, MARKERS, MOST_SERIES, readable
 from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.bench.windowed import WINDOWS
 from stale_edge_runtime.formats.files import atomic_path
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from stale_edge_runtime.bench.records import Report, Row
 
-MOST_LINES = 6
-"""Lines of a panel."""
 LABEL_GAP_PT = 12.0
 """Least distance of two labels, in points."""
 LABEL_OFFSET_PT = 10.0
@@ -63,7 +61,7 @@ def draw(report: Report, target: Path) -> None:
 
 def _panels(lines: Mapping[str, list[Row]]) -> list[dict[str, list[Row]]]:
     """Share lines out among panels, in their order and nearly evenly."""
-    count = -(-len(lines) // MOST_LINES)
+    count = -(-len(lines) // MOST_SERIES)
     size = -(-len(lines) // count)
     found = list(lines.items())
     return [dict(found[start : start + size]) for start in range(0, len(found), size)]

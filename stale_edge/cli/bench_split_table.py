@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from stale_edge.cli.bench_table import ratio_of
 from stale_edge.cli.bench_towers import TOWER_KINDS
 from stale_edge_runtime.bench.records import TEXT_CACHED
 from stale_edge_runtime.bench.statistics import number
@@ -111,13 +112,10 @@ def _steps(report: Report, snippets: int) -> _FactorSteps | None:
 
 def _factor(report: Report, slow: Row, fast: Row) -> str:
     """Write how many times faster one row is than another of its length, with the interval."""
-    key = (slow.threads, slow.batch, slow.snippets)
-    for item in report.comparisons:
-        if (item.threads, item.batch, item.snippets) == key and {item.a, item.b} == {slow.model, fast.model}:
-            turned = item.a != slow.model
-            low, high = (1 / item.high, 1 / item.low) if turned else (item.low, item.high)
-            return f"{slow.median_ms / fast.median_ms:.3g}× ({low:.3g}–{high:.3g})"
-    return f"{slow.median_ms / fast.median_ms:.3g}×"
+    if (found := ratio_of(report, slow, fast)) is None:
+        return f"{slow.median_ms / fast.median_ms:.3g}×"
+    ratio, low, high = found
+    return f"{ratio:.3g}× ({low:.3g}–{high:.3g})"
 
 
 def _table(title: str, lengths: Sequence[int]) -> Table:

@@ -14,7 +14,7 @@ from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.contract import Precision
 
 if TYPE_CHECKING:
-    from stale_edge_runtime.bench.records import Comparison, Report, Row
+    from stale_edge_runtime.bench.records import Report, Row
 
 COLUMNS = (
     "T", "model", "runs", "median ms", "spread", "min", "p90", "faster", "first ms", "load ms", "peak MB", "GMACs",
@@ -131,20 +131,32 @@ def faster(report: Report, baseline: Row, row: Row) -> str:
     """
     if row is baseline:
         return "1x"
-    key = (row.threads, row.batch, row.snippets)
+    if (found := ratio_of(report, baseline, row)) is None:
+        return ""
+    ratio, low, high = found
+    if ratio < 1:
+        return f"slower {1 / ratio:.3g}x ({1 / high:.3g}-{1 / low:.3g})"
+    return f"{ratio:.3g}x ({low:.3g}-{high:.3g})"
+
+
+def ratio_of(report: Report, slow: Row, fast: Row) -> tuple[float, float, float] | None:
+    """Find how many times faster one row is than another of its length, with the ends of the interval.
+
+    Args:
+        report: The results.
+        slow: Row to compare with.
+        fast: Row of the same length, batch and number of threads.
+
+    Returns:
+        None where the two were not compared.
+    """
+    key = (slow.threads, slow.batch, slow.snippets)
     for item in report.comparisons:
-        if (item.threads, item.batch, item.snippets) == key and {item.a, item.b} == {row.model, baseline.model}:
-            ratio, low, high = _oriented(item, reference=baseline.model)
-            if ratio < 1:
-                return f"slower {1 / ratio:.3g}x ({1 / high:.3g}-{1 / low:.3g})"
-            return f"{ratio:.3g}x ({low:.3g}-{high:.3g})"
-    return ""
-
-
-def _oriented(item: Comparison, reference: str) -> tuple[float, float, float]:
-    if item.a == reference:
-        return item.ratio, item.low, item.high
-    return 1 / item.ratio, 1 / item.high, 1 / item.low
+        if (item.threads, item.batch, item.snippets) == key and {item.a, item.b} == {slow.model, fast.model}:
+            if item.a == slow.model:
+                return item.ratio, item.low, item.high
+            return 1 / item.ratio, 1 / item.high, 1 / item.low
+    return None
 
 
 def _caption(report: Report) -> str:

@@ -121,6 +121,17 @@ def test_rows_are_those_of_numpy(network, number, snippets, classes, seed, kind)
         assert not detections._is_decided(decoding_of(network), outputs, snippets, info, chosen), difference
 
 
+@pytest.mark.parametrize(("apart", "decided"), [(1e-6, False), (1e-3, True)])
+def test_a_tie_at_the_last_rank_is_not_decided(apart, decided):
+    outputs = draw("boundary-map", 40, 1, 0, "clear")
+    outputs["pair_logits"][:] = -9.0
+    outputs["pair_logits"][5, 10], outputs["pair_logits"][25, 30] = 1.0, 1.0 + apart
+    info = info_of("boundary-map")
+    decoding = decoding_of("boundary-map")
+    one = decoding.settings(info, {"max_detections": 1})
+    assert detections._is_decided(decoding, outputs, 40, info, one) is decided
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_nothing_found_is_no_row(network):
     shapes = HEADS[network].shapes(info_of(network), 12, 3)

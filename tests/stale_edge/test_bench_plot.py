@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from stale_edge.cli.bench_plot import MOST_LINES, draw
+from stale_edge.cli.bench_plot import draw
+from stale_edge.palette import MOST_SERIES
 
 
 def report(names: int, lengths: tuple[int, ...], runs: int) -> Any:
@@ -31,7 +32,7 @@ def report(names: int, lengths: tuple[int, ...], runs: int) -> Any:
     return SimpleNamespace(rows=rows, machine={"cpu": "CPU"}, protocol={"name": "steady"})
 
 
-@pytest.mark.parametrize(("names", "panels"), [(MOST_LINES, 1), (MOST_LINES + 1, 2), (11, 2)])
+@pytest.mark.parametrize(("names", "panels"), [(MOST_SERIES, 1), (MOST_SERIES + 1, 2), (11, 2)])
 def test_more_lines_than_can_be_told_apart_go_into_panels(tmp_path: Path, names: int, panels: int) -> None:
     pytest.importorskip("matplotlib")
     target = tmp_path / "lines.svg"

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stale_edge.palette import MOST_SERIES
 from stale_edge.study.design import ACCURACY, Measurement, StudyName
 from stale_edge.study.report import report
-from stale_edge.study.report.chart_parts import MOST_SERIES, in_parts
+from stale_edge.study.report.chart_parts import in_parts
 from stale_edge.study.report.charts import Chart, Point, Series, charts_of
 from stale_edge.study.report.headlines import headlines
 from stale_edge.study.report.labels import label_runs, short_cpu

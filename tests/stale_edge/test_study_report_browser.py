@@ -47,7 +47,7 @@ def page(opened):
 
 
 def brightness(browser, selector, name):
-    """Of a colour of an element: 0 is black, 255 is white."""
+    """Brightness of a colour of an element: 0 is black, 255 is white."""
     script = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
     colour = browser.execute_script(script, selector, name)
     return sum(float(part) for part in colour.strip("rgba()").split(",")[:3]) / 3

@@ -13,9 +13,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from stale_edge_runtime.errors import BadDataError, missing_extra
+from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats.csv_cells import as_it_was
 from stale_edge_runtime.formats.files import read_bytes
+from stale_edge_runtime.formats.result_tables import require_parquet
 from stale_edge_runtime.formats.video_ids import ID_RULE, is_video_id
 
 if TYPE_CHECKING:
@@ -96,11 +97,8 @@ def _json_rows(content: bytes) -> Iterable[Any]:
 
 
 def _parquet_rows(content: bytes) -> Iterable[Any]:
-    try:
-        from pyarrow import BufferReader, parquet
-    except ImportError as error:
-        raise missing_extra("pyarrow", "corpus", "a Parquet file") from error
-    file = parquet.ParquetFile(BufferReader(content))
+    pyarrow, parquet = require_parquet()
+    file = parquet.ParquetFile(pyarrow.BufferReader(content))
     rows: list[Any] = file.read([name for name in COLUMNS if name in file.schema_arrow.names]).to_pylist()
     return rows
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from stale_edge_runtime.decoding import Detection
     from stale_edge_runtime.errors import StaleEdgeError
 
+RUN: Final = "run.json"
+"""Description of a run, in a folder of tables."""
+FINISHED: Final = "finished.jsonl"
+"""Rows of a run that has not ended, in a folder of tables."""
 JSONL: Final = ".jsonl"
 PARQUET: Final = ".parquet"
 MAX_TABLE_BYTES: Final = 1 << 30

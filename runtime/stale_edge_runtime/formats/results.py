@@ -21,7 +21,7 @@ from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
 from stale_edge_runtime.formats.csv_cells import as_it_was, inert
 from stale_edge_runtime.formats.file_kinds import read_head
 from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError
-from stale_edge_runtime.formats.result_tables import JSONL, PARQUET, read_table
+from stale_edge_runtime.formats.result_tables import FINISHED, JSONL, PARQUET, RUN, read_table
 from stale_edge_runtime.formats.video_ids import ID_RULE, is_video_id
 
 if TYPE_CHECKING:
@@ -141,9 +141,9 @@ def _read_tables(path: Path, check: EntryCheck) -> Results:
         tables = sorted(one for one in path.glob("part-*") if one.suffix in {JSONL, PARQUET})
         if not tables:
             raise BadDataError(path, "holds no part of results", "name a result file, or a folder of --part-videos")
-        known = files.read_json(path / "run.json")
+        known = files.read_json(path / RUN)
         external = known if isinstance(known, dict) else {}
-        if (path / "finished.jsonl").exists():
+        if (path / FINISHED).exists():
             raise BadDataError(path, "holds results of a run that has not ended", "run the same command again")
     detections: dict[str, tuple[Detection, ...]] = {}
     for table in tables:

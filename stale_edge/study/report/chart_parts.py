@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from stale_edge.palette import MOST_SERIES
 
 if TYPE_CHECKING:
     from stale_edge.study.report.charts import Chart, Series
-
-MOST_SERIES: Final = 6
-"""Series of a chart, the thesis's among them."""
 
 
 def in_parts(chart: Chart) -> tuple[Chart, ...]:
