@@ -287,6 +287,7 @@ def test_wrong_files_are_refused_in_words_and_the_others_run(browser, served, tm
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "clip.mp4").write_bytes(b"0" * 100)
     (tmp_path / "empty.npy").write_bytes(b"")
+    np.save(tmp_path / "huge.npy", np.full((20, WIDTH), 3e38, np.float32))
     bad = rows.copy()
     bad[3, 5] = np.nan
     np.save(tmp_path / f"{HOSTILE.replace('/', '|')}.npy", bad)
@@ -302,6 +303,7 @@ def test_wrong_files_are_refused_in_words_and_the_others_run(browser, served, tm
         "notes.txt\u2069 is neither of what this page takes: features (.npy)",
         "clip.mp4\u2069 is a video, and this site has no image tower; build it with `stale-edge web --clip-image`",
         "empty.npy\u2069 is neither",
+        "huge.npy\u2069 cannot be run: the network answers with NaN or infinity",
         "1 of 20 snippets hold NaN, infinity or values beyond float32, the first is snippet 3",
     ):
         assert words in told

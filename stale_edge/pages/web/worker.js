@@ -101,6 +101,8 @@ async function embed(pictures) {
 async function detect(values, rows) {
   const { ort, session } = sessions.model;
   const { segments, labels, scores } = await session.run({ features: new ort.Tensor("float32", values, [1, rows, site.model.feature_dim]) });
+  // A file that decodes inside tells by a row of NaN that its network answers with no numbers.
+  if (![segments, scores].every((one) => one.data.every(Number.isFinite))) throw new Error("the network answers with NaN or infinity: the features are not those that it learned from");
   return Array.from(scores.data, (score, row) => ({
     start: segments.data[2 * row], end: segments.data[2 * row + 1], label: site.model.classes[Number(labels.data[row])], score,
   }));
