@@ -3,8 +3,8 @@
 Taught with endless simulated videos of the seen classes; judged by videos of seen and of unseen classes that no
 training draws. Each trained network is judged in its world, and that of the base world in harder ones too. Beside every
 judgement stand, by the same decoding and evaluation: the whole video with the same labels, the same segments with the
-true class, and the same network with every class name given to another class. On one core, a training takes three to
-four minutes of the processor, and a judgement one.
+true class, and the same network with every class name given to another class. On one core, a training takes five to
+six minutes of the processor, and a judgement one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from stale_edge.study.experiments.evaluation_sets import EvaluationSet, Found
 
-FULL: Final = StudyScale(videos=2048, epochs=5, selection=150, seen=900, unseen=300, batch_size=16, is_trial=True)
+FULL: Final = StudyScale(videos=2048, epochs=10, selection=150, seen=900, unseen=300, batch_size=16, is_trial=True)
 QUICK: Final = StudyScale(videos=16, epochs=2, selection=30, seen=60, unseen=20, batch_size=8, is_trial=True, fitted=64)
 REPEATS: Final = 3
 
