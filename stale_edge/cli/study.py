@@ -45,8 +45,8 @@ def study(
         StudyName,
         typer.Argument(
             metavar="NAME",
-            help="Learning: open-set, closed-set, training, ablation, localization. Time and memory: inference, "
-            "quantization.",
+            help="Learning: open-set, closed-set, training, ablation, localization, robustness. Time and memory: "
+            "inference, quantization.",
         ),
     ],
     output: Annotated[
@@ -74,6 +74,10 @@ def study(
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Videos to learn from, as `simulate` writes them; a simulated world if none."),
+    ] = None,
+    networks: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Networks, as in stale,actionformer,boundary-map; all by default."),
     ] = None,
     providers: Providers = None,
     peak_tmacs: Annotated[
@@ -107,6 +111,7 @@ def study(
     check_tables(latex, markdown)
     _check(name, foreign, {"--peak-tmacs": peak_tmacs, "--max-minutes": max_minutes})
     drawn = None if seeds is None else parse_seeds(seeds)
+    wanted = None if networks is None else tuple(word.strip() for word in networks.split(",") if word.strip())
     from stale_edge.cli.study_table import summary, summary_table
     from stale_edge.extras import has_report, require_study
 
@@ -135,7 +140,9 @@ def study(
         from stale_edge.training.launch import accelerator
 
         context = RunContext(folder, _computing)
-        chosen = learning_study(name, quick=quick, repeats=repeats, seeds=drawn, data=data, context=context)
+        chosen = learning_study(
+            name, quick=quick, repeats=repeats, seeds=drawn, data=data, networks=wanted, context=context
+        )
         devices = (accelerator(),)
     run = _run(chosen, devices, folder, max_minutes, report)
     if json:

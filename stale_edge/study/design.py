@@ -14,7 +14,11 @@ Factor: TypeAlias = str | int | float
 
 
 class StudyName(StrEnum):
-    """The studies: the thesis's five, and ours: what holds the network back, and how well ours localises."""
+    """The studies: the thesis's five, and three of this project's own.
+
+    Those are about what holds STALE back, how well the boundary map localises, and how far conclusions hang on what the
+    simulated world assumes.
+    """
 
     OPEN_SET = "open-set"
     CLOSED_SET = "closed-set"
@@ -23,6 +27,7 @@ class StudyName(StrEnum):
     QUANTIZATION = "quantization"
     ABLATION = "ablation"
     LOCALIZATION = "localization"
+    ROBUSTNESS = "robustness"
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ ACCURACY: Final = {
     "average_map": "fraction",
 }
 """Metrics of what was found, and their unit; none is outside of 0 to 1."""
+WHOLE_VIDEO: Final = ", whole video"
+"""Ending of the name of a reference row: the labels that a method found, each for its whole video."""
 _TIMING_FACTORS: Final = ("engine", "precision", "provider", "model", "snippets")
 COLUMNS: Final[Mapping[StudyName, StudyColumns]] = {
     StudyName.OPEN_SET: StudyColumns(("method", "split", "fraction", "enhancement"), {**ACCURACY, "seconds": "s"}),
@@ -67,6 +74,9 @@ COLUMNS: Final[Mapping[StudyName, StudyColumns]] = {
     ),
     StudyName.ABLATION: StudyColumns(("method", "subset"), {**ACCURACY, "seconds": "s", "steps": "count"}),
     StudyName.LOCALIZATION: StudyColumns(
+        ("world", "method", "subset"), {**ACCURACY, "kept": "fraction", "seconds": "s", "steps": "count"}
+    ),
+    StudyName.ROBUSTNESS: StudyColumns(
         ("world", "method", "subset"), {**ACCURACY, "kept": "fraction", "seconds": "s", "steps": "count"}
     ),
 }

@@ -1,7 +1,8 @@
 """Accuracy by fraction of the training data: the design that the open set and the closed set share.
 
-One training for each split, fraction and seed; what it finds is judged twice, with and without the labels of an
-external classifier. The untrained network and what needs no training stand beside it.
+One training for each network, split, fraction and seed; what it finds is judged twice, with and without the labels of
+an external classifier, and so are its labels alone, each for the whole video. STALE without training and what needs no
+network stand beside it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from typing import TYPE_CHECKING, Final
 
 from stale_edge.study.context import ANYWHERE, RunContext
 from stale_edge.study.design import Cell, Measurement, StudyName
-from stale_edge.study.experiments.trained_study import TrainedStudy
+from stale_edge.study.experiments.trained_study import TrainedStudy, reference_rows, whole_video_of
 from stale_edge.study.experiments.training_runs import (
+    METHODS,
+    NETWORK,
     PUBLISHED,
     Method,
     first_network,
     predictor_of,
     reference_point,
-    train_network,
+    teach,
 )
 from stale_edge.study.experiments.video_pool import FiniteData
+from stale_edge_runtime.metrics.baselines import whole_videos
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,9 +34,8 @@ if TYPE_CHECKING:
     from stale_edge.study.experiments.training_runs import StudyScale
     from stale_edge.study.experiments.video_pool import Pool, Split
 
-STALE: Final = "stale"
 UNTRAINED: Final = "untrained"
-NEAREST_TEXT: Final = "nearest text"
+POINTS: Final = ("nearest text", "ceiling")
 ALL: Final = 1.0
 
 
@@ -46,7 +49,7 @@ class FractionPlan:
     """Splits of the classes."""
     fractions: tuple[float, ...]
     """Fractions of the data."""
-    methods: Mapping[str, Method] = field(default_factory=lambda: {STALE: PUBLISHED})
+    methods: Mapping[str, Method] = field(default_factory=lambda: METHODS)
     """Networks that are taught, by name."""
 
 
@@ -77,6 +80,8 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
     ) -> None:
         super().__init__(data, scale, seeds, quick=quick, context=context)
         self._plan = plan
+        self._references = {row.name: row for row in reference_rows(plan.methods, POINTS)}
+        self._untrained = (UNTRAINED,) if NETWORK in plan.methods else ()
         self._splits = {split.name: split for split in data.splits(plan.splits)}
         self._pool = lru_cache(maxsize=2)(self._make_pool)
 
@@ -99,28 +104,27 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
             "enhancement": dict(self._data.enhancement),
             "splits": list(self._splits),
             "fractions": list(self._plan.fractions),
-            "reference_points": [UNTRAINED, NEAREST_TEXT],
+            "reference_points": [*self._untrained, *self._references, *map(whole_video_of, self._plan.methods)],
             "settings": settings,
         }
 
     def cells(self) -> list[Cell]:
-        """Seed by seed, so that a study that is cut off has whole repeats; all of the data before parts of it."""
+        """List reference points first, then network by network; of each seed by seed, all data before parts of it."""
         return list(self._cells())
 
     def _cells(self) -> Iterator[Cell]:
-        for seed in self._seeds:
-            for split in self._splits.values():
-                if seed == self._seeds[0]:
-                    yield self._cell(NEAREST_TEXT, split, ALL, None)
-                yield self._cell(UNTRAINED, split, ALL, seed)
-            for method in self._plan.methods:
+        for split in self._splits.values():
+            yield from (self._cell(name, split, ALL, None) for name in self._references)
+            yield from (self._cell(name, split, ALL, seed) for name in self._untrained for seed in self._seeds)
+        for method in self._plan.methods:
+            for seed in self._seeds:
                 for fraction in sorted(self._plan.fractions, reverse=True):
                     for split in self._splits.values():
                         yield self._cell(method, split, fraction, seed)
 
     def _cell(self, method: str, split: Split, fraction: float, seed: int | None) -> Cell:
         factors: dict[str, str | float] = {"method": method, "fraction": fraction}
-        words = [method.replace(" ", "-")]
+        words = [method.replace(",", "").replace(" ", "-")]
         if split.is_open:
             factors["split"] = split.name
             words.append(split.name.replace("/", "-"))
@@ -131,7 +135,7 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
         return Cell("-".join(words), factors, seed or 0)
 
     def measure(self, cell: Cell, note: Callable[[str], None]) -> list[Measurement]:
-        """Measure one cell, with and without score enhancement.
+        """Measure one cell, with and without score enhancement; of a training, its labels alone as well.
 
         Args:
             cell: One of `cells`.
@@ -141,18 +145,24 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
             StaleEdgeError: It cannot be measured.
         """
         split = next(split for name, split in self._splits.items() if cell.factors.get("split", name) == name)
-        method = self._plan.methods.get(str(cell.factors["method"]), PUBLISHED)
+        name = str(cell.factors["method"])
+        method = self._plan.methods.get(name, PUBLISHED)
         pool = self._pool(split, method.snippets)
+        judged = pool.evaluation_set
         predictor, cost = self._predictor(cell, split, pool, note)
         with self._context.computing():
-            found = pool.evaluation_set.detect(predictor)
+            found = judged.detect(predictor)
         measured = []
         for enhancement, external in (("without", None), ("with", pool.external)):
             with self._context.computing():
-                accuracy = pool.evaluation_set.accuracy(found, external, lacks_classes=method.leaves_classes)
-            factors = {**cell.factors, "enhancement": enhancement}
+                named = judged.named(found, external, lacks_classes=method.leaves_classes)
+                values = {name: {**judged.accuracy(named), **cost}}
+                if name in self._plan.methods:
+                    values[whole_video_of(name)] = judged.accuracy(whole_videos(judged.truth, named))
             measured += [
-                Measurement(factors, metric, value, cell.repeat) for metric, value in {**accuracy, **cost}.items()
+                Measurement({**cell.factors, "method": row, "enhancement": enhancement}, metric, value, cell.repeat)
+                for row, metrics in values.items()
+                for metric, value in metrics.items()
             ]
         return measured
 
@@ -164,15 +174,19 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
         method = self._plan.methods.get(name, PUBLISHED)
         with self._context.computing():
             material = pool.material(fraction, cell.repeat)
-        if name == NEAREST_TEXT:
-            return reference_point(NEAREST_TEXT, pool.evaluation_set, material), {}
-        network = first_network(material, method, cell.repeat)
+        if row := self._references.get(name):
+            return reference_point(row.point, pool.evaluation_set, material, row.network), {}
         if name == UNTRAINED:
-            return predictor_of(network, pool.evaluation_set), {}
-        settings = self._scale.settings(cell.repeat, split.name, method)
+            return predictor_of(first_network(material, method, cell.repeat), pool.evaluation_set), {}
         note(f"{cell.key}: {len(material.source)} videos of {len(material.source.classes)} classes")
-        taught = train_network(
-            network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._context, method
+        taught = teach(
+            material,
+            method,
+            self._scale,
+            cell.repeat,
+            loss_weights=split.name,
+            note=lambda line: note(f"{cell.key}: {line}"),
+            context=self._context,
         )
         return predictor_of(taught.network, pool.evaluation_set, method), {"seconds": taught.seconds}
 

@@ -11,7 +11,7 @@ from stale_edge.study.experiments.seeds import check_seeds
 from stale_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from stale_edge.study.design import Study
@@ -28,25 +28,28 @@ def learning_study(
     repeats: int | None,
     seeds: tuple[int, ...] | None,
     data: Path | None,
+    networks: Sequence[str] | None = None,
     context: RunContext = ANYWHERE,
 ) -> Study:
     """Make one of the studies of learning, ready to be run.
 
     Args:
-        name: Ablation, localization, open set, closed set, or training.
+        name: Ablation, localization, robustness, open set, closed set, or training.
         quick: A trial of a minute or two: a small world, a handful of steps, one repeat. Its numbers say nothing.
         repeats: Number of repeats; as the thesis has them by default.
         seeds: One for each repeat; 0, 1, … by default.
         data: Folder in the layout that `simulate` writes; the simulated world by default.
+        networks: Networks to teach, keys of `METHODS`; all by default.
         context: Folder and lock to compute with.
 
     Raises:
         UsageError: Repeats and seeds that cannot be, or another study.
         StaleEdgeError: The folder is not what it must be.
     """
-    from stale_edge.study.experiments import ablation, closed_set, localization, open_set, training_cost
+    from stale_edge.study.experiments import ablation, closed_set, localization, open_set, robustness, training_cost
     from stale_edge.study.experiments.folder_data import FolderData
     from stale_edge.study.experiments.simulated_data import SimulatedData
+    from stale_edge.study.experiments.training_runs import choose_methods
 
     kinds: dict[StudyName, tuple[Callable[..., Study], StudyScale, StudyScale, int]] = {
         StudyName.ABLATION: (ablation.AblationStudy, ablation.FULL, ablation.QUICK, ablation.REPEATS),
@@ -64,13 +67,23 @@ def learning_study(
             training_cost.QUICK,
             training_cost.REPEATS,
         ),
+        StudyName.ROBUSTNESS: (robustness.RobustnessStudy, robustness.FULL, robustness.QUICK, robustness.REPEATS),
     }
     if name not in kinds:
         raise UsageError(f"study {name}", "is not a study of learning", f"those are {', '.join(kinds)}")
     make, full, trial, usual = kinds[name]
+    if data is not None and name is StudyName.ROBUSTNESS:
+        raise UsageError(
+            "--data", "is no option of the study robustness, which varies the simulated world", "leave it out"
+        )
+    methods = {"methods": choose_methods(networks)}
+    if name is StudyName.LOCALIZATION:
+        if networks is not None:
+            raise UsageError("--networks", "is no option of the study localization", "leave it out")
+        methods = {}
     source = FolderData(data, limited=quick) if data is not None else SimulatedData(QUICK_WORLD if quick else None)
     chosen = study_seeds(1 if quick else usual, repeats, seeds)
-    return make(source, trial if quick else full, chosen, quick=quick, context=context)
+    return make(source, trial if quick else full, chosen, quick=quick, context=context, **methods)
 
 
 def study_seeds(usual: int, repeats: int | None, seeds: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -78,18 +78,26 @@ class EvaluationSet:
         """Mean average precision, in [0, 1], by the names that all studies use.
 
         Args:
+            found: Detections that `detect` gave, or any others of these videos.
+            external: As for `named`.
+            lacks_classes: As for `named`.
+        """
+        result = evaluate(self.truth, self.named(found, external, lacks_classes=lacks_classes))
+        at = dict(zip(result.tious, result.map, strict=True))
+        return {"map_50": at[0.5], "map_75": at[0.75], "map_95": at[0.95], "average_map": result.average_map}
+
+    def named(self, found: Found, external: ExternalScores | None = None, *, lacks_classes: bool = False) -> Found:
+        """Give detections the labels that they are judged with.
+
+        Args:
             found: Detections that `detect` gave.
             external: Verdicts of an external classifier that replace labels, as `detect --external` has it.
             lacks_classes: Whether the detections are without classes: these come from the external classifier, or from
                 the nearest text.
         """
         if lacks_classes:
-            found = self.labelled(found) if external is None else fused(found, external)
-        elif external is not None:
-            found = enhanced(found, external)
-        result = evaluate(self.truth, found)
-        at = dict(zip(result.tious, result.map, strict=True))
-        return {"map_50": at[0.5], "map_75": at[0.75], "map_95": at[0.95], "average_map": result.average_map}
+            return self.labelled(found) if external is None else fused(found, external)
+        return found if external is None else enhanced(found, external)
 
     def labelled(self, found: Found) -> Found:
         """Give detections without classes those of the nearest text.

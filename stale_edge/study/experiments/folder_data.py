@@ -160,11 +160,12 @@ class FolderData:
             raise _no_lists(self._folder, split)
         return self._pool(lists, scale, snippets)
 
-    def endless(self, scale: StudyScale) -> Material:
+    def endless(self, scale: StudyScale, snippets: int | None = SNIPPETS) -> Material:
         """Read the videos for an ablation, which judges seen and unseen classes both; its videos do come again.
 
         Args:
             scale: Numbers of videos, where they are limited.
+            snippets: Length that they are resized to; None takes them as they are.
 
         Raises:
             StaleEdgeError: A file is missing or not what it must be.
@@ -172,9 +173,9 @@ class FolderData:
         lists = self._only_lists or self._lists(OPEN_75) or self._lists(OPEN_50)
         if lists is None:
             raise _no_lists(self._folder, OPEN_75)
-        pool = self._pool(lists, scale, SNIPPETS)
+        pool = self._pool(lists, scale, snippets)
         evaluation_sets = {
-            "seen": self._evaluation_set(lists.seen, scale.seen, SNIPPETS),
+            "seen": self._evaluation_set(lists.seen, scale.seen, snippets),
             "unseen": pool.evaluation_set,
         }
         return replace(pool.material(1.0, seed=0), evaluation_sets=evaluation_sets)

@@ -22,11 +22,9 @@ from stale_edge.study.experiments.training_runs import (
     MAP_METHOD,
     Material,
     StudyScale,
-    first_network,
-    fit_network,
     predictor_of,
     reference_point,
-    train_network,
+    teach,
 )
 from stale_edge_runtime.heads.boundary_map import BOUNDARY_MAP
 from stale_edge_runtime.metrics.baselines import TRUE_CLASS, WHOLE_VIDEO, true_classes, whole_videos
@@ -120,13 +118,14 @@ class LocalizationStudy(TrainedStudy[EndlessData]):
         if cell.factors["method"] == REFERENCES:
             return self._references(world, note)
         material = self._material(world)
-        network = first_network(material, MAP_METHOD, cell.repeat)
-        with self._context.computing():
-            fit = fit_network(network, material, MAP_METHOD, self._scale, endless=isinstance(self._data, SimulatedData))
-        note(f"{cell.key}: classes fitted on {fit['videos']} videos, ridge {fit['ridge']}")
-        settings = self._scale.settings(cell.repeat, method=MAP_METHOD)
-        taught = train_network(
-            network, material, settings, lambda line: note(f"{cell.key}: {line}"), self._context, MAP_METHOD
+        taught = teach(
+            material,
+            MAP_METHOD,
+            self._scale,
+            cell.repeat,
+            endless=isinstance(self._data, SimulatedData),
+            note=lambda line: note(f"{cell.key}: {line}"),
+            context=self._context,
         )
         cost = {"seconds": taught.seconds, "steps": float(taught.steps)}
         measured = self._judged(taught.network, world, cell.repeat, cost)

@@ -37,18 +37,19 @@ class SimulatedData:
         """Return the numbers as asked: so many videos are drawn."""
         return asked
 
-    def endless(self, scale: StudyScale) -> Material:
+    def endless(self, scale: StudyScale, snippets: int | None = SNIPPETS) -> Material:
         """Videos to teach that never come twice, and videos of both subsets to judge by.
 
         Args:
             scale: Numbers of videos.
+            snippets: Length that videos to judge by are resized to; None takes them as they are.
         """
         world = SimulatedWorld(self.config)
         source = world.training(scale.videos)
-        evaluation_sets = {"seen": _evaluation_set(world.evaluation("seen", scale.seen))}
+        evaluation_sets = {"seen": _evaluation_set(world.evaluation("seen", scale.seen), snippets)}
         if world.unseen:
-            evaluation_sets["unseen"] = _evaluation_set(world.evaluation("unseen", scale.unseen))
-        held_out = _evaluation_set(world.evaluation("selection", scale.selection))
+            evaluation_sets["unseen"] = _evaluation_set(world.evaluation("unseen", scale.unseen), snippets)
+        held_out = _evaluation_set(world.evaluation("selection", scale.selection), snippets)
         return Material(
             source,
             KeptVideos(held_out.videos, held_out.classes),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from stale_edge.networks.registry import NETWORKS
 from stale_edge.study.context import ANYWHERE, RunContext
+from stale_edge.study.design import WHOLE_VIDEO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stale_edge.study.experiments.training_runs import StudyScale
+    from stale_edge.study.experiments.training_runs import Method, StudyScale
 
 
 class StudyData(Protocol):
@@ -25,6 +28,41 @@ class StudyData(Protocol):
         Args:
             asked: Numbers as a study records them.
         """
+
+
+@dataclass(frozen=True)
+class ReferencePoint:
+    """A reference point of a network, which needs no training."""
+
+    name: str
+    """Name of its row."""
+    network: str
+    """Kind of network whose decoding it goes through."""
+    point: str
+    """Key of the network's `reference_points`."""
+
+
+def reference_rows(methods: Mapping[str, Method], points: Sequence[str]) -> tuple[ReferencePoint, ...]:
+    """List the reference points of the networks of a study, those of the first by their plain names.
+
+    Args:
+        methods: Networks that are taught.
+        points: Reference points, of which a network may have none.
+    """
+    networks = [
+        name for name in dict.fromkeys(method.network for method in methods.values()) if NETWORKS[name].reference_points
+    ]
+    return tuple(
+        ReferencePoint(point if network == networks[0] else f"{point}, decoded as {network}", network, point)
+        for network in networks
+        for point in points
+        if point in NETWORKS[network].reference_points
+    )
+
+
+def whole_video_of(method: str) -> str:
+    """Name the row of the labels that a method found, each for its whole video."""
+    return method + WHOLE_VIDEO
 
 
 Data = TypeVar("Data", bound=StudyData)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -21,10 +21,11 @@ from stale_edge.training.launch import accelerator, launch
 from stale_edge.training.run import RunOptions, TrainingRun
 from stale_edge.training.settings import TrainingSettings
 from stale_edge_runtime.contract import ACTION, ACTIONFORMER, STALE_NETWORK
+from stale_edge_runtime.errors import UsageError
 from stale_edge_runtime.heads.boundary_map import BOUNDARY_MAP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -79,6 +80,48 @@ ACTIONFORMER_METHOD = Method(network=ACTIONFORMER, preset="activitynet-clip")
 """The network that the thesis reads it beside, as published for ActivityNet, on features as wide as CLIP's."""
 MAP_METHOD = Method(network=BOUNDARY_MAP, preset="clip")
 """The network of this project."""
+METHODS: Final[Mapping[str, Method]] = {
+    NETWORK: PUBLISHED,
+    BOUNDARY_MAP: MAP_METHOD,
+    ACTIONFORMER: ACTIONFORMER_METHOD,
+}
+"""Networks that the learning studies teach, each as published, the costliest last."""
+
+STALE_ALL_DESIGNS: Final = f"{NETWORK}, all designs"
+"""Name of the thesis's network with every departure from its published design, as `train --design all` teaches it."""
+
+
+def with_all_designs(methods: Mapping[str, Method]) -> Mapping[str, Method]:
+    """Add the thesis's network with every design where the network is among them, right behind it.
+
+    Args:
+        methods: Networks that are taught, by name.
+    """
+    found: dict[str, Method] = {}
+    for name, method in methods.items():
+        found[name] = method
+        if name == NETWORK:
+            found[STALE_ALL_DESIGNS] = Method(EVERY_OPTION)
+    return found
+
+
+def choose_methods(networks: Sequence[str] | None) -> Mapping[str, Method]:
+    """Choose the networks of a study, in the order of `METHODS`.
+
+    Args:
+        networks: Keys of `METHODS`; all where none is given.
+
+    Raises:
+        UsageError: There is no such network, or none at all.
+    """
+    if networks is None:
+        return METHODS
+    for name in networks:
+        if name not in METHODS:
+            raise UsageError("--networks", f"names {name!r}", f"give some of {', '.join(METHODS)}")
+    if not networks:
+        raise UsageError("--networks", "names none", f"give some of {', '.join(METHODS)}")
+    return {name: method for name, method in METHODS.items() if name in networks}
 
 
 @dataclass(frozen=True)
@@ -102,6 +145,8 @@ class StudyScale:
     """Highest learning rate: above the default of `train`, because the trainings of a study are short."""
     fitted: int = FIT_VIDEOS
     """Least videos of an endless source that a closed form is fitted on."""
+    network_epochs: Mapping[str, int] = field(default_factory=dict)
+    """Epochs of networks with hyper-parameters of their own, by network; as published where it is not named."""
     is_trial: bool = False
     """Whether a network with hyper-parameters of its own is given this scale's epochs and batch all the same."""
 
@@ -115,6 +160,7 @@ class StudyScale:
         """
         if method.preset is not None:
             own = {**method.spec.presets[method.preset].training, "seed": seed}
+            own["epochs"] = self.network_epochs.get(method.network, own["epochs"])
             trial = {"epochs": self.epochs, "batch_size": self.batch_size} if self.is_trial else {}
             return TrainingSettings(**{**own, **trial})
         return TrainingSettings(
@@ -260,6 +306,46 @@ def train_network(
         best = load_checkpoint(result.checkpoint).network.to(fabric.device)
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     return TrainedNetwork(best, seconds, result.steps, trained)
+
+
+def teach(
+    material: Material,
+    method: Method,
+    scale: StudyScale,
+    seed: int,
+    *,
+    loss_weights: str = "closed",
+    endless: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+    context: RunContext = ANYWHERE,
+) -> TrainedNetwork:
+    """Give a network its first weights, fit what it has in closed form, and train it.
+
+    Args:
+        material: Training data.
+        method: Kind of network and how it is taught.
+        scale: Amounts of training.
+        seed: Seed of the first weights, of the order of the videos, and of dropout.
+        loss_weights: A key of `LOSS_WEIGHTS`.
+        endless: Whether the source has other videos in every epoch.
+        note: Called with lines on what is going on.
+        context: Folder and lock to compute with.
+
+    Returns:
+        The trained network; its seconds are those of fitting and training.
+
+    Raises:
+        StaleEdgeError: The training cannot be done.
+    """
+    network = first_network(material, method, seed)
+    start = time.perf_counter()
+    with context.computing():
+        fit = fit_network(network, material, method, scale, endless=endless)
+    seconds = time.perf_counter() - start
+    if fit:
+        note(f"classes fitted on {fit['videos']} videos, ridge {fit['ridge']}")
+    taught = train_network(network, material, scale.settings(seed, loss_weights, method), note, context, method)
+    return replace(taught, seconds=taught.seconds + seconds)
 
 
 def predictor_of(network: Any, evaluation_set: EvaluationSet, method: Method = PUBLISHED) -> Predictor:
