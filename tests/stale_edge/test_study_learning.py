@@ -24,7 +24,14 @@ from stale_edge.simulation import SimulatedWorld, WorldConfig
 from stale_edge.simulation.folder import write_world
 from stale_edge.study.context import IN_PROGRESS, RunContext
 from stale_edge.study.design import COLUMNS, StudyName
-from stale_edge.study.experiments import ablation, closed_set, data_fractions, data_source, training_cost
+from stale_edge.study.experiments import (
+    ablation,
+    closed_set,
+    data_fractions,
+    data_source,
+    robustness,
+    training_cost,
+)
 from stale_edge.study.experiments.ablation import AblationStudy
 from stale_edge.study.experiments.data_fractions import DataFractionStudy
 from stale_edge.study.experiments.data_source import learning_study, study_seeds
@@ -32,9 +39,18 @@ from stale_edge.study.experiments.evaluation_sets import EvaluationSet
 from stale_edge.study.experiments.folder_data import FolderData
 from stale_edge.study.experiments.localization import WORLDS, LocalizationStudy
 from stale_edge.study.experiments.open_set import open_set_study
+from stale_edge.study.experiments.robustness import RobustnessStudy
 from stale_edge.study.experiments.simulated_data import SimulatedData
 from stale_edge.study.experiments.training_cost import TrainingCostStudy
-from stale_edge.study.experiments.training_runs import SNIPPETS, Method, StudyScale, first_network
+from stale_edge.study.experiments.training_runs import (
+    METHODS,
+    SNIPPETS,
+    STALE_ALL_DESIGNS,
+    Method,
+    StudyScale,
+    choose_methods,
+    first_network,
+)
 from stale_edge.study.experiments.video_pool import CLOSED, OPEN_50, OPEN_75
 from stale_edge.study.runner import run_study
 from stale_edge.study.store import Store
@@ -46,7 +62,8 @@ from tests.stale_edge.actionformer_examples import TINY as TINY_ACTIONFORMER
 
 WORLD = WorldConfig(classes=8, seen_classes=6, feature_dim=32, semantic_dim=16)
 FINITE = StudyScale(videos=20, epochs=1, seen=8, unseen=8, batch_size=8, is_trial=True)
-TINY = StudyScale(videos=6, epochs=1, selection=2, seen=6, unseen=4, batch_size=3)
+TINY = StudyScale(videos=6, epochs=1, selection=2, seen=6, unseen=4, batch_size=3, is_trial=True, fitted=12)
+ONLY_STALE = {"stale": METHODS["stale"]}
 ACCURACY = ("map_50", "map_75", "map_95", "average_map")
 
 
@@ -84,22 +101,17 @@ def measure(study, wanted):
 
 class TestAblation:
     def study(self, seeds=(0,)):
-        return AblationStudy(SimulatedData(WORLD), TINY, seeds)
+        return AblationStudy(SimulatedData(WORLD), TINY, seeds, methods=ONLY_STALE)
 
-    def test_has_every_method_the_important_ones_first(self):
-        cells = self.study((5, 7)).cells()
-        assert [cell.key for cell in cells[:7]] == [
-            "untrained-seed5",
-            "untrained-all-ours-seed5",
-            "nearest-text",
-            "whole-video",
-            "ceiling",
-            "published-seed5",
-            "all-ours-seed5",
-        ]
+    def test_has_every_method_the_cheap_ones_first(self):
+        study = AblationStudy(SimulatedData(WORLD), TINY, (5, 7))
+        references = ["nearest-text", "whole-video", "ceiling"]
+        references += [f"{name}-decoded-as-boundary-map" for name in references]
+        untrained = [f"{name}-seed{seed}" for name in ("untrained", "untrained-all-ours") for seed in (5, 7)]
+        designs = [f"{name}-seed{seed}" for name in ("published", "all-ours") for seed in (5, 7)]
         singles = ["centring-seed5", "signed-similarity-seed5", "no-gate-seed5"]
-        repeats = ["untrained-seed7", "untrained-all-ours-seed7", "published-seed7", "all-ours-seed7"]
-        assert [cell.key for cell in cells[7:]] == singles + repeats
+        others = [f"{name}-seed{seed}" for name in ("boundary-map", "actionformer") for seed in (5, 7)]
+        assert [cell.key for cell in study.cells()] == references + untrained + designs + singles + others
 
     def test_is_measured_cell_by_cell_and_goes_on(self, tmp_path, monkeypatch):
         monkeypatch.setattr(ablation, "SINGLE", {})
@@ -108,7 +120,8 @@ class TestAblation:
         check_columns(self.study(), run.measurements)
         found = values(run.measurements)
         rows = {factors for factors, _, _ in found}
-        methods = {*ablation.UNTRAINED, *ablation.TRAINING_FREE, *ablation.REPEATED}
+        methods = {*ablation.UNTRAINED, *ablation.POINTS, *ablation.REPEATED}
+        methods |= {f"{method}, whole video" for method in ablation.REPEATED}
         assert rows == {(("method", method), ("subset", subset)) for method in methods for subset in ("seen", "unseen")}
         for row in rows:
             trained = dict(row)["method"] in ablation.REPEATED
@@ -131,8 +144,10 @@ class TestAblation:
 
     def test_its_options_say_what_decides_the_result(self, tmp_path):
         run_study(StudyOfNothing(self.study()), tmp_path)
-        changed = AblationStudy(SimulatedData(WORLD), replace(TINY, learning_rate=1e-4), (0,))
-        for other in (self.study((1,)), changed, AblationStudy(SimulatedData(replace(WORLD, seed=1)), TINY, (0,))):
+        changed = AblationStudy(SimulatedData(WORLD), replace(TINY, learning_rate=1e-4), (0,), methods=ONLY_STALE)
+        moved = AblationStudy(SimulatedData(replace(WORLD, seed=1)), TINY, (0,), methods=ONLY_STALE)
+        with_all = AblationStudy(SimulatedData(WORLD), TINY, (0,))
+        for other in (self.study((1,)), changed, moved, with_all):
             with pytest.raises(UsageError, match="other options"):
                 run_study(StudyOfNothing(other), tmp_path)
         assert Store(tmp_path).folder.joinpath("measurements.csv").exists()
@@ -140,7 +155,7 @@ class TestAblation:
 
 class TestOpenSet:
     def study(self, seeds=(0,), world=WORLD):
-        return open_set_study(SimulatedData(world), FINITE, seeds)
+        return open_set_study(SimulatedData(world), FINITE, seeds, methods=ONLY_STALE)
 
     def test_has_a_training_for_each_split_fraction_and_seed(self):
         cells = self.study((0, 3)).cells()
@@ -149,13 +164,9 @@ class TestOpenSet:
         assert {(cell.factors["split"], cell.factors["fraction"], cell.repeat) for cell in trained} == wanted
         assert len(trained) == len(wanted)
         assert len({cell.key for cell in cells}) == len(cells)
-        assert [cell.key for cell in cells][:5] == [
-            "nearest-text-75-25",
-            "untrained-75-25-seed0",
-            "nearest-text-50-50",
-            "untrained-50-50-seed0",
-            "stale-75-25-p100-seed0",
-        ]
+        first = [f"{name}-{split}" for split in ("75-25", "50-50") for name in ("nearest-text", "ceiling", "untrained")]
+        keys = list(dict.fromkeys(cell.key.removesuffix("-seed0").removesuffix("-seed3") for cell in cells))
+        assert keys[:7] == [*first, "stale-75-25-p100"]
 
     def test_is_measured_with_and_without_enhancement(self, tmp_path):
         study = self.study()
@@ -173,6 +184,8 @@ class TestOpenSet:
             if metric == "seconds":  # one training, judged twice
                 assert row[0] == "stale"
                 assert by["with"] == by["without"] > 0
+        assert {row[0] for row, _ in found} == {"nearest text", "ceiling", "untrained", "stale", "stale, whole video"}
+        assert set(run.options["reference_points"]) == {row[0] for row, _ in found} - {"stale"}
 
     def test_gives_the_same_again(self):
         key = "stale-50-50-p50"
@@ -195,30 +208,29 @@ class TestOpenSet:
 
     def test_the_published_weights_of_the_loss_are_those_of_the_split(self, monkeypatch):
         seen = []
-        monkeypatch.setattr(
-            data_fractions, "train_network", lambda _, __, settings, *___: seen.append(settings) or stop()
-        )
+        monkeypatch.setattr(data_fractions, "teach", lambda *_, loss_weights, **__: seen.append(loss_weights) or stop())
         for cell in self.study().cells():
             if cell.factors["method"] == "stale":
                 with pytest.raises(StopIteration):
                     self.study().measure(cell, lambda _: None)
-        assert [settings.loss_weights for settings in seen] == ["75/25", "50/50"] * 2
+        assert seen == ["75/25", "50/50"] * 2
 
 
 class TestClosedSet:
     def test_is_measured_for_every_fraction(self, tmp_path):
-        plan = replace(closed_set.PLAN, fractions=(0.5, 1.0))
+        plan = replace(closed_set.PLAN, fractions=(0.5,))
         study = DataFractionStudy(plan, SimulatedData(WORLD), FINITE, (2,))
         run = run_study(study, tmp_path)
         check_columns(study, run.measurements)
-        for method in ("stale", "actionformer"):
+        for method in ("stale", "actionformer", "boundary-map"):
             taught = {one.factors["fraction"] for one in run.measurements if one.factors["method"] == method}
-            assert taught == {0.5, 1.0}
+            assert taught == {0.5}
         assert {one.repeat for one in run.measurements if one.factors["method"] == "stale"} == {2}
 
     def test_has_the_fractions_and_repeats_of_the_thesis(self):
         study = learning_study(StudyName.CLOSED_SET, quick=False, repeats=None, seeds=None, data=None)
-        assert sum(cell.factors["method"] == "actionformer" for cell in study.cells()) == 30
+        for method in ("actionformer", "boundary-map"):
+            assert sum(cell.factors["method"] == method for cell in study.cells()) == 30
         cells = [cell for cell in study.cells() if cell.factors["method"] == "stale"]
         assert len(cells) == 30
         assert {cell.factors["fraction"] for cell in cells} == {0.1, 0.2, 0.4, 0.6, 0.8, 1.0}
@@ -238,6 +250,69 @@ class TestClosedSet:
         )
         assert held_out == {whole.held_out.video(index, 0).id for index in range(len(whole.held_out))}
         assert not held_out & taught
+
+
+class TestRobustness:
+    def test_judges_every_network_in_every_world(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(robustness, "WORLDS", dict(list(robustness.WORLDS.items())[::9]))
+        scale = replace(TINY, batch_size=4)
+        study = RobustnessStudy(SimulatedData(WORLD), scale, (3,))
+        run = run_study(study, tmp_path)
+        assert run.complete
+        check_columns(study, run.measurements)
+        rows = {(one.factors["world"], one.factors["method"]) for one in run.measurements}
+        trained = ["stale", STALE_ALL_DESIGNS, "boundary-map", "actionformer"]
+        references = ["nearest text", "ceiling"]
+        references += [f"{name}, decoded as boundary-map" for name in references]
+        methods = trained + references + [f"{name}, whole video" for name in trained]
+        assert rows == set(itertools.product(("default", "THUMOS14's timelines"), methods))
+        assert set(run.options["reference_points"]) == set(methods) - set(trained)
+        for one in run.measurements:
+            if one.metric == "kept":
+                assert one.factors["method"].endswith(", whole video")
+        ceilings = {
+            one.factors["world"]: one.value
+            for one in run.measurements
+            if one.factors["method"] == "ceiling" and one.metric == "average_map" and one.factors["subset"] == "seen"
+        }
+        assert len(set(ceilings.values())) == 2  # the worlds are others
+
+    def test_every_world_differs_from_the_default_in_what_it_says(self):
+        default = WorldConfig().to_dict()
+        for name, changes in robustness.WORLDS.items():
+            assert replace(WorldConfig(), **changes).to_dict() == {**default, **changes}
+            assert all(default[key] != value for key, value in changes.items()), name
+        keys = [cell.key for cell in RobustnessStudy(SimulatedData(WORLD), TINY, (0, 1)).cells()]
+        assert len(set(keys)) == len(keys) == len(robustness.WORLDS) * (1 + 4 * 2)
+
+    def test_takes_no_videos_of_a_user(self, tmp_path):
+        with pytest.raises(UsageError, match="--data: is no option of the study robustness"):
+            learning_study(StudyName.ROBUSTNESS, quick=True, repeats=None, seeds=None, data=tmp_path)
+
+
+class TestNetworks:
+    def test_are_those_that_are_named_in_the_usual_order(self):
+        assert list(choose_methods(None)) == ["stale", "boundary-map", "actionformer"]
+        assert list(choose_methods(["actionformer", "stale"])) == ["stale", "actionformer"]
+
+    @pytest.mark.parametrize("names", [["stale", "x3d"], []])
+    def test_that_are_not_there_are_refused(self, names):
+        with pytest.raises(UsageError, match=r"--networks: .*give some of stale, boundary-map, actionformer"):
+            choose_methods(names)
+
+    def test_without_stale_its_reference_points_are_those_of_the_others(self):
+        study = AblationStudy(SimulatedData(WORLD), TINY, (0,), methods=choose_methods(["boundary-map"]))
+        assert [cell.key for cell in study.cells()] == ["nearest-text", "whole-video", "ceiling", "boundary-map-seed0"]
+
+    def test_localisation_is_about_one_network(self):
+        words = {"quick": True, "repeats": None, "seeds": None, "data": None}
+        with pytest.raises(UsageError, match="--networks: is no option of the study localization"):
+            learning_study(StudyName.LOCALIZATION, **words, networks=["stale"])
+
+    def test_have_the_epochs_of_the_study_where_it_shortens_them(self):
+        scale = replace(TINY, is_trial=False, network_epochs={ACTIONFORMER: 2})
+        assert scale.settings(0, method=METHODS[ACTIONFORMER]).epochs == 2
+        assert scale.settings(0, method=METHODS["boundary-map"]).epochs == 10
 
 
 class TestLocalization:
@@ -307,7 +382,7 @@ def test_training_cost_counts_what_is_trained(tmp_path):
     run = run_study(study, tmp_path)
     check_columns(study, run.measurements)
     found = {(one.factors["method"], one.metric): one.value for one in run.measurements}
-    for method in ("stale", "ours"):
+    for method in ("stale", STALE_ALL_DESIGNS):
         assert found[method, "steps"] == 3
         assert found[method, "seconds"] > 0
         assert found[method, "peak_rss_mb"] > 50
@@ -316,11 +391,15 @@ def test_training_cost_counts_what_is_trained(tmp_path):
         assert 0 < found[method, "trained_parameters"] <= found[method, "parameters"]
     assert found["actionformer", "trained_parameters"] == found["actionformer", "parameters"] > 0
     assert found["actionformer", "steps"] == 2  # the last batch, which is not full, is left out
+    assert found["boundary-map", "steps"] == 3
+    assert {method for method, _ in found if method.endswith("whole video")} == {
+        f"{method}, whole video" for method in ("stale", STALE_ALL_DESIGNS, "actionformer", "boundary-map")
+    }
 
 
 def test_memory_that_is_not_of_the_training_is_left_out_with_a_note(tmp_path, monkeypatch):
     monkeypatch.setattr(training_cost, "reset_peak", lambda: False)
-    run = run_study(TrainingCostStudy(SimulatedData(WORLD), FINITE, (0,)), tmp_path)
+    run = run_study(TrainingCostStudy(SimulatedData(WORLD), FINITE, (0,), methods=ONLY_STALE), tmp_path)
     assert {one.metric for one in run.measurements} == set(COLUMNS[StudyName.TRAINING].metrics) - {"peak_rss_mb"}
     assert run.notes[0] == "no memory: this system cannot tell the peak of one training from those before it"
     assert "seems to mix two networks" in run.notes[1]
@@ -371,8 +450,12 @@ class TestRunContext:
         options = {"quick": True, "repeats": None, "seeds": None, "data": None}
         study = learning_study(name, **options, context=RunContext(tmp_path, computing))
         study._scale = TINY if name is StudyName.ABLATION else FINITE
-        key = {StudyName.ABLATION: "published", StudyName.OPEN_SET: "stale-75-25-p50", StudyName.TRAINING: "ours"}[name]
-        assert measure(study, key)
+        keys = {
+            StudyName.ABLATION: "published",
+            StudyName.OPEN_SET: "stale-75-25-p50",
+            StudyName.TRAINING: "all-designs",
+        }
+        assert measure(study, keys[name])
         assert depth == [0]
         assert set(entered) == {1}
         assert len(entered) > 6  # the steps of the training too
@@ -389,24 +472,27 @@ class TestCommand:
 
     def test_repeats_and_json(self, command, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        code, out, err = command("study", "training", "--quick", "--repeats", 2, "--json")
+        words = ("--quick", "--repeats", 2, "--networks", "actionformer, stale", "--json")
+        code, out, err = command("study", "training", *words)
         assert code == 0, err
         printed = json.loads(out)
         assert (printed["study"], printed["cells"], printed["finished"]) == ("training", 6, 6)
         assert (printed["options"]["seeds"], printed["options"]["quick"]) == ([0, 1], True)
         assert printed["machine"]["providers"] == [accelerator()]
-        assert [row["method"] for row in printed["summary"]] == ["stale", "ours", "actionformer"]
+        trained = ["stale", "stale, all designs", "actionformer"]
+        rows = [row["method"] for row in printed["summary"]]
+        assert [row for row in rows if not row.endswith(", whole video")] == trained
         assert printed["summary"][0]["steps"] == {"median": 3, "min": 3, "max": 3, "n": 2}
         folder = tmp_path / "runs" / "study" / "training-quick"
         assert {path.name for path in (folder / "cells").iterdir()} == {
-            f"{method}-seed{seed}.json" for method in ("stale", "ours", "actionformer") for seed in (0, 1)
+            f"{method}-seed{seed}.json" for method in ("stale", "stale-all-designs", "actionformer") for seed in (0, 1)
         }
         assert not (folder / IN_PROGRESS).exists()
         assert "6/6 actionformer-seed1" in err
 
     def test_seeds_and_a_table(self, command, tmp_path):
         note = tmp_path / "ablation.md"
-        words = ("--quick", "--seeds", "7,3", "-o", tmp_path / "run", "--markdown", note)
+        words = ("--quick", "--seeds", "7,3", "--networks", "stale", "-o", tmp_path / "run", "--markdown", note)
         code, out, err = command("study", "ablation", *words)
         assert code == 0, err
         assert f"wrote {note}" in err
@@ -423,7 +509,7 @@ class TestCommand:
         words = ("study", "ablation", "--quick", "--data", folder, "-o", tmp_path / "run", "--max-minutes", 0)
         code, _, err = command(*words)
         assert code == 0, err
-        assert "0 of 7 cells are measured" in err
+        assert "0 of 12 cells are measured" in err
         options = json.loads((tmp_path / "run" / "study.json").read_text())["options"]
         assert "feature_names_and_sizes_sha256" in options["data"]
         assert str(TINY.videos) in json.dumps(options["videos"])
@@ -507,11 +593,11 @@ class TestFolder:
             FolderData(copy).enhancement  # noqa: B018
 
     def test_is_studied_from_end_to_end(self, folder, tmp_path):
-        ablated = AblationStudy(FolderData(folder), TINY, (0,))
+        ablated = AblationStudy(FolderData(folder), TINY, (0,), methods=ONLY_STALE)
         measured = measure(ablated, "nearest-text") + measure(ablated, "all-ours-seed")
         check_columns(ablated, measured)
         assert {one.factors["subset"] for one in measured} == {"seen", "unseen"}
-        opened = open_set_study(FolderData(folder, limited=True), FINITE, (0,))
+        opened = open_set_study(FolderData(folder, limited=True), FINITE, (0,), methods=ONLY_STALE)
         run = run_study(opened, tmp_path)
         assert run.complete
         check_columns(opened, run.measurements)
