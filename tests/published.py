@@ -15,14 +15,13 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stale_edge.cli.report import _read
 from stale_edge.paper_tables import markdown
 from stale_edge.study.design import StudyName
-from stale_edge.study.report.charts import Chart, charts_of
 from stale_edge.study.report.figures import write_figure
-from stale_edge.study.report.labels import TITLES, Labelled, check_run, label_runs
+from stale_edge.study.report.labels import TITLES, Labelled, check_run, label_runs, one_line
 from stale_edge.study.report.machines import runs_table
 from stale_edge.study.report.page_writer import LEADS
 from stale_edge.study.report.tables import tables_of
@@ -30,7 +29,10 @@ from stale_edge.study.store import CSV, JSON, StudyRun, to_csv
 from stale_edge_runtime.bench.records import read_report
 from stale_edge_runtime.errors import StaleEdgeError, UsageError
 from stale_edge_runtime.formats.files import make_folder, read_json, write_bytes, write_json, write_text
-from tests.published_tables import BENCH, Missing, Published, block
+from tests.published_tables import BENCH, FIGURES, Missing, Published, block, charts, picture
+
+if TYPE_CHECKING:
+    from stale_edge.study.report.charts import Chart
 
 ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = ROOT / "models" / "results"
@@ -43,7 +45,7 @@ INTRODUCTION: Final = (
     "[studies.md](../studies.md). `stale-edge report models/results -o report/` makes a page of the same, with figures "
     "that answer to the mouse."
 )
-PAGE, FIGURES = Path("docs/results/README.md"), "figures"
+PAGE: Final = Path("docs/results/README.md")
 
 
 def pages(root: Path) -> list[Path]:
@@ -125,10 +127,20 @@ def renewed(text: str, results: Published, missing: dict[str, str]) -> str:
     return BLOCK.sub(content, text)
 
 
-def sections(results: Published) -> list[tuple[StudyName, tuple[Labelled, ...], tuple[Chart, ...]]]:
-    labelled = label_runs(list(results.studies().values()))
-    by_study = [(study, tuple(item for item in labelled if item.run.study is study)) for study in StudyName]
-    return [(study, items, charts_of(items)) for study, items in by_study if items]
+class Section(NamedTuple):
+    """A folder of results on the page of all studies."""
+
+    folder: str
+    item: Labelled
+    charts: list[Chart]
+
+
+def sections(results: Published) -> list[Section]:
+    """All folders, in the order of the studies."""
+    order = list(StudyName)
+    runs = sorted(results.studies().items(), key=lambda one: (order.index(one[1].study), one[0]))
+    labelled = label_runs([run for _, run in runs])
+    return [Section(folder, item, charts(item.run, folder)) for (folder, _), item in zip(runs, labelled, strict=True)]
 
 
 def report_page(results: Published) -> str:
@@ -142,20 +154,20 @@ def report_page(results: Published) -> str:
         f"<!-- figures of {digest(found)} -->",
         "",
     ]
-    for study, items, charts in found:
-        lines += [f"## {TITLES[study]}", "", LEADS[study], ""]
-        lines += [f"- {item.machine}: {note}" for item in items for note in item.run.notes] + [""]
-        for chart in charts:
-            lines += [f"![{chart.title}]({FIGURES}/{chart.key}.svg)", "", f"*{chart.title}.* {chart.caption}", ""]
-        lines += [markdown([table.for_paper() for table in tables_of(items)]), ""]
-    runs = [item for _, items, _ in found for item in items]
+    for folder, item, shown in found:
+        study = item.run.study
+        lines += [f"## {TITLES[study]}" + (f" ({folder})" if folder != study else ""), "", LEADS[study], ""]
+        lines += [*(f"- {one_line(note)}" for note in item.run.notes), ""]
+        lines += [f"{picture(chart).replace(f'({FIGURES}/', '(figures/')}\n" for chart in shown]
+        lines += [markdown([table.for_paper() for table in tables_of([item])]), ""]
+    runs = [section.item for section in found]
     lines.append(markdown([runs_table(runs).for_paper()]) if runs else "No study was collected yet.")
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
 
 
-def digest(found: list[tuple[StudyName, tuple[Labelled, ...], tuple[Chart, ...]]]) -> str:
+def digest(found: list[Section]) -> str:
     """Digest of what the figures show, so that old ones are noticed without drawing them."""
-    shown = "".join(f"{chart.key}\n{chart.title}\n{chart.to_csv()}" for _, _, charts in found for chart in charts)
+    shown = "".join(f"{one.key}\n{one.title}\n{one.to_csv()}" for section in found for one in section.charts)
     return hashlib.sha256(shown.encode()).hexdigest()[:16]
 
 
@@ -174,16 +186,16 @@ def write(root: Path = ROOT, folder: Path = RESULTS) -> dict[str, str]:
         text = path.read_text("utf-8")
         if (new := renewed(text, results, missing)) != text:
             write_text(path, new)
-    figures = root / PAGE.parent / FIGURES
+    figures = root / "docs" / FIGURES
     make_folder(figures)
     with tempfile.TemporaryDirectory() as name:
-        charts = [chart for _, _, charts in sections(results) for chart in charts]
-        drawn = {chart.key: write_figure(chart, Path(name)) for chart in charts}
+        shown = [chart for section in sections(results) for chart in section.charts]
+        drawn = {chart.key: write_figure(chart, Path(name)) for chart in shown}
     for old in figures.glob("*.svg"):
         if old.stem not in drawn:
             old.unlink()
-    for key, picture in drawn.items():
-        write_bytes(figures / f"{key}.svg", picture)
+    for key, content in drawn.items():
+        write_bytes(figures / f"{key}.svg", content)
     write_text(root / PAGE, report_page(results))
     return missing
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stale_edge.cli.bench_split_table import split_table
@@ -9,6 +11,7 @@ from stale_edge.cli.bench_table import ratio_of, reference_row
 from stale_edge.cli.bench_towers import TOWER_KINDS
 from stale_edge.paper_tables import from_rich
 from stale_edge.study.design import StudyName
+from stale_edge.study.report.charts import Chart, charts_of
 from stale_edge.study.report.labels import (
     WHOLE_VIDEO_OF,
     is_reference,
@@ -17,6 +20,7 @@ from stale_edge.study.report.labels import (
     percent,
     short_cpu,
 )
+from stale_edge.study.report.machines import show
 from stale_edge.study.report.samples import samples
 from stale_edge.study.report.simulated import WORLD, is_simulated
 from stale_edge.study.report.table import ReportTable, with_deviation
@@ -37,6 +41,7 @@ LENGTHS: Final = (100, 200, 1000, 2000, 3000)
 """Lengths that a page shows where there are more."""
 FAST: Final = ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp")
 NONE: Final = "–"
+PICTURES, FIGURES = "pictures", "results/figures"
 
 
 class Missing(Exception):
@@ -75,7 +80,8 @@ def block(name: str, results: Published) -> str:
     """The content of a block: a table, and a line about it.
 
     Args:
-        name: `bench-NAME`, `threads`, or a folder of results with the name of a view behind a slash where it has some.
+        name: `bench-NAME`, `threads`, or a folder of results. Behind a slash the name of a view, where it has some;
+            `pictures`; or the begin of the names of some.
         results: All results.
 
     Raises:
@@ -85,12 +91,26 @@ def block(name: str, results: Published) -> str:
         return BENCHES[name](results)
     folder, _, view = name.partition("/")
     run = results.study(folder)
+    if view == PICTURES or view.startswith(("fig-", "table-")):
+        shown = [chart for chart in charts(run, folder) if view == PICTURES or view in chart.key]
+        return "\n\n".join(map(picture, shown))
     return f"{STUDIES[run.study, view](run)}\n\n{about(run, folder)}"
 
 
 def views() -> set[str]:
     """Names that a block may have, where a folder is called like its study."""
     return {*BENCHES, *(f"{study}/{view}" if view else str(study) for study, view in STUDIES)}
+
+
+def charts(run: StudyRun, folder: str) -> list[Chart]:
+    """Charts of one folder, by names that no other folder's have."""
+    found = charts_of(label_runs([run]))
+    return [chart if folder == run.study else replace(chart, key=f"{folder}-{chart.key}") for chart in found]
+
+
+def picture(chart: Chart) -> str:
+    """A chart that lies in docs/results, on a page of docs."""
+    return f"![{chart.title}]({FIGURES}/{chart.key}.svg)\n\n*{chart.title}.* {chart.caption}"
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]], heads: int = 1) -> str:
@@ -280,7 +300,7 @@ def about_bench(results: Published, *names: str) -> str:
         libraries = [f"{library} {found[library]}" for library in ("onnxruntime", "torch") if library in found]
         parts.append(
             f"`{_command(report)}`, {str(machine.get('date'))[:10]}, commit {results.commit(name)}, "
-            f"{short_cpu(machine)} ({', '.join(fast) or 'no 8-bit instructions'}), load {machine['load_1min'][0]}, "
+            f"{short_cpu(machine)} ({', '.join(fast) or 'no 8-bit instructions'}), load {show(machine['load_1min'])}, "
             f"{', '.join(libraries)}, medians of {runs[0]:,} to {runs[-1]:,} runs"
         )
     return f"By {'; '.join(parts)}."
@@ -313,7 +333,7 @@ def _medians(report: Report, names: dict[str, str] | None = None) -> tuple[list[
             continue
         medians = {row.snippets: row.median_ms for row in rows if row.model == model}
         shown = (names or {}).get(model) or (f"`{model}`" if model.endswith(".onnx") else model)
-        lines.append([shown, *(number(medians.get(length)) for length in lengths)])
+        lines.append([shown, *(three_digits(number(medians.get(length))) for length in lengths)])
     return [f"T = {length:,}" for length in lengths], lines
 
 
@@ -356,7 +376,18 @@ def _split(report: Report) -> list[tuple[str, ...]]:
     table = split_table(report)
     if table is None:
         raise Missing(f"the steps in {BENCH}/{HEADLINE}.json: give --compare torch")
-    return list(from_rich(table).rows)
+    return [(name, *map(three_digits, cells)) for name, *cells in from_rich(table).rows]
+
+
+def three_digits(cell: str) -> str:
+    """Numbers with the zeros that end them."""
+
+    def padded(found: re.Match[str]) -> str:
+        whole, _, rest = found[0].partition(".")
+        missing = 3 - len((whole + rest).lstrip("0"))
+        return f"{whole}.{rest}{'0' * missing}" if missing > 0 and "," not in whole else found[0]
+
+    return re.sub(r"\d[\d,]*(?:\.\d+)?", padded, cell)
 
 
 def processors(results: Published) -> str:
@@ -384,7 +415,7 @@ def _beside_pytorch(report: Report, length: int) -> str:
     ours, theirs = min(files, key=lambda row: row.median_ms), reference_row(rows)
     found = ratio_of(report, theirs, ours) if theirs is not ours else None
     factor = f", {found[0]:.3g}× ({found[1]:.3g}–{found[2]:.3g})" if found else ""
-    return f"{number(ours.median_ms)}{factor}"
+    return three_digits(f"{number(ours.median_ms)}{factor}")
 
 
 def threads(results: Published) -> str:
