@@ -10,10 +10,9 @@ from stale_edge.cli.bench_split_table import split_table
 from stale_edge.cli.bench_table import ratio_of, reference_row
 from stale_edge.cli.bench_towers import TOWER_KINDS
 from stale_edge.paper_tables import from_rich
-from stale_edge.study.design import StudyName
+from stale_edge.study.design import WHOLE_VIDEO, StudyName
 from stale_edge.study.report.charts import Chart, charts_of
 from stale_edge.study.report.labels import (
-    WHOLE_VIDEO_OF,
     is_reference,
     label_runs,
     method,
@@ -200,12 +199,12 @@ def worlds(run: StudyRun) -> str:
     by = ("world", "subset", "method")
     found, kept = (samples(run, metric, lambda one: tuple(one.factors[name] for name in by)) for metric in WORLDS)
     methods = dict.fromkeys(str(key[2]) for key in found)
-    folded = {f"{name}{WHOLE_VIDEO_OF}" for name in methods}
+    folded = {f"{name}{WHOLE_VIDEO}" for name in methods}
     shown = [name for name in methods if name not in folded]
 
     def cell(key: tuple[Any, ...]) -> str:
         mean = with_deviation(found[key].mean(100) if key in found else None)
-        share = kept.get((*key[:2], f"{key[2]}{WHOLE_VIDEO_OF}")) or kept.get(key)
+        share = kept.get((*key[:2], f"{key[2]}{WHOLE_VIDEO}")) or kept.get(key)
         return f"{mean} ({share.mean(100).middle:.0f} %)" if share else mean
 
     rows = [

@@ -344,8 +344,20 @@ def test_robustness_sets_the_share_of_the_whole_video_beside_each_network():
     first, second = charts_of(label_runs([run]))
     assert first.categories == second.categories == ("base", "no shared cue")
     trained = ["stale", "actionformer", "boundary-map"]
-    assert [one.name for one in first.series] == [*trained, *(f"{name}, whole video †" for name in trained)]
-    assert [one.name for one in second.series] == ["stale", "nearest text †", "ceiling †"]
+    assert [one.name for one in first.series] == [*trained, "nearest text †", "ceiling †"]
+    assert [one.name for one in second.series] == ["stale", *(f"{name}, whole video †" for name in trained)]
+
+
+def test_a_training_without_a_cost_of_its_own_is_a_reference():
+    run = run_of(StudyName.TRAINING)
+    whole = [
+        replace(one, factors={"method": f"{one.factors['method']}, whole video"}, value=one.value / 2)
+        for one in run.measurements
+        if one.metric == "average_map"
+    ]
+    table = tables(replace(run, measurements=(*whole, *run.measurements)))["training"]
+    assert [row[0] for row in table.rows[:4]] == ["stale", "ours", "stale, whole video †", "ours, whole video †"]
+    assert table.rows[2][1:6] == ("–",) * 5
 
 
 def test_labels_on_whole_videos_are_references():

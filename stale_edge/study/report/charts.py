@@ -7,12 +7,11 @@ import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stale_edge.study.design import StudyName
+from stale_edge.study.design import WHOLE_VIDEO, StudyName
 from stale_edge.study.report import thesis
 from stale_edge.study.report.chart_parts import in_parts
 from stale_edge.study.report.labels import (
     REFERENCE_MARK,
-    WHOLE_VIDEO_OF,
     configurations,
     is_reference,
     method,
@@ -193,7 +192,7 @@ def _topic(name: str) -> str:
     """What a method is shown together with: other trainings, what is made from their detections, or references."""
     if REFERENCE_MARK not in name:
         return ""
-    return WHOLE_VIDEO_OF if WHOLE_VIDEO_OF in name else REFERENCE_MARK
+    return WHOLE_VIDEO if WHOLE_VIDEO in name else REFERENCE_MARK
 
 
 class _Cost(NamedTuple):
@@ -255,9 +254,11 @@ def _cost(runs: Sequence[Labelled], cost: _Cost) -> Chart:
     lines = _Lines(several=len(runs) > 1)
     places: dict[str, str] = {}
     for item in runs:
-        for name, sample in samples(item.run, cost.metric, lambda one: one_line(one.factors["method"])).items():
+        found = samples(item.run, cost.metric, lambda one: str(one.factors["method"]))
+        for which in sorted(found, key=lambda which: is_reference(which, item.run.options)):
+            name = method(which, item.run.options)
             places.setdefault(name.lower(), name)
-            lines.add(item.machine, "measured", name, sample.mean(cost.scale))
+            lines.add(item.machine, "measured", name, found[which].mean(cost.scale))
     known = {places.get(name.lower(), name): value for name, value in cost.thesis.items()}
     series = (*lines.series(), *([_thesis(THESIS, known, 0)] if known else []))
     caption = f"{SPREAD} {cost.caption}"
@@ -297,15 +298,14 @@ def _localization(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
 
 
 def _robustness(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
-    """Chart the unseen classes by world: trained networks and their labels on whole videos, then the references."""
+    """Chart the unseen classes by world: trained networks beside the references, then their labels on whole videos."""
     lines = _Lines(several=len(runs) > 1)
     for item in runs:
         found = samples(item.run, "average_map", lambda one: tuple(map(str, map(one.factors.get, _LOCALIZED))))
-        unseen = [(key, sample) for key, sample in found.items() if key[2].lower() == "unseen"]
-        for (world, which, _), sample in sorted(unseen, key=lambda one: is_reference(one[0][1], item.run.options)):
-            name = method(which, item.run.options)
-            topic = "" if WHOLE_VIDEO_OF in name else _topic(name)
-            lines.add(item.machine, name, one_line(world), sample.mean(100), topic)
+        unseen = [key for key in found if key[2].lower() == "unseen"]
+        for key in sorted(unseen, key=lambda key: (WHOLE_VIDEO in key[1], is_reference(key[1], item.run.options))):
+            name, topic = method(key[1], item.run.options), WHOLE_VIDEO if WHOLE_VIDEO in key[1] else ""
+            lines.add(item.machine, name, one_line(key[0]), found[key].mean(100), topic)
     title = "Unseen classes by what the world assumes"
     return (Chart("robustness", title, MEAN, "world", "average mAP, %", lines.series(), is_bars=True),)
 

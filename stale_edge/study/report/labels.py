@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from stale_edge.study.design import StudyName
+from stale_edge.study.design import WHOLE_VIDEO, StudyName
 from stale_edge_runtime.errors import BadDataError
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ TITLES: Final[dict[StudyName, str]] = {
 }
 REFERENCES: Final = ("untrained", "nearest text", "whole video", "ceiling")
 """Methods that nothing was trained for, see `stale_edge.data.reference_points`."""
-WHOLE_VIDEO_OF: Final = ", whole video"
-"""End of the name of a reference: the labels that a trained network found, each as long as the video."""
 REFERENCE_OPTION: Final = "reference_points"
 """Option of a run that may name others."""
 REFERENCE_MARK: Final = " †"
@@ -124,7 +122,7 @@ def is_reference(method: str, options: Mapping[str, Any]) -> bool:
     if isinstance(more, list) and method in more:
         return True
     plain = re.sub(r"[-_\s]+", " ", method.lower()).strip()
-    return plain.startswith(REFERENCES) or plain.endswith(WHOLE_VIDEO_OF)
+    return plain.startswith(REFERENCES) or plain.endswith(WHOLE_VIDEO)
 
 
 def method(value: Factor, options: Mapping[str, Any]) -> str:
