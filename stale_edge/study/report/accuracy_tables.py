@@ -174,7 +174,7 @@ def localization_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
 
 
 def robustness_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
-    """Every method in every world, and the share of its mAP that whole videos with its labels keep."""
+    """Lay out every method in every world, and the share of its mAP that whole videos with its labels keep."""
     rows: list[tuple[str, ...]] = []
     marked: set[int] = set()
     for machine, labelled in _with_machine(runs):

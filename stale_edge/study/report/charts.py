@@ -76,7 +76,7 @@ class Series:
     machine: str = ""
     """Machine that it was measured on."""
     topic: str = ""
-    """What it is shown together with where a chart has too many series: its network, or that it is a reference."""
+    """Part of a chart with too many series that it is shown in: its network, or references."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _trained_first(
 
 
 def _topic(name: str) -> str:
-    """What a method is shown together with: other trainings, what is made from their detections, or references."""
+    """Name the part of a crowded chart that a method is shown in: trainings, labels on whole videos, or references."""
     if REFERENCE_MARK not in name:
         return ""
     return WHOLE_VIDEO if WHOLE_VIDEO in name else REFERENCE_MARK
