@@ -13,6 +13,7 @@ from stale_edge.paper_tables import from_rich
 from stale_edge.study.design import WHOLE_VIDEO, StudyName
 from stale_edge.study.report.charts import Chart, charts_of
 from stale_edge.study.report.labels import (
+    REFERENCE_MARK,
     is_reference,
     label_runs,
     method,
@@ -92,7 +93,7 @@ def block(name: str, results: Published) -> str:
     run = results.study(folder)
     if view == PICTURES or view.startswith(("fig-", "table-")):
         shown = [chart for chart in charts(run, folder) if view == PICTURES or view in chart.key]
-        return "\n\n".join(map(picture, shown))
+        return "\n\n".join(picture(chart) for chart in shown if _is_of_trainings(chart))
     return f"{STUDIES[run.study, view](run)}\n\n{about(run, folder)}"
 
 
@@ -105,6 +106,12 @@ def charts(run: StudyRun, folder: str) -> list[Chart]:
     """Charts of one folder, by names that no other folder's have."""
     found = charts_of(label_runs([run]))
     return [chart if folder == run.study else replace(chart, key=f"{folder}-{chart.key}") for chart in found]
+
+
+def _is_of_trainings(chart: Chart) -> bool:
+    """Whether a chart has more than references beside its first series; such parts are in docs/results alone."""
+    others = [series.name for series in chart.series[1:]]
+    return not others or any(REFERENCE_MARK not in name for name in others)
 
 
 def picture(chart: Chart) -> str:
