@@ -438,7 +438,7 @@ def threads(results: Published) -> str:
             gain = base / found[count].median_ms
             share = f", {gain:.2f}×, {100 * gain * counts[0] / count:.0f} %" if count != counts[0] else ""
             used = found[count].utilisation
-            cells.append(f"{number(found[count].median_ms)}{share}")
+            cells.append(three_digits(f"{number(found[count].median_ms)}{share}"))
             cells.append(NONE if used is None else f"{100 * used:.0f} %")
         lines.append(cells)
     heads = [words for count in counts for words in (_threads(count, counts[0]), "utilisation")]

@@ -167,3 +167,16 @@ def test_collected_numbers_are_rounded_and_machines_plain(tmp_path):
     found = read_run(tmp_path / "results" / "training")
     assert [each.value for each in found.measurements] == [123.457, 170_683_908.0]
     assert found.machine["os"] == "Linux 6.1.0"
+
+
+def test_agreement_is_read_back_or_refused(tmp_path):
+    content = json.loads((RESULTS / BENCH / "headline.json").read_text("utf-8"))
+    known = {item["model"] for item in content["agreement"]}
+    assert {item.model for item in read_report(RESULTS / BENCH / "headline.json").agreement} == known > {"stale.onnx"}
+    content["agreement"][0]["max_relative"] = "little"
+    write_json(tmp_path / "bench.json", content)
+    with pytest.raises(BadDataError, match="max_relative"):
+        read_report(tmp_path / "bench.json")
+    del content["agreement"]
+    write_json(tmp_path / "bench.json", content)
+    assert read_report(tmp_path / "bench.json").agreement == ()
