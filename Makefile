@@ -9,7 +9,7 @@ ONNXRUNTIME_WEB := 1.30.0
 PIP := -m pip --disable-pip-version-check
 
 .PHONY: demo test lint test-full test-edge edge-report test-oldest test-slow test-campaign test-browser test-emulated
-.PHONY: test-ray test-cuda scaling web clean
+.PHONY: test-ray test-cuda scaling results web clean
 
 demo: $(VENV)/ready
 	$(VENV)/bin/stale-edge demo
@@ -68,6 +68,10 @@ test-ray: $(VENV)/ray
 # Videos per second with one process, with two, and on a Ray cluster of this machine.
 scaling: $(VENV)/ray
 	$(VENV)/bin/python -m tests.scaling measure
+
+# Tables of README and docs, and the page of all studies, from what lies in models/results.
+results: $(VENV)/ready
+	$(VENV)/bin/python -m tests.published write
 
 # The runtime's tests on processors that this machine is not: hours; says so where qemu is missing.
 test-emulated: $(EDGE)/ready

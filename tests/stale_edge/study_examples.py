@@ -124,6 +124,26 @@ def localization():
                 yield Measurement(factors, "kept", value / methods["boundary map"][0], repeat)
 
 
+def robustness():
+    methods = {
+        "nearest text": (0.23, 0.27),
+        "ceiling": (0.93, 0.94),
+        "stale": (0.28, 0.31),
+        "actionformer": (0.33, 0.3),
+        "boundary-map": (0.5, 0.49),
+        "stale, whole video": (0.25, 0.28),
+        "actionformer, whole video": (0.24, 0.22),
+        "boundary-map, whole video": (0.25, 0.26),
+    }
+    for world, (method, values), repeat in product(("base", "no shared cue"), methods.items(), range(3)):
+        for subset, value in zip(("seen", "unseen"), values, strict=True):
+            factors = {"world": world, "method": method, "subset": subset}
+            yield from (found for found in accuracy(factors, value, repeat) if found.metric != "seconds")
+            if method.endswith(", whole video"):
+                whole = methods[method.removesuffix(", whole video")][subset == "unseen"]
+                yield Measurement(factors, "kept", value / whole, repeat)
+
+
 def run_of(study, machine=XEON, **changes):
     """A whole run of a study."""
     speed = 6.0 if machine.get("architecture") == "aarch64" else 1.0
@@ -135,6 +155,7 @@ def run_of(study, machine=XEON, **changes):
         StudyName.QUANTIZATION: lambda: timing(StudyName.QUANTIZATION, speed),
         StudyName.ABLATION: ablation,
         StudyName.LOCALIZATION: localization,
+        StudyName.ROBUSTNESS: robustness,
     }[study]
     measurements = tuple(changes.pop("measurements", None) or measured())
     fields = {

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stale_edge.palette import MOST_SERIES
+from stale_edge.palette import COLOURS, MOST_SERIES
 from stale_edge.study.design import ACCURACY, Measurement, StudyName
 from stale_edge.study.report import report
 from stale_edge.study.report.chart_parts import in_parts
 from stale_edge.study.report.charts import Chart, Point, Series, charts_of
 from stale_edge.study.report.headlines import headlines
-from stale_edge.study.report.labels import label_runs, short_cpu
+from stale_edge.study.report.labels import is_reference, label_runs, short_cpu
 from stale_edge.study.report.report import write_report
 from stale_edge.study.report.samples import Sample, ratio
 from stale_edge.study.report.tables import tables_of
@@ -328,6 +328,94 @@ def test_localisation_sets_every_row_beside_the_network_of_its_world():
     assert chart.categories == ("base", "another seed")
 
 
+def test_robustness_sets_the_share_of_the_whole_video_beside_each_network():
+    run = run_of(StudyName.ROBUSTNESS)
+    table = tables(run)["robustness"]
+    methods = ["nearest text †", "ceiling †", "stale", "actionformer", "boundary-map"]
+    assert [row[:2] for row in table.rows] == [(world, name) for world in ("base", "no shared cue") for name in methods]
+    assert table.marked == {0, 1, 5, 6}
+    cells = dict(zip(table.columns, table.rows[4], strict=True))
+    measured = 100 * values(run, "average_map", world="base", method="boundary-map", subset="unseen")
+    assert cells["unseen classes, average mAP"] == f"{measured.mean():.1f} ± {measured.std(ddof=1):.1f}"
+    assert (cells["seen, whole video keeps, %"], cells["unseen, whole video keeps, %"]) == ("50", "53 ± 0")
+    assert table.rows[0][-3:] == ("–", "–", "3")
+    (headline,) = headlines(label_runs([run]))
+    assert headline.detail == "boundary-map, 2 worlds"
+    first, second = charts_of(label_runs([run]))
+    assert first.categories == second.categories == ("base", "no shared cue")
+    trained = ["stale", "actionformer", "boundary-map"]
+    assert [one.name for one in first.series] == [*trained, "nearest text †", "ceiling †"]
+    assert [one.name for one in second.series] == ["stale", *(f"{name}, whole video †" for name in trained)]
+
+
+def test_a_training_without_a_cost_of_its_own_is_a_reference():
+    run = run_of(StudyName.TRAINING)
+    whole = [
+        replace(one, factors={"method": f"{one.factors['method']}, whole video"}, value=one.value / 2)
+        for one in run.measurements
+        if one.metric == "average_map"
+    ]
+    table = tables(replace(run, measurements=(*whole, *run.measurements)))["training"]
+    assert [row[0] for row in table.rows[:4]] == ["stale", "ours", "stale, whole video †", "ours, whole video †"]
+    assert table.rows[2][1:6] == ("–",) * 5
+
+
+def test_labels_on_whole_videos_are_references():
+    assert is_reference("boundary-map, whole video", {})
+    assert not is_reference("stale", {})
+
+
+NETWORKS = {"actionformer": 2.0, "boundary-map": 0.4}
+
+
+def with_other_networks(study):
+    """A timing study in which two more networks took part as files."""
+    run = run_of(study)
+    files = [one for one in run.measurements if one.factors["engine"] == "onnxruntime"]
+    others = [
+        replace(
+            one,
+            value=one.value * share,
+            factors={**one.factors, "model": str(one.factors["model"]).replace("stale", name)},
+        )
+        for name, share in NETWORKS.items()
+        for one in files
+    ]
+    return replace(run, measurements=(*run.measurements, *others))
+
+
+def test_several_networks_are_named_by_their_files_and_shown_apart():
+    run = with_other_networks(StudyName.QUANTIZATION)
+    named = [row[0] for row in tables(run)["quantization-time-ms"].rows]
+    assert named == [
+        *("PyTorch fp32", "PyTorch int8", "stale.onnx", "stale.int8.onnx"),
+        *("actionformer.onnx", "actionformer.int8.onnx", "boundary-map.onnx", "boundary-map.int8.onnx"),
+    ]
+    charts = {chart.key: chart for chart in charts_of(label_runs([run]))}
+    first, second = charts["fig-4c-time"], charts["fig-4c-time-2"]
+    assert [one.name for one in first.series] == named[:4]
+    assert [one.name for one in second.series] == ["PyTorch fp32", *named[4:]]
+
+
+def test_a_crowded_closed_set_shows_trainings_first_and_no_colour_twice():
+    run = run_of(StudyName.CLOSED_SET)
+    names = ["stale", "actionformer", "boundary-map", "nearest text", "untrained", "ceiling"]
+    names += [f"{name}, whole video" for name in names[:3]]
+    crowded = tuple(
+        replace(one, factors={**one.factors, "method": name})
+        for name in names
+        for one in run.measurements
+        if one.repeat < 2 and one.factors["fraction"] in {0.1, 1.0}
+    )
+    charts = charts_of(label_runs([replace(run, measurements=crowded)]))
+    assert len(charts[0].series) == MOST_SERIES
+    assert not [one.name for one in charts[0].series if "†" in one.name]
+    for chart in charts:
+        assert chart.series[0].name == "stale, with enhancement"
+        assert len({one.colour % len(COLOURS) for one in chart.series}) == len(chart.series) <= MOST_SERIES
+    assert len({one.name for chart in charts for one in chart.series}) == 18
+
+
 def test_what_was_not_trained_comes_last_and_is_marked_in_sets_of_classes():
     run = run_of(StudyName.OPEN_SET)
     first = [
@@ -374,6 +462,7 @@ def test_files_of_the_report(two_machines):
         "fig-4c-speed-up",
     }
     learned = {"open-set", "fig-3", "ablation", "localization", "table-2-seconds", "table-2-memory", "table-2-map"}
+    learned |= {"robustness", "robustness-2"}
     halves = {f"{stem}-2" for stem in lengths - {"fig-4c-speed-up"}}  # 2 machines with 4 contenders
     assert pictures == {*learned, *lengths, *halves}
     for stem in pictures:
@@ -390,7 +479,7 @@ def test_figures_hold_their_series(two_machines):
     charts = [
         chart for study in StudyName for chart in charts_of([item for item in labelled if item.run.study is study])
     ]
-    assert len(charts) == 20
+    assert len(charts) == 22
     for chart in charts:
         drawn = groups(two_machines / "figures" / f"{chart.key}.svg")
         beside = rows(two_machines / "figures" / f"{chart.key}.csv")
@@ -442,13 +531,13 @@ def test_the_page_stands_alone(two_machines):
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", own)
     assert "default-src 'none'" in page
     assert page.count("plotly.js v") == 1
-    assert own.count("<noscript><img") == 20
+    assert own.count("<noscript><img") == 22
     for study in StudyName:
         assert f'<section id="{study}"' in page
     for text in ("0123456789ab", "2026-11-26 20:00 UTC", "avx512_vnni", "0.4 → 1.2", "onnxruntime 1.32.0", "simulated"):
         assert text in page
     charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.DOTALL)[1])
-    assert len(charts) == 20
+    assert len(charts) == 22
 
 
 def test_every_table_cell_is_on_the_page(two_machines):

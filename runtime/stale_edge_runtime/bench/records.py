@@ -205,7 +205,7 @@ def save_json(path: Path, report: Report) -> None:
 
 
 def read_report(path: Path) -> Report:
-    """Read the machine, rows and comparisons of a report that `save_json` wrote.
+    """Read the machine, rows, comparisons and agreement of a report that `save_json` wrote.
 
     Args:
         path: The file, from this machine or another.
@@ -220,13 +220,14 @@ def read_report(path: Path) -> Report:
             raise BadDataError(path, f"has schema {content['schema']!r}, this version reads {SCHEMA}", "measure again")
         rows = tuple(_record(Row, values) for values in content["rows"])
         comparisons = tuple(_record(Comparison, values) for values in content["comparisons"])
+        agreement = tuple(_record(LogitAgreement, values) for values in content.get("agreement") or ())
         machine, protocol = content["machine"], content["protocol"]
         _check_machine(machine)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise BadDataError(
             path, f"is no report of `bench --json` (at {str(error)[:60]})", "name a file that it wrote"
         ) from error
-    return Report(machine, protocol, rows, comparisons)
+    return Report(machine, protocol, rows, comparisons, agreement=agreement)
 
 
 def _check_machine(machine: Mapping[str, Any]) -> None:
@@ -245,7 +246,7 @@ def _check_machine(machine: Mapping[str, Any]) -> None:
 
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {"str": (str,), "int": (int,), "float": (int, float)}
 _DIVISORS: Final = {"median_ms", "ratio", "low", "high"}
-_Record = TypeVar("_Record", Row, Comparison)
+_Record = TypeVar("_Record", Row, Comparison, LogitAgreement)
 
 
 def _record(kind: type[_Record], values: Mapping[str, Any]) -> _Record:

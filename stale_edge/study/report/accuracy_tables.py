@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stale_edge.study.design import StudyName
+from stale_edge.study.design import WHOLE_VIDEO, StudyName
 from stale_edge.study.report import thesis
-from stale_edge.study.report.labels import is_reference, method, one_line, percent
+from stale_edge.study.report.labels import REFERENCE_MARK, is_reference, method, one_line, percent
 from stale_edge.study.report.samples import samples
 from stale_edge.study.report.simulated import SAME_DATA
 from stale_edge.study.report.table import ReportTable, with_deviation
@@ -29,7 +29,7 @@ LEAK: Final = (
     "Score enhancement takes the labels of an external classifier that knows the unseen classes too: what it adds in "
     "the open set is not zero-shot."
 )
-REFERENCE_NOTE: Final = "† Reference point: not trained here; what a trained network's mAP must be read beside."
+REFERENCE_NOTE: Final = "† Reference point: no training of its own; what a trained network's mAP must be read beside."
 TRAINING_TIME: Final = (
     "Time is that of the whole training, validations included. Our networks are given text embeddings: the text tower "
     "takes no part."
@@ -83,7 +83,8 @@ def training_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
     rows, marked = [], set()
     for machine, labelled in _with_machine(runs):
         found = {metric: samples(labelled.run, metric, _by(("method",))) for metric in (*scales, "average_map")}
-        for key in dict.fromkeys(key for metric in found.values() for key in metric):
+        keys = dict.fromkeys(key for metric in found.values() for key in metric)
+        for key in sorted(keys, key=lambda key: is_reference(str(key[0]), labelled.run.options)):
             means = {metric: _mean(found[metric], key, scale) for metric, scale in scales.items()}
             cells = [
                 with_deviation(means["parameters"]),
@@ -94,7 +95,8 @@ def training_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
                 with_deviation(_mean(found["average_map"], key, 100)),
             ]
             repeats = max(len(metric[key].values()) for metric in found.values() if key in metric)
-            rows.append((*machine, one_line(key[0]), *cells, str(repeats)))
+            rows.append((*machine, method(key[0], labelled.run.options), *cells, str(repeats)))
+    has_references = any(REFERENCE_MARK in cell for row in rows for cell in row)
     for row in thesis.TRAINING:
         marked.add(len(rows))
         device = [f"thesis's {thesis.TRAINING_DEVICE}"] if _machine_column(runs) else []
@@ -107,7 +109,8 @@ def training_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
         "One training: its size, time and memory, and what it reaches. Mean ± standard deviation over the repeats. "
         f"{TRAINING_TIME} {TRAINING_MEMORY}"
     )
-    note = f"Seconds are of the named machine; the thesis's are of a {thesis.TRAINING_DEVICE}. {SAME_DATA}"
+    note = f"{REFERENCE_NOTE} " if has_references else ""
+    note += f"Seconds are of the named machine; the thesis's are of a {thesis.TRAINING_DEVICE}. {SAME_DATA}"
     heads = len(_machine_column(runs)) + 1
     return (_table("training", "Training, as Table 2 of the thesis", caption, headings, rows, note, marked, heads),)
 
@@ -168,6 +171,33 @@ def localization_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
     heads = len(_machine_column(runs)) + 2
     title = "Localisation, and what it must be read beside"
     return (_table("localization", title, SPREAD, [*headings, "repeats"], rows, note, marked, heads),)
+
+
+def robustness_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
+    """Lay out every method in every world, and the share of its mAP that whole videos with its labels keep."""
+    rows: list[tuple[str, ...]] = []
+    marked: set[int] = set()
+    for machine, labelled in _with_machine(runs):
+        found, kept = (samples(labelled.run, metric, _by(("world", "method", "subset"))) for metric in _LOCALIZED)
+        for world, which in dict.fromkeys(sorted(((key[0], key[1]) for key in found), key=_by_world(found))):
+            if str(which).endswith(WHOLE_VIDEO):
+                continue
+            means = [_mean(found, (world, which, subset), 100) for subset in _SEEN]
+            shares = [_mean(kept, (world, f"{which}{WHOLE_VIDEO}", subset), 100) for subset in _SEEN]
+            if is_reference(str(which), labelled.run.options):
+                marked.add(len(rows))
+            cells = [*map(with_deviation, means), *(with_deviation(share, 0) for share in shares)]
+            repeats = str(max((mean.count for mean in means if mean), default=0))
+            rows.append((*machine, one_line(world), method(which, labelled.run.options), *cells, repeats))
+    headings = [*_machine_column(runs), "world", "method"]
+    headings += [f"{subset} classes, average mAP" for subset in _SEEN]
+    headings += [f"{subset}, whole video keeps, %" for subset in _SEEN]
+    note = (
+        f"{REFERENCE_NOTE} Whole video keeps: average mAP of the same labels, each as long as the video, beside that "
+        "of the network. The thesis has no such experiment."
+    )
+    title, heads = "Every method in worlds that differ in what they assume", len(_machine_column(runs)) + 2
+    return (_table("robustness", title, SPREAD, [*headings, "repeats"], rows, note, marked, heads),)
 
 
 _LOCALIZED: Final = ("average_map", "kept")

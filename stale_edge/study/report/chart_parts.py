@@ -6,17 +6,18 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from stale_edge.palette import MOST_SERIES
+from stale_edge.palette import COLOURS, MOST_SERIES
 
 if TYPE_CHECKING:
     from stale_edge.study.report.charts import Chart, Series
 
 
 def in_parts(chart: Chart) -> tuple[Chart, ...]:
-    """Split a chart that has too many series: by machine, then evenly.
+    """Split a chart that has too many series: by machine, then by what belongs together, then evenly.
 
     The thesis's series are in every part. Where a machine has too many series for one part, its first one, which others
-    are read beside, is in each of its parts. Colours stay those of the whole, and the y axes of all parts are the same.
+    are read beside, is in each of its parts. Colours stay those of the whole while there are enough of them, and the y
+    axes of all parts are the same.
 
     Args:
         chart: The chart.
@@ -42,17 +43,40 @@ def in_parts(chart: Chart) -> tuple[Chart, ...]:
             reach=reach,
             key=chart.key if number == 1 else f"{chart.key}-{number}",
             title=f"{chart.title}, part {number} of {len(groups)}",
-            series=(*group, *theirs),
+            series=(*_told_apart(group), *theirs),
         )
         for number, group in enumerate(groups, 1)
     )
 
 
+def _told_apart(group: tuple[Series, ...]) -> tuple[Series, ...]:
+    """Give another colour to what would have that of an earlier series, as there are fewer colours than series."""
+    taken: dict[int, int] = {}
+    found = []
+    for series in group:
+        colour = series.colour
+        if taken.setdefault(colour % len(COLOURS), colour) != colour:
+            colour = next(number for number in range(len(COLOURS)) if number not in taken)
+            taken[colour] = colour
+        found.append(replace(series, colour=colour))
+    return tuple(found)
+
+
 def _pieces(group: tuple[Series, ...], room: int) -> list[tuple[Series, ...]]:
-    """Cut the series of one machine into pieces of nearly the same size, each with the first series."""
+    """Cut the series of one machine into pieces, each with the first series: by topic, a large one evenly.
+
+    The first series' topic has pieces of its own; small ones after it share a piece.
+    """
     if len(group) <= room:
         return [group]
     first, *others = group
-    count = -(-len(others) // (room - 1))
-    size = -(-len(others) // count)
-    return [(first, *others[start : start + size]) for start in range(0, len(others), size)]
+    pieces: list[list[Series]] = []
+    for topic in dict.fromkeys(series.topic for series in others):
+        of_topic = [series for series in others if series.topic == topic]
+        count = -(-len(of_topic) // (room - 1))
+        size = -(-len(of_topic) // count)
+        for start in range(0, len(of_topic), size):
+            piece = of_topic[start : start + size]
+            fits = bool(pieces) and pieces[-1][0].topic != first.topic and len(pieces[-1]) + len(piece) < room
+            pieces[-1:] = [pieces[-1] + piece] if fits else [*pieces[-1:], piece]
+    return [(first, *piece) for piece in pieces]

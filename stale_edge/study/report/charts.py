@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stale_edge.study.design import StudyName
+from stale_edge.study.design import WHOLE_VIDEO, StudyName
 from stale_edge.study.report import thesis
 from stale_edge.study.report.chart_parts import in_parts
 from stale_edge.study.report.labels import (
@@ -15,6 +15,7 @@ from stale_edge.study.report.labels import (
     configurations,
     is_reference,
     method,
+    network_of,
     one_line,
     percent,
 )
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 THESIS: Final = "thesis"
 SPREAD: Final = "Mean; whiskers and bands: standard deviation."
-MEAN: Final = f"{SPREAD} † Not trained: a reference point."
+MEAN: Final = f"{SPREAD} † A reference, no training of its own."
 MEDIAN: Final = "Median; band: quartiles."
 FAR_APART: Final = 20
 """Factor between times from which on an axis is logarithmic."""
@@ -74,6 +75,8 @@ class Series:
     """Whether the series is the thesis's, drawn apart."""
     machine: str = ""
     """Machine that it was measured on."""
+    topic: str = ""
+    """Part of a chart with too many series that it is shown in: its network, or references."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def _closed_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     lines = _Lines(several=len(runs) > 1)
     for item in runs:
         for (name, fraction), sample in _trained_first(item, lambda one: 100 * float(one["fraction"])):
-            lines.add(item.machine, name, fraction, sample.mean(100))
+            lines.add(item.machine, name, fraction, sample.mean(100), _topic(name))
     caption = f"{MEAN} The thesis finds it flat with score enhancement, rising without."
     series = lines.series()
     return (
@@ -159,7 +162,7 @@ def _open_set(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     known: dict[str, dict[str, float]] = {}
     for item in runs:
         for (name, place), sample in _trained_first(item, place_of):
-            lines.add(item.machine, name, place, sample.mean(100))
+            lines.add(item.machine, name, place, sample.mean(100), _topic(name))
         for measurement in item.run.measurements:
             factors = measurement.factors
             how, fraction = one_line(factors["enhancement"]), float(factors["fraction"])
@@ -183,6 +186,13 @@ def _trained_first(
         return name, place(factors)
 
     return sorted(samples(item.run, "average_map", key).items(), key=lambda found: REFERENCE_MARK in found[0][0])
+
+
+def _topic(name: str) -> str:
+    """Name the part of a crowded chart that a method is shown in: trainings, labels on whole videos, or references."""
+    if REFERENCE_MARK not in name:
+        return ""
+    return WHOLE_VIDEO if WHOLE_VIDEO in name else REFERENCE_MARK
 
 
 class _Cost(NamedTuple):
@@ -244,9 +254,11 @@ def _cost(runs: Sequence[Labelled], cost: _Cost) -> Chart:
     lines = _Lines(several=len(runs) > 1)
     places: dict[str, str] = {}
     for item in runs:
-        for name, sample in samples(item.run, cost.metric, lambda one: one_line(one.factors["method"])).items():
+        found = samples(item.run, cost.metric, lambda one: str(one.factors["method"]))
+        for which in sorted(found, key=lambda which: is_reference(which, item.run.options)):
+            name = method(which, item.run.options)
             places.setdefault(name.lower(), name)
-            lines.add(item.machine, "measured", name, sample.mean(cost.scale))
+            lines.add(item.machine, "measured", name, found[which].mean(cost.scale))
     known = {places.get(name.lower(), name): value for name, value in cost.thesis.items()}
     series = (*lines.series(), *([_thesis(THESIS, known, 0)] if known else []))
     caption = f"{SPREAD} {cost.caption}"
@@ -285,6 +297,19 @@ def _localization(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
     return (Chart("localization", title, caption, "world", "average mAP, %", lines.series(), is_bars=True),)
 
 
+def _robustness(runs: Sequence[Labelled]) -> tuple[Chart, ...]:
+    """Chart the unseen classes by world: trained networks beside the references, then their labels on whole videos."""
+    lines = _Lines(several=len(runs) > 1)
+    for item in runs:
+        found = samples(item.run, "average_map", lambda one: tuple(map(str, map(one.factors.get, _LOCALIZED))))
+        unseen = [key for key in found if key[2].lower() == "unseen"]
+        for key in sorted(unseen, key=lambda key: (WHOLE_VIDEO in key[1], is_reference(key[1], item.run.options))):
+            name, topic = method(key[1], item.run.options), WHOLE_VIDEO if WHOLE_VIDEO in key[1] else ""
+            lines.add(item.machine, name, one_line(key[0]), found[key].mean(100), topic)
+    title = "Unseen classes by what the world assumes"
+    return (Chart("robustness", title, MEAN, "world", "average mAP, %", lines.series(), is_bars=True),)
+
+
 _LOCALIZED: Final = ("world", "method", "subset")
 
 
@@ -318,7 +343,7 @@ def _speed_up(runs: Sequence[Labelled], factors: str) -> Chart:
             if base is not None and key != base and (base, snippets) in by_length:
                 factor, _ = ratio(by_length[base, snippets], sample)
                 spread = Spread(factor.value, factor.low, factor.high, sample.values().size)
-                lines.add(item.machine, names[key], snippets, spread)
+                lines.add(item.machine, names[key], snippets, spread, network_of(key))
     caption = "Ratio of medians to PyTorch int8 on the same machine's CPU; band: 95 % interval." + factors
     title = "Times faster than PyTorch int8"
     return Chart("fig-4c-speed-up", title, caption, "snippets, T", "times faster", lines.series(), log_y=True)
@@ -332,6 +357,7 @@ _MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[Chart, ..
     StudyName.QUANTIZATION: _quantization,
     StudyName.ABLATION: _ablation,
     StudyName.LOCALIZATION: _localization,
+    StudyName.ROBUSTNESS: _robustness,
 }
 
 
@@ -349,7 +375,8 @@ def _by_length(
     for item in runs:
         names = configurations(item.run)
         for (configuration, snippets), sample in timed(item.run, quantity.metric).items():
-            lines.add(item.machine, names[configuration], snippets, sample.median(quantity.scale))
+            spread = sample.median(quantity.scale)
+            lines.add(item.machine, names[configuration], snippets, spread, network_of(configuration))
     series = lines.series()
     caption = f"{MEDIAN} {quantity.brief}{more}"
     if known and series:
@@ -377,11 +404,13 @@ class _Lines:
         self._several = several
         self._names = tuple(names)
         self._points: dict[tuple[str, str], list[Point]] = {}
+        self._topics: dict[str, str] = {}
 
-    def add(self, machine: str, name: str, x: float | str, spread: Spread) -> None:
-        """Take one point in."""
+    def add(self, machine: str, name: str, x: float | str, spread: Spread, topic: str = "") -> None:
+        """Take one point in; the topic is that of its series."""
         point = Point(x, spread.middle, spread.low, spread.high, spread.count)
         self._points.setdefault((machine, name), []).append(point)
+        self._topics[name] = topic
 
     def series(self) -> tuple[Series, ...]:
         """Return all series, each with its points in order."""
@@ -392,7 +421,8 @@ class _Lines:
             colour = colours.setdefault(name, len(colours))
             dash = machines.setdefault(machine, len(machines)) if self._several else colour
             label = f"{name} – {machine}" if self._several else name
-            found.append(Series(label, tuple(sorted(points, key=_place)), colour, dash, machine=machine))
+            ordered = tuple(sorted(points, key=_place))
+            found.append(Series(label, ordered, colour, dash, machine=machine, topic=self._topics[name]))
         return tuple(found)
 
 

@@ -176,6 +176,26 @@ def _localization(item: Labelled) -> Headline | None:
     )
 
 
+def _robustness(item: Labelled) -> Headline | None:
+    """Give the reach over the worlds, on unseen classes, of the trained network that is best on average."""
+    names = ("world", "method", "subset")
+    found = samples(item.run, "average_map", lambda one: tuple(str(one.factors[name]) for name in names))
+    by_method: dict[str, list[float]] = {}
+    for (_, which, subset), sample in found.items():
+        if subset.lower() == "unseen" and not is_reference(which, item.run.options):
+            by_method.setdefault(which, []).append(sample.mean(100).middle)
+    if not by_method:
+        return None
+    best = max(by_method, key=lambda which: sum(by_method[which]) / len(by_method[which]))
+    low, high, count = min(by_method[best]), max(by_method[best]), len(by_method[best])
+    return Headline(
+        "Average mAP, unseen classes, over the worlds",
+        f"{low:.1f}–{high:.1f} %",
+        f"{one_line(best)}, {count} world{'s' if count > 1 else ''}",
+        thesis.NO_EXPERIMENT,
+    )
+
+
 def _repeats(spread: Spread) -> str:
     return f"{spread.count} repeat{'s' if spread.count > 1 else ''}"
 
@@ -200,4 +220,5 @@ _MAKERS: Final[Mapping[StudyName, Callable[[Labelled], Headline | None]]] = {
     StudyName.QUANTIZATION: _quantization,
     StudyName.ABLATION: _ablation,
     StudyName.LOCALIZATION: _localization,
+    StudyName.ROBUSTNESS: _robustness,
 }

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from stale_edge.study.design import StudyName
+from stale_edge.study.design import WHOLE_VIDEO, StudyName
 from stale_edge_runtime.errors import BadDataError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ TITLES: Final[dict[StudyName, str]] = {
     StudyName.QUANTIZATION: "Quantisation: precision and engine",
     StudyName.ABLATION: "Ablation: what holds the network back",
     StudyName.LOCALIZATION: "Localisation: the boundary map in several worlds",
+    StudyName.ROBUSTNESS: "Robustness: how far results hang on the simulated world",
 }
 REFERENCES: Final = ("untrained", "nearest text", "whole video", "ceiling")
 """Methods that nothing was trained for, see `stale_edge.data.reference_points`."""
@@ -30,8 +31,10 @@ REFERENCE_OPTION: Final = "reference_points"
 """Option of a run that may name others."""
 REFERENCE_MARK: Final = " †"
 LONGEST: Final = 160
-PYTORCH: Final = "pytorch"
-"""Engine that the thesis measured."""
+STALE, OTHER_NETWORKS = "stale", ("actionformer", "boundary-map")
+"""Networks that are timed; the names of models of the others begin with theirs."""
+PYTORCH, ONNXRUNTIME = "pytorch", "onnxruntime"
+"""Engines: that which the thesis measured, and ours."""
 _SHARE: Final = "fraction"
 _NUMERIC: Final = (_SHARE, "snippets")
 _POSITIVE: Final = ("time_ms", "peak_mb")
@@ -109,7 +112,7 @@ def percent(value: Factor) -> str:
 
 
 def is_reference(method: str, options: Mapping[str, Any]) -> bool:
-    """Whether a method was not trained, and is there to read the others beside.
+    """Whether a method is no training of its own, and is there to read the others beside.
 
     Args:
         method: Value of the factor.
@@ -118,11 +121,12 @@ def is_reference(method: str, options: Mapping[str, Any]) -> bool:
     more = options.get(REFERENCE_OPTION)
     if isinstance(more, list) and method in more:
         return True
-    return re.sub(r"[-_\s]+", " ", method.lower()).strip().startswith(REFERENCES)
+    plain = re.sub(r"[-_\s]+", " ", method.lower()).strip()
+    return plain.startswith(REFERENCES) or plain.endswith(WHOLE_VIDEO)
 
 
 def method(value: Factor, options: Mapping[str, Any]) -> str:
-    """Name a method, with a dagger where it was not trained."""
+    """Name a method, with a dagger where it is a reference."""
     return one_line(value) + (REFERENCE_MARK if is_reference(str(value), options) else "")
 
 
@@ -139,7 +143,7 @@ def configurations(run: StudyRun) -> dict[tuple[str, ...], str]:
     found = dict.fromkeys(configuration_of(measurement) for measurement in run.measurements)
     plain = {key: _configuration(key) for key in found}
     names = list(plain.values())
-    return {key: f"{name} ({key[3]})" if names.count(name) > 1 else name for key, name in plain.items()}
+    return {key: _with_model(key, name) if names.count(name) > 1 else name for key, name in plain.items()}
 
 
 def configuration_of(measurement: Measurement) -> tuple[str, ...]:
@@ -151,6 +155,17 @@ def configuration_of(measurement: Measurement) -> tuple[str, ...]:
 def _configuration(key: tuple[str, ...]) -> str:
     provider = "" if is_cpu(key) else f", {key[2].upper() if len(key[2]) <= 4 else key[2]}"
     return f"{engine(key[0])} {key[1]}{provider}"
+
+
+def _with_model(key: tuple[str, ...], name: str) -> str:
+    """Name a configuration by its model: a file that onnxruntime ran on the CPU needs no other word."""
+    is_file = key[0] == ONNXRUNTIME and is_cpu(key) and key[3].endswith(".onnx")
+    return key[3] if is_file else f"{name} ({key[3]})"
+
+
+def network_of(key: tuple[str, ...]) -> str:
+    """Network of a configuration, by the name of its model: STALE where it names no other."""
+    return next((name for name in OTHER_NETWORKS if key[3].lower().startswith(name)), STALE)
 
 
 def is_cpu(key: tuple[str, ...]) -> bool:

@@ -36,6 +36,7 @@ LEADS: Final[Mapping[str, str]] = {
     "not.",
     "localization": "The boundary map in several worlds, beside what tells finding an action from naming the video: "
     "the whole video with the same labels, the true class, and names that belong to other classes.",
+    "robustness": "Every network and reference in worlds that differ in one thing which the simulated world assumes.",
 }
 LOOKS: Final = {"light": COLOURS, "dark": DARK_COLOURS}
 _POLICY: Final = (

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stale_edge.study.design import StudyName
-from stale_edge.study.report.accuracy_tables import ablation_tables, localization_tables, set_tables, training_tables
+from stale_edge.study.report.accuracy_tables import (
+    ablation_tables,
+    localization_tables,
+    robustness_tables,
+    set_tables,
+    training_tables,
+)
 from stale_edge.study.report.simulated import told_of_tables
 from stale_edge.study.report.timing_tables import inference_tables, quantization_tables
 
@@ -23,6 +29,7 @@ _MAKERS: Final[Mapping[StudyName, Callable[[Sequence[Labelled]], tuple[ReportTab
     StudyName.QUANTIZATION: quantization_tables,
     StudyName.ABLATION: ablation_tables,
     StudyName.LOCALIZATION: localization_tables,
+    StudyName.ROBUSTNESS: robustness_tables,
 }
 
 

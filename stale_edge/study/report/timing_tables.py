@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stale_edge.study.report import thesis
-from stale_edge.study.report.labels import PYTORCH, configuration_of, configurations, is_cpu
+from stale_edge.study.report.labels import PYTORCH, STALE, configuration_of, configurations, is_cpu, network_of
 from stale_edge.study.report.samples import ratio, samples
 from stale_edge.study.report.table import ReportTable, times, with_quartiles
 
@@ -171,6 +171,8 @@ def _factors(runs: Sequence[Labelled], quantity: Quantity, precision: str) -> Re
         f"{'Times begin and end' if is_time else 'Memory is that of CPU rows alone,'} as in the table above."
     )
     note = "The thesis gives one factor, not one for each length."
+    if any(network_of(key) != STALE for item in runs for key in configurations(item.run)):
+        note += " PyTorch's network is STALE, in the rows of other networks too."
     note += " Without an interval: rounds were not the same on both sides, or there was one only." if plain else ""
     return ReportTable(
         f"quantization-{'speed-up' if is_time else 'memory'}-{precision}",
