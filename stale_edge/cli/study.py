@@ -125,6 +125,7 @@ def study(
         settings = TimingSettings(
             lengths=() if lengths is None else parse_lengths(lengths),
             seeds=drawn or (),
+            networks=wanted or (),
             turns=repeats or 0,
             providers=choose_providers(providers),
             threads=threads or 1,

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,19 +20,24 @@ import numpy as np
 import pytest
 import torch
 
-from stale_edge import extras
+from stale_edge import extras, seeded
+from stale_edge.networks.boundary_map.config import BoundaryMapConfig
+from stale_edge.seeded import untrained_checkpoint
 from stale_edge.study.design import StudyName
 from stale_edge.study.experiments import timing
-from stale_edge.study.experiments.timed_models import MADE, TimedContender, TimedModels, gpu_peak_macs
+from stale_edge.study.experiments.timed_models import TimedContender, TimedModels, gpu_peak_macs
 from stale_edge.study.experiments.timing import TURNS, TimingSettings, timing_study
 from stale_edge.study.store import read_run
 from stale_edge_export.contenders.torch import OnDevice, TorchContender, torch_contenders
 from stale_edge_runtime.bench import ceiling, measure, memory
 from stale_edge_runtime.bench.measure import Effort, Timing, time_together
 from stale_edge_runtime.bench.memory import ChildError, ColdStart
-from stale_edge_runtime.contract import Precision
+from stale_edge_runtime.contract import ACTIONFORMER, Precision
+from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.heads.boundary_map import BOUNDARY_MAP
 from stale_edge_runtime.session import providers
 from stale_edge_runtime.synthetic import clip_like_features
+from tests.stale_edge.actionformer_examples import TINY as TINY_ACTIONFORMER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,7 +223,7 @@ def test_a_report_is_written_where_it_can_be(
 
 @pytest.mark.usefixtures("without_children")
 def test_slow_half_precision_is_left_out_with_a_note(command: Command, words: tuple[Any, ...], tmp_path: Path) -> None:
-    record = tmp_path / "run" / "models" / MADE
+    record = tmp_path / "run" / "models" / "stale.json"
     once = ("--quick", "--repeats", 1, "--lengths", 5)
     record.write_text(json.dumps({**json.loads(record.read_text()), "half_slowdown": 9.0}))
     code, _, err = command("study", "quantization", *once, *words)
@@ -332,9 +338,39 @@ def test_the_thesis_s_lengths_and_inputs_by_default(name: str, tmp_path: Path) -
         (length, seed) for length in lengths for seed in (0, 100, 200, 300, 400)
     ]
     assert thesis.options["weights"] == "untrained, seed 0"
+    assert thesis.options["networks"] == ["stale", "boundary-map", "actionformer"]
     quick = timing_study(StudyName(name), tmp_path, TimingSettings(quick=True))
     assert len(quick.cells()) == 3
     assert (thesis.options["quick"], quick.options["quick"]) == (False, True)
+
+
+@pytest.mark.usefixtures("without_children")
+def test_other_networks_take_turns_beside_the_thesis_s(
+    tmp_path: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ActionFormer has a published forward for PyTorch to run; the boundary map has files alone."""
+    small: dict[str, Any] = {
+        ACTIONFORMER: replace(TINY_ACTIONFORMER, feature_dim=32),
+        BOUNDARY_MAP: BoundaryMapConfig(feature_dim=32, snippets=20, width=16, pair_channels=8, blocks=1, heads=2),
+    }
+    monkeypatch.setattr(
+        seeded, "untrained_checkpoint", lambda seed, name: untrained_checkpoint(seed, name, small[name])
+    )
+    settings = TimingSettings(lengths=(5,), seeds=(0,), turns=1, networks=(ACTIONFORMER, BOUNDARY_MAP))
+    study = timing_study(StudyName.QUANTIZATION, tmp_path, settings)
+    found = study.measure(study.cells()[0], lambda _: None)
+    assert {one.factors["model"] for one in found} == {
+        "boundary-map.onnx",
+        "boundary-map.int8.onnx",
+        "actionformer, PyTorch fp32",
+        "actionformer.onnx",
+        "actionformer.int8.onnx",
+    }
+    assert {one.metric for one in found} == {"time_ms", "file_mb", "peak_mb"}
+    with pytest.raises(UsageError, match="--networks: does not go with --checkpoint"):
+        timing_study(StudyName.INFERENCE, tmp_path, replace(settings, checkpoint=tiny_file))
+    with pytest.raises(UsageError, match="--networks: names 'x3d'"):
+        timing_study(StudyName.INFERENCE, tmp_path, replace(settings, networks=("x3d",)))
 
 
 def test_a_child_that_fails_is_a_note_and_no_number(
@@ -424,9 +460,10 @@ def test_a_given_peak_is_that_of_fp32(tmp_path: Path, pretended_gpu: SimpleNames
 def test_contenders_say_where_they_run_if_not_in_one_place(models: Path, tiny_file: Path) -> None:
     timed, fp32 = TimedModels(models.parent, tiny_file), (Precision.FP32,)
     alone = timed.contenders({"cpu": fp32}, {"cpu": fp32}, lambda _: None)
-    assert [each.name for each in alone.contenders] == ["PyTorch fp32", "stale.onnx"]
+    assert [each.name for each in name_places(alone.contenders)] == ["PyTorch fp32", "stale.onnx"]
     both = timed.contenders({"cpu": fp32}, {"cpu": fp32, "cuda": fp32}, lambda _: None)
-    assert [each.name for each in both.contenders] == ["PyTorch fp32 (cpu)", "stale.onnx (cpu)", "stale.onnx (cuda)"]
+    places = ["PyTorch fp32 (cpu)", "stale.onnx (cpu)", "stale.onnx (cuda)"]
+    assert [each.name for each in name_places(both.contenders)] == places
 
 
 @pytest.mark.parametrize("damage", ["half_slowdown", "torch_file_mb", "weights", "int8", "{"])
@@ -434,7 +471,7 @@ def test_a_damaged_record_of_the_models_is_made_anew(
     models: Path, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     shutil.copytree(models, tmp_path / "models")
-    record = tmp_path / "models" / MADE
+    record = tmp_path / "models" / "stale.json"
     good = json.loads(record.read_text())
     monkeypatch.setattr(TimedModels, "_make", lambda *_: {key: good[key] for key in good if key != "weights"})
     bad = {key: value for key, value in good.items() if key != damage}

@@ -79,8 +79,8 @@ class EvaluationSet:
 
         Args:
             found: Detections that `detect` gave, or any others of these videos.
-            external: As for `named`.
-            lacks_classes: As for `named`.
+            external: Verdicts of an external classifier, taken as by `named`.
+            lacks_classes: Whether the detections are without classes, which `named` then gives them.
         """
         result = evaluate(self.truth, self.named(found, external, lacks_classes=lacks_classes))
         at = dict(zip(result.tious, result.map, strict=True))

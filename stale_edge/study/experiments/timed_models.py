@@ -1,4 +1,4 @@
-"""Contenders of the timing studies: one network as PyTorch's contenders and as exported files, kept beside the study.
+"""Contenders of the timing studies: networks as PyTorch's contenders and as exported files, kept beside the study.
 
 The files are made once, in the study's folder, so that a study that goes on measures the same ones.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from stale_edge_runtime.contract import Precision
+from stale_edge_runtime.contract import STALE_NETWORK, Kind, Precision
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, reading_error
 from stale_edge_runtime.formats.files import make_folder, read_json, write_json
 
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
     from stale_edge.checkpoint import Checkpoint
     from stale_edge_runtime.bench.measure import Contender
-    from stale_edge_runtime.bench.vocabulary import Vocabulary
 
 SEED: Final = 0
 """Seed of the untrained network that is measured where no other is named."""
-FOLDER, MADE, WEIGHTS = "models", "models.json", "stale.safetensors"
-FILES: Final = {Precision.FP32: "stale.onnx", Precision.FP16: "stale.fp16.onnx", Precision.INT8: "stale.int8.onnx"}
+FOLDER: Final = "models"
+SUFFIXES: Final = {Precision.FP32: ".onnx", Precision.FP16: ".fp16.onnx", Precision.INT8: ".int8.onnx"}
 CPU, CUDA = "cpu", "cuda"
 HALF_LIMIT: Final = 3.0
 """PyTorch in fp16 is left out on a CPU whose products take so many times longer in it."""
@@ -76,17 +75,21 @@ def identify(checkpoint: Path | None) -> str:
 
 
 class TimedModels:
-    """The network and its files.
+    """One network and its files.
 
     Args:
         folder: Folder of the study; exists.
         checkpoint: The user's weights; none for an untrained network of the published size.
+        network: Kind of network, a key of `NETWORKS`; that of the weights where there are some.
     """
 
-    def __init__(self, folder: Path, checkpoint: Path | None) -> None:
+    def __init__(self, folder: Path, checkpoint: Path | None, network: str = STALE_NETWORK) -> None:
+        self._network = network
         self._folder = folder / FOLDER
         self._given = checkpoint
-        self._weights = checkpoint or self._folder / WEIGHTS
+        self._weights = checkpoint or self._folder / f"{network}.safetensors"
+        self._record = self._folder / f"{network}.json"
+        self._files = {precision: network + suffix for precision, suffix in SUFFIXES.items()}
 
     def contenders(
         self,
@@ -106,19 +109,15 @@ class TimedModels:
         """
         made = self._made(note)
         from stale_edge.checkpoint import load_checkpoint
-        from stale_edge_export.contenders.torch import vocabulary_of
-        from stale_edge_export.graphs.text import text_embeddings
 
         checkpoint = load_checkpoint(self._weights)
         contenders, left_out = self._torch(checkpoint, torch_precisions, made)
-        text = text_embeddings(checkpoint, checkpoint.classes)
-        vocabulary = vocabulary_of(checkpoint.network, checkpoint.classes, text)
-        contenders += self._onnx(onnx_precisions, vocabulary)
-        return ContenderList(_named(contenders), tuple(left_out))
+        contenders += self._onnx(onnx_precisions)
+        return ContenderList(tuple(contenders), tuple(left_out))
 
     def _made(self, note: Callable[[str], None]) -> dict[str, Any]:
         """Read the record of the models; make them unless they were made."""
-        record, weights = self._folder / MADE, identify(self._given)
+        record, weights = self._record, identify(self._given)
         if record.exists() and self._complete():
             with contextlib.suppress(BadDataError):  # what is damaged is made anew
                 found = read_json(record)
@@ -130,7 +129,7 @@ class TimedModels:
         return made
 
     def _complete(self) -> bool:
-        return all(path.exists() for path in (self._weights, *(self._folder / name for name in FILES.values())))
+        return all(path.exists() for path in (self._weights, *(self._folder / name for name in self._files.values())))
 
     def _make(self, note: Callable[[str], None]) -> dict[str, Any]:
         """Write the network and its files, and look at what is the same at every length."""
@@ -142,20 +141,36 @@ class TimedModels:
         from stale_edge_export.quantization.quantize import Int8Options, quantize_file
 
         if self._given is None:
-            note("making an untrained network of the published size: right for timing")
-            checkpoint = untrained_checkpoint(SEED)
+            note(f"making an untrained {self._network} of the published size: right for timing")
+            checkpoint = untrained_checkpoint(SEED, self._network)
             save_checkpoint(self._weights, checkpoint)
         else:
             checkpoint = load_checkpoint(self._given)
-        fp32 = self._folder / FILES[Precision.FP32]
+        fp32 = self._folder / self._files[Precision.FP32]
         note(f"exporting it to {fp32}, and to fp16 and int8 beside")
-        export_checkpoint(checkpoint, fp32)
-        quantize_file(fp32, self._folder / FILES[Precision.FP16], Precision.FP16)
+        export_checkpoint(checkpoint, fp32, kind=self._kind(checkpoint))
+        quantize_file(fp32, self._folder / self._files[Precision.FP16], Precision.FP16)
         options = Int8Options(cpu=this_machine())
-        quantize_file(fp32, self._folder / FILES[Precision.INT8], Precision.INT8, int8=options)
-        network = full_network(checkpoint, checkpoint.classes)
-        sizes = {str(precision): saved_mb(ready(network, precision)) for precision in NAMES}
+        quantize_file(fp32, self._folder / self._files[Precision.INT8], Precision.INT8, int8=options)
+        sizes = dict.fromkeys(map(str, NAMES), 0.0)
+        if self._has_whole:
+            network = full_network(checkpoint, checkpoint.classes)
+            sizes = {str(precision): saved_mb(ready(network, precision)) for precision in NAMES}
         return {"torch_file_mb": sizes, "half_slowdown": half_slowdown()}
+
+    @property
+    def _has_whole(self) -> bool:
+        """Whether there is a published forward for PyTorch to run."""
+        from stale_edge_export.graphs.registry import GRAPHS
+
+        return GRAPHS[self._network].whole is not None
+
+    def _kind(self, checkpoint: Checkpoint) -> Kind:
+        """Choose the form of the files: classes inside, or as an input where the network has no text of its own."""
+        from stale_edge.networks.registry import NETWORKS
+
+        has_text = checkpoint.text_embeddings is not None or checkpoint.network.text_tower is not None
+        return Kind.BAKED if has_text or not NETWORKS[self._network].uses_text else Kind.OPEN
 
     def _torch(
         self, checkpoint: Checkpoint, precisions: dict[str, tuple[Precision, ...]], made: dict[str, Any]
@@ -165,6 +180,9 @@ class TimedModels:
 
         found: list[TimedContender] = []
         left_out: list[str] = []
+        if not self._has_whole:
+            return found, left_out
+        prefix = "" if self._network == STALE_NETWORK else f"{self._network}, "
         for provider, wanted in precisions.items():
             if provider == CUDA and not _torch_has_cuda():
                 left_out.append("PyTorch on the GPU is left out: the installed PyTorch has no CUDA")
@@ -177,19 +195,21 @@ class TimedModels:
                 )
             chosen = [precision for precision in wanted if not (slow and precision is Precision.FP16)]
             entered = torch_contenders(checkpoint, checkpoint.classes, self._weights, chosen, provider)
-            found += [TimedContender(each, each.name, made["torch_file_mb"][str(each.precision)]) for each in entered]
+            found += [
+                TimedContender(each, prefix + each.name, made["torch_file_mb"][str(each.precision)]) for each in entered
+            ]
         return found, left_out
 
-    def _onnx(self, precisions: dict[str, tuple[Precision, ...]], vocabulary: Vocabulary) -> list[TimedContender]:
+    def _onnx(self, precisions: dict[str, tuple[Precision, ...]]) -> list[TimedContender]:
         """Prepare the exported files on each provider."""
-        from stale_edge_runtime.bench.onnx_contender import OnnxContender
+        from stale_edge_runtime.bench.onnx_contender import OnnxContender, vocabulary_for
         from stale_edge_runtime.model_file import read_model
 
-        files = {precision: read_model(self._folder / name) for precision, name in FILES.items()}
+        files = {precision: read_model(self._folder / name) for precision, name in self._files.items()}
         return [
             TimedContender(
-                OnnxContender(files[precision], FILES[precision], provider, vocabulary),
-                FILES[precision],
+                OnnxContender(files[precision], self._files[precision], provider, vocabulary_for(files[precision])),
+                self._files[precision],
                 files[precision].size_bytes / 1e6,
             )
             for provider, wanted in precisions.items()
@@ -202,11 +222,13 @@ def _is_record(found: Any) -> TypeGuard[dict[str, Any]]:
     if not isinstance(found, dict) or not {"weights", "torch_file_mb", "half_slowdown"} <= found.keys():
         return False
     sizes = found["torch_file_mb"]
-    numbers = [found["half_slowdown"], *(sizes.get(str(each)) for each in FILES)] if isinstance(sizes, dict) else [None]
+    numbers = (
+        [found["half_slowdown"], *(sizes.get(str(each)) for each in SUFFIXES)] if isinstance(sizes, dict) else [None]
+    )
     return all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
 
 
-def _named(contenders: Sequence[TimedContender]) -> tuple[TimedContender, ...]:
+def name_places(contenders: Sequence[TimedContender]) -> tuple[TimedContender, ...]:
     """Add to the names where they run, if not all run in one place."""
     if len({timed.contender.provider for timed in contenders}) < 2:
         return tuple(contenders)

@@ -1,8 +1,8 @@
 """The timing studies: inference (the thesis's Fig. 4a-b) and quantization (Fig. 4c).
 
-In each cell, one length with one random input, all contenders take turns. Fast ones run several times in a turn, so
-they have more samples than PyTorch's whole network, which takes seconds. The first input of a length warms up; what
-does not depend on the input is measured with it, once.
+In each cell, one length with one random input, all contenders of all networks take turns. Fast ones run several times
+in a turn, so they have more samples than PyTorch's whole network, which takes seconds. The first input of a length
+warms up; what does not depend on the input is measured with it, once.
 
 On a GPU too, both engines are timed by the clock on the wall from inputs in host memory to answers in host memory, the
 copies included: what a program that detects waits for.
@@ -19,8 +19,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stale_edge.study.design import Cell, Measurement, StudyName
-from stale_edge.study.experiments.timed_models import CPU, CUDA, TimedModels, check_threads, gpu_peak_macs, identify
-from stale_edge_runtime.contract import Precision
+from stale_edge.study.experiments.timed_models import (
+    CPU,
+    CUDA,
+    TimedModels,
+    check_threads,
+    gpu_peak_macs,
+    identify,
+    name_places,
+)
+from stale_edge_runtime.contract import STALE_NETWORK, Precision
+from stale_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stale_edge.study.design import Factor
-    from stale_edge.study.experiments.timed_models import ContenderList, TimedContender
+    from stale_edge.study.experiments.timed_models import TimedContender
     from stale_edge_runtime.bench.measure import Timing
 
 SEEDS: Final = (0, 100, 200, 300, 400)
@@ -39,6 +48,7 @@ WARM_SECONDS: Final = 0.5
 CEILING_SECONDS: Final = 0.2
 _ALL: Final = (Precision.FP32, Precision.FP16, Precision.INT8)
 _HALF: Final = (Precision.FP32, Precision.FP16)
+_OTHERS: Final = (Precision.FP32, Precision.INT8)
 _THESIS_LENGTHS: Final = tuple(range(200, 3001, 200))
 
 
@@ -54,6 +64,8 @@ class Design:
     """Precisions that PyTorch runs on each provider."""
     onnx: Mapping[str, tuple[Precision, ...]]
     """Precisions of the files that run on each provider."""
+    others: Mapping[str, tuple[Precision, ...]]
+    """Precisions of files of networks that the thesis did not time; PyTorch runs published ones in fp32."""
     arithmetic: bool
     """Count multiply-accumulates and compare them with what the device reaches; file sizes otherwise."""
 
@@ -64,6 +76,7 @@ DESIGNS: Final[Mapping[StudyName, Design]] = {
         (200, 400, 800),
         torch={CPU: (Precision.FP32,), CUDA: (Precision.FP32,)},
         onnx={CPU: _ALL, CUDA: _ALL},
+        others={CPU: _OTHERS, CUDA: _HALF},
         arithmetic=True,
     ),
     StudyName.QUANTIZATION: Design(
@@ -71,6 +84,7 @@ DESIGNS: Final[Mapping[StudyName, Design]] = {
         (100, 200, 400),
         torch={CPU: _ALL, CUDA: _HALF},
         onnx={CPU: _ALL, CUDA: _HALF},
+        others={CPU: _OTHERS, CUDA: _HALF},
         arithmetic=False,
     ),
 }
@@ -90,8 +104,10 @@ class TimingSettings:
     """Providers to run on."""
     threads: int = 1
     """Threads inside an operator."""
+    networks: tuple[str, ...] = ()
+    """Kinds of network, keys of `NETWORKS`; all by default, and that of the weights where there are some."""
     checkpoint: Path | None = None
-    """Weights; none for an untrained network of the published size."""
+    """Weights; none for untrained networks of the published size."""
     peak_tmacs: float | None = None
     """Peak of the GPU in fp32, in 10^12 multiply-accumulates a second; as the GPU tells where none is given."""
     quick: bool = False
@@ -115,9 +131,11 @@ def timing_study(
     Raises:
         UnavailableError: There are not that many threads here.
         InputMissingError: There is no such checkpoint.
+        UsageError: There is no such network.
     """
     design, settings = DESIGNS[name], settings or TimingSettings()
     check_threads(settings.threads)
+    settings = replace(settings, networks=_networks(settings))
     quick = settings.quick
     settings = replace(
         settings,
@@ -140,7 +158,7 @@ class TimingStudy:
     """Folder of the study."""
     computing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     """Surrounds what computes for seconds and writes nothing."""
-    _list: ContenderList | None = field(default=None, repr=False)
+    _list: tuple[TimedContender, ...] | None = field(default=None, repr=False)
     _warm: tuple[int, list[float]] | None = field(default=None, repr=False)
     _remarks: list[str] = field(default_factory=list, repr=False)
 
@@ -157,6 +175,7 @@ class TimingStudy:
             "repeats": self.settings.turns,
             "providers": list(self.settings.providers),
             "threads": self.settings.threads,
+            "networks": list(self.settings.networks),
             "weights": self._weights,
             "peak_tmacs": self.settings.peak_tmacs,
         }
@@ -217,12 +236,19 @@ class TimingStudy:
         """Prepare the contenders."""
         if self._list is None:
             design, providers = DESIGNS[self.name], self.settings.providers
-            models = TimedModels(self.folder, self.settings.checkpoint)
-            self._list = models.contenders(_on(design.torch, providers), _on(design.onnx, providers), note)
-            self._remarks += self._list.left_out
-            for remark in self._list.left_out:
-                note(remark)
-        return self._list.contenders
+            found: list[TimedContender] = []
+            for network in self.settings.networks:
+                is_first = network == STALE_NETWORK
+                torch = design.torch if is_first else dict.fromkeys(design.torch, (Precision.FP32,))
+                onnx = design.onnx if is_first else design.others
+                models = TimedModels(self.folder, self.settings.checkpoint, network)
+                made = models.contenders(_on(torch, providers), _on(onnx, providers), note)
+                found += made.contenders
+                self._remarks += made.left_out
+                for remark in made.left_out:
+                    note(remark)
+            self._list = name_places(found)
+        return self._list
 
     def _time(self, contenders: Sequence[TimedContender], snippets: int, seed: int) -> list[Timing]:
         """Time all contenders, in their order."""
@@ -313,6 +339,20 @@ class TimingStudy:
         if cold.run_peak_rss_mb is None:
             self._remarks.append("no memory: this system cannot tell the peak of a forward from that of loading")
         return cold.run_peak_rss_mb
+
+
+def _networks(settings: TimingSettings) -> tuple[str, ...]:
+    """Choose the networks to time, in the order of `METHODS`."""
+    from stale_edge.study.experiments.training_runs import choose_methods
+
+    if settings.checkpoint is None:
+        return tuple(choose_methods(settings.networks or None))
+    if settings.networks:
+        raise UsageError("--networks", "does not go with --checkpoint, whose network is timed", "leave one out")
+    identify(settings.checkpoint)  # is there
+    from stale_edge.checkpoint import read_network_name
+
+    return (read_network_name(settings.checkpoint),)
 
 
 def _on(wanted: Mapping[str, tuple[Precision, ...]], providers: Sequence[str]) -> dict[str, tuple[Precision, ...]]:

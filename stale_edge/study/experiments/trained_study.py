@@ -31,7 +31,7 @@ class StudyData(Protocol):
 
 
 @dataclass(frozen=True)
-class ReferencePoint:
+class ReferenceRow:
     """A reference point of a network, which needs no training."""
 
     name: str
@@ -42,7 +42,7 @@ class ReferencePoint:
     """Key of the network's `reference_points`."""
 
 
-def reference_rows(methods: Mapping[str, Method], points: Sequence[str]) -> tuple[ReferencePoint, ...]:
+def reference_rows(methods: Mapping[str, Method], points: Sequence[str]) -> tuple[ReferenceRow, ...]:
     """List the reference points of the networks of a study, those of the first by their plain names.
 
     Args:
@@ -53,7 +53,7 @@ def reference_rows(methods: Mapping[str, Method], points: Sequence[str]) -> tupl
         name for name in dict.fromkeys(method.network for method in methods.values()) if NETWORKS[name].reference_points
     ]
     return tuple(
-        ReferencePoint(point if network == networks[0] else f"{point}, decoded as {network}", network, point)
+        ReferenceRow(point if network == networks[0] else f"{point}, decoded as {network}", network, point)
         for network in networks
         for point in points
         if point in NETWORKS[network].reference_points

@@ -102,8 +102,12 @@ def quantization_tables(runs: Sequence[Labelled]) -> tuple[ReportTable, ...]:
 
 
 def baseline(run: StudyRun, precision: str) -> tuple[str, ...] | None:
-    """PyTorch's configuration on the CPU in a precision, the thesis's contender; none where it was not measured."""
-    fitting = (key for key in configurations(run) if key[:2] == (PYTORCH, precision) and is_cpu(key))
+    """Find PyTorch's STALE on the CPU in a precision, the thesis's contender; none where it was not measured."""
+    fitting = (
+        key
+        for key in configurations(run)
+        if key[:2] == (PYTORCH, precision) and is_cpu(key) and network_of(key) == STALE
+    )
     return next(fitting, None)
 
 
