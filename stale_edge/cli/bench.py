@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stale_edge_runtime.bench.budget import LongestVideo
     from stale_edge_runtime.bench.explain import Explanation
     from stale_edge_runtime.bench.onnx_contender import OnnxContender
-    from stale_edge_runtime.bench.records import DecodeCost, Report, Row
+    from stale_edge_runtime.bench.records import Ceiling, DecodeCost, Report, Row
     from stale_edge_runtime.bench.runner import Plan
     from stale_edge_runtime.model_file import ModelFile
     from stale_edge_runtime.windows import WindowPlan
@@ -415,7 +415,7 @@ def _measure(field: ContenderSet, plan: Plan, questions: Questions, report: Repo
         length_laws=tuple(fit_laws(measured.rows)),
         budgets=tuple(_budgets(field, measured.rows, plan, questions.budget_ms, report)) if questions.budget_ms else (),
         crossovers=tuple(crossovers(measured.rows)),
-        explanations=tuple(explanations(field.files, plan, report)) if questions.explain else (),
+        explanations=tuple(explanations(field.files, plan, measured.ceilings, report)) if questions.explain else (),
         decoding=tuple(_decoding(field.files, plan)),
     )
 
@@ -441,12 +441,15 @@ def _decoding(files: Sequence[OnnxContender], plan: Plan) -> Iterator[DecodeCost
         yield from decode_costs(plan.lengths, info, info.classes or [str(index) for index in range(200)])
 
 
-def explanations(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -> Iterator[Explanation]:
+def explanations(
+    files: Sequence[OnnxContender], plan: Plan, ceilings: Sequence[Ceiling], report: Reporter
+) -> Iterator[Explanation]:
     """Profile every file on the CPU; after the measuring, never during it.
 
     Args:
         files: The files.
         plan: Measurement plan.
+        ceilings: Product ceilings that are known.
         report: Reporter for progress.
     """
     from stale_edge_runtime.bench.explain import explain
@@ -455,7 +458,9 @@ def explanations(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -
     settings = list(product(plan.threads, plan.batches, profiled))
     with report.progress("explain", len(settings)) as step:
         for threads, batch, file in settings:
-            yield from explain(file.model, file.name, plan.lengths, file.vocabulary, threads=threads, batch=batch)
+            known = {Precision(one.precision): one.gmacs_per_s for one in ceilings if one.threads == threads}
+            asked = file.model, file.name, plan.lengths, file.vocabulary
+            yield from explain(*asked, threads=threads, batch=batch, ceilings=known)
             step(file.name)
 
 
@@ -519,6 +524,7 @@ def _answers(result: Report) -> Iterator[Table | str]:
     """Yield the text for standard output, in order."""
     from stale_edge.cli.bench_explain_table import explain_tables
     from stale_edge.cli.bench_law_table import budget_line, crossover_line, law_table
+    from stale_edge.cli.bench_products_table import product_tables
     from stale_edge.cli.bench_split_table import split_table
     from stale_edge.cli.bench_table import configurations, decode_lines, machine_line, table
 
@@ -530,6 +536,7 @@ def _answers(result: Report) -> Iterator[Table | str]:
     yield from map(budget_line, result.budgets)
     yield from map(crossover_line, result.crossovers)
     yield from explain_tables(result.explanations)
+    yield from product_tables(result.explanations)
     yield from decode_lines(result)
     if (split := split_table(result)) is not None:
         yield split

@@ -291,6 +291,8 @@ def _json_explanation(item: Explanation) -> dict[str, Any]:
         **_rounded(item),
         "stages": [_rounded(share) for share in item.stages],
         "operators": [_rounded(share) for share in item.operators],
+        "products": [_rounded(product) for product in item.products],
+        "parts": [_rounded(part) for part in item.parts],
     }
 
 
