@@ -335,8 +335,13 @@ def test_law_budget_windows_and_explanation(command: Command, tmp_path: Path) ->
     for item in report["explain"]:
         assert sum(share["share"] for share in item["operators"]) == pytest.approx(1, abs=1e-4)
         assert item["stages"][0]["ms"] > 0
+        assert sum(part["ms"] for part in item["parts"]) == pytest.approx(item["run_ms"], rel=1e-3)
+        assert {"rows", "inner", "columns", "times", "of_ceiling", "of_ceiling_alone"} <= set(item["products"][0])
     assert "Where the time goes in tiny_baked.onnx" in out
     assert "Softmax" in out
+    assert "tiny_baked.onnx has no 8-bit products" in out
+    assert re.search(r"Parts of a forward of tiny_baked.onnx: 1 thread, batch 1\s+part\s+operator\s+T = 50", out)
+    assert "lost to shapes" in out
 
 
 def test_few_lengths_follow_no_law(command: Command, tmp_path: Path) -> None:
