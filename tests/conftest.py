@@ -117,6 +117,7 @@ def brief_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "measure_ceiling", brief)
     monkeypatch.setattr(explain, "measure_ceiling", brief)
     monkeypatch.setattr(explain, "measure_alone", partial(explain.measure_alone, seconds=0))
+    monkeypatch.setattr(explain, "SECONDS", 0)
 
 
 @pytest.fixture
