@@ -2,7 +2,7 @@
 
 A product of bytes that onnxruntime fused with its quantisation and its rescaling is timed again alone: the operator
 itself, its quantisation, and the bare product, on operands of the same sizes. Its time in the run is split in these
-shares. Sums are exact: every operator is in one part, and what is left of the run is outside of operators.
+shares. Sums are exact: every operator is in one part, and what the medians leave of the run is noise.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -58,6 +59,7 @@ class Kind(StrEnum):
     RESCALING = "rescaling"
     PASSES = "other passes over memory"
     OUTSIDE = "outside operators"
+    NOISE = "disturbed by other work"
 
 
 @dataclass(frozen=True)
@@ -175,20 +177,21 @@ def break_down(
         shape = product_shape(graph, event)
         helper = Kind.QUANTISING if name in quantising else Kind.RESCALING if name in rescaling else operator
         keys.append(shape or helper)
-    times: dict[ProductShape | Kind | str, list[float]] = {key: [0.0] * len(runs) for key in keys}
-    for number, run in enumerate(runs):
-        for key, event in zip(keys, run[:-1], strict=True):
-            times[key][number] += event["dur"] / 1e3
-    medians = {key: float(np.median(values)) for key, values in times.items()}
+    # Medians of single operators: other work on the machine hits few of them in each run, and most runs somewhere.
+    calls_ms = np.array([[event["dur"] / 1e3 for event in run[:-1]] for run in runs])
+    runs_ms = np.array([run[-1]["dur"] / 1e3 for run in runs])
+    medians: dict[ProductShape | Kind | str, float] = defaultdict(float)
+    for key, ms in zip(keys, np.median(calls_ms, axis=0), strict=True):
+        medians[key] += float(ms)
+    medians[Kind.OUTSIDE] = float(np.median(runs_ms - calls_ms.sum(axis=1)))
     products = []
     for key in [key for key in medians if isinstance(key, ProductShape)]:
         events = [event for other, event in zip(keys, runs[0], strict=False) if other == key]
         stages = tuple(dict.fromkeys(map(stage, events)))
         split = alone(key, events[0])
         products.append(_share(key, stages, len(events), medians[key], split, ceilings[key.precision]))
-    run_ms = float(np.median([run[-1]["dur"] for run in runs])) / 1e3
     ordered = sorted(products, key=lambda one: -one.ms)
-    return tuple(ordered), tuple(_parts(ordered, medians, run_ms, ceilings))
+    return tuple(ordered), tuple(_parts(ordered, medians, float(np.median(runs_ms)), ceilings))
 
 
 def _share(
@@ -241,7 +244,8 @@ def _parts(
         (Kind.QUANTISING, "", sum(one.quantising_ms for one in products) + medians.get(Kind.QUANTISING, 0.0)),
         (Kind.RESCALING, "", sum(one.rescaling_ms for one in products) + medians.get(Kind.RESCALING, 0.0)),
         *((Kind.PASSES, name, passes[name]) for name in sorted(passes, key=lambda name: (-passes[name], name))),
-        (Kind.OUTSIDE, "", run_ms - sum(medians.values())),
+        (Kind.OUTSIDE, "", medians[Kind.OUTSIDE]),
+        (Kind.NOISE, "", run_ms - sum(medians.values())),
     ]
     return [Part(kind, operator, ms, ms / run_ms) for kind, operator, ms in found]
 
