@@ -140,7 +140,12 @@ def bench(
         str | None,
         typer.Option(metavar="TIME", help="Search for the longest video that fits into a time, as in 20ms or 0.5s."),
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show where the time goes, from separate runs.")] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Show where the time goes, from separate runs, and what products reach of the ceiling."
+        ),
+    ] = False,
     protocol: Annotated[
         str | None,
         typer.Option(metavar="thesis", help="Time as the thesis did: its lengths, one forward per seed, no warm-up."),
@@ -470,12 +475,14 @@ def _decoding(files: Sequence[OnnxContender], plan: Plan) -> Iterator[DecodeCost
 
 def _thread_ways(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -> Iterator[ThreadWay]:
     """Compare threads on one video with videos at the same time, for every file on the CPU."""
+    from stale_edge_runtime.bench.measure import Effort
     from stale_edge_runtime.bench.thread_ways import measure_ways
 
+    effort = plan.effort if plan.effort.warm_up else Effort()  # processes have to start first
     measured = [file for file in files if file.provider == "cpu"]
     with report.progress("threads", len(measured) * len(plan.lengths)) as step:
         for file in measured:
-            yield from measure_ways(file, plan.lengths, plan.threads, plan.effort, step)
+            yield from measure_ways(file, plan.lengths, plan.threads, effort, step)
 
 
 def explanations(

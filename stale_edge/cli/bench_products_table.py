@@ -41,8 +41,12 @@ def product_tables(explanations: Sequence[Explanation]) -> Iterator[Table | str]
         lengths = list(group)
         subject = f"{escape(name)}: {threads} {'threads' if threads > 1 else 'thread'}, batch {batch}"
         for item in lengths:
-            yield _products(f"Products of {subject}, T = {item.snippets:,}", item)
-        if all(product.precision is not Precision.INT8 for item in lengths for product in item.products):
+            if item.products:
+                yield _products(f"Products of {subject}, T = {item.snippets:,}", item)
+        precisions = {product.precision for item in lengths for product in item.products}
+        if not precisions:
+            yield f"{name} has no matrix products"
+        elif Precision.INT8 not in precisions:
             yield f"{name} has no 8-bit products: nothing is quantised or rescaled, and the ceiling is that of fp32"
         yield _parts(f"Parts of a forward of {subject}", lengths)
 
