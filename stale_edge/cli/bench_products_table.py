@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stale_edge.cli.bench_explain_table import milliseconds
-from stale_edge_runtime.bench.product_parts import Kind
+from stale_edge_runtime.bench.product_parts import PartKind
 from stale_edge_runtime.bench.statistics import number
 from stale_edge_runtime.contract import Precision
 
@@ -102,10 +102,12 @@ def _parts(title: str, lengths: Sequence[Explanation]) -> Table:
     caption = "ms and share of a profiled forward; the last line is a forward that is not profiled, timed in turn"
     found = _table(title, caption, ("part", "operator"), [f"T = {item.snippets:,}" for item in lengths])
     parts = [{(part.kind, part.operator): part.ms for part in item.parts} for item in lengths]
-    passes = {key: max(each.get(key, 0.0) for each in parts) for each in parts for key in each if key[0] is Kind.PASSES}
+    passes = {
+        key: max(each.get(key, 0.0) for each in parts) for each in parts for key in each if key[0] is PartKind.PASSES
+    }
     shown = sorted(passes, key=lambda key: (-passes[key], key))[:TOP_PASSES]
-    for kind in Kind:
-        if kind is not Kind.PASSES:
+    for kind in PartKind:
+        if kind is not PartKind.PASSES:
             found.add_row(kind, "", *(_share(each[kind, ""], item) for each, item in zip(parts, lengths, strict=True)))
             continue
         for key in shown:

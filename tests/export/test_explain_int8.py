@@ -10,9 +10,8 @@ import pytest
 from stale_edge_export.quantization.quantize import quantize_file
 from stale_edge_runtime.bench.explain import explain
 from stale_edge_runtime.bench.onnx_contender import OnnxContender, vocabulary_for
-from stale_edge_runtime.bench.product_parts import Kind
-from stale_edge_runtime.contract import BLOCK_SNIPPETS, Precision
-from stale_edge_runtime.contract import Kind as FileKind
+from stale_edge_runtime.bench.product_parts import PartKind
+from stale_edge_runtime.contract import BLOCK_SNIPPETS, Kind, Precision
 from stale_edge_runtime.model_file import read_model
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.usefixtures("brief_ceiling")
 def test_products_of_bytes_are_split_and_counted_with_blocks(tiny_export: Callable[..., Path], tmp_path: Path) -> None:
-    quantize_file(tiny_export(FileKind.BAKED), tmp_path / "int8.onnx", Precision.INT8)
+    quantize_file(tiny_export(Kind.BAKED), tmp_path / "int8.onnx", Precision.INT8)
     model = read_model(tmp_path / "int8.onnx")
     vocabulary = vocabulary_for(model)
     short, long = explain(model, "int8", (BLOCK_SNIPPETS, 2 * BLOCK_SNIPPETS), vocabulary)
@@ -30,8 +29,8 @@ def test_products_of_bytes_are_split_and_counted_with_blocks(tiny_export: Callab
         assert sum(part.ms for part in item.parts) == pytest.approx(item.run_ms)
         assert sum(one.gmacs for one in item.products) == pytest.approx(macs(1, item.snippets) / 1e9)
         ms = {part.kind: part.ms for part in item.parts}
-        assert ms[Kind.QUANTISING] > 0
-        assert ms[Kind.ARITHMETIC] > 0
+        assert ms[PartKind.QUANTISING] > 0
+        assert ms[PartKind.ARITHMETIC] > 0
         eight = [one for one in item.products if one.precision is Precision.INT8]
         assert eight
         assert all(one.of_ceiling_alone is not None for one in eight)

@@ -12,7 +12,7 @@ from stale_edge_runtime.bench.explain import Explanation, explain
 from stale_edge_runtime.bench.onnx_contender import OnnxContender, vocabulary_for
 from stale_edge_runtime.bench.product_parts import (
     Alone,
-    Kind,
+    PartKind,
     ProductShape,
     break_down,
     measure_alone,
@@ -93,19 +93,19 @@ def test_parts_sum_to_the_run_and_every_operator_is_in_one() -> None:
     ms = {(part.kind, part.operator): part.ms for part in parts}
     assert sum(ms.values()) == pytest.approx(1.0)
     assert sum(part.share for part in parts) == pytest.approx(1.0)
-    assert ms[Kind.PASSES, "Add"] == pytest.approx(0.03)
-    assert {operator for kind, operator in ms if kind is Kind.PASSES} == {"Add"}  # not what serves a product
+    assert ms[PartKind.PASSES, "Add"] == pytest.approx(0.03)
+    assert {operator for kind, operator in ms if kind is PartKind.PASSES} == {"Add"}  # not what serves a product
     # Half of the fused ones, and the search for the range of the tensor that is quantised apart.
-    assert ms[Kind.QUANTISING, ""] == pytest.approx(0.15 + 0.045 + 0.075)
-    assert ms[Kind.RESCALING, ""] == pytest.approx(0.01)
-    assert ms[Kind.NOISE, ""] == pytest.approx(0)
-    assert ms[Kind.OUTSIDE, ""] == pytest.approx(1.0 - 0.3 - 0.03 - 0.075 - 0.09 - 0.07 - 0.06 - 0.01)
+    assert ms[PartKind.QUANTISING, ""] == pytest.approx(0.15 + 0.045 + 0.075)
+    assert ms[PartKind.RESCALING, ""] == pytest.approx(0.01)
+    assert ms[PartKind.NOISE, ""] == pytest.approx(0)
+    assert ms[PartKind.OUTSIDE, ""] == pytest.approx(1.0 - 0.3 - 0.03 - 0.075 - 0.09 - 0.07 - 0.06 - 0.01)
     macs = 3 * 200 * 512 * 64 + 2 * 8 * 512 * 200 + 7 * 512 * 64
     ideal = macs / 200e6 + 300 * 128 / 50e6
-    assert ms[Kind.ARITHMETIC, ""] == pytest.approx(ideal)
+    assert ms[PartKind.ARITHMETIC, ""] == pytest.approx(ideal)
     # Alone: three and one calls of 0.04 ms, one of 0.05, and 0.07 of the one that does not run alone.
-    assert ms[Kind.SHAPES, ""] == pytest.approx(0.12 + 0.04 + 0.05 + 0.07 - ideal)
-    assert ms[Kind.RUN, ""] == pytest.approx(0.15 + 0.045 + 0.06 + 0.07 - (0.12 + 0.04 + 0.05 + 0.07))
+    assert ms[PartKind.SHAPES, ""] == pytest.approx(0.12 + 0.04 + 0.05 + 0.07 - ideal)
+    assert ms[PartKind.RUN, ""] == pytest.approx(0.15 + 0.045 + 0.06 + 0.07 - (0.12 + 0.04 + 0.05 + 0.07))
     assert [one.ms for one in products] == sorted((one.ms for one in products), reverse=True)
 
 
@@ -118,8 +118,8 @@ def test_what_disturbs_another_operator_in_every_run_is_no_part_of_them() -> Non
         {(part.kind, part.operator): part.ms for part in break_down(each, GRAPH, CEILINGS, half_quantising, str)[1]}
         for each in ([forward()], runs)
     )
-    assert disturbed.pop((Kind.NOISE, "")) == pytest.approx(0.4)
-    assert quiet.pop((Kind.NOISE, "")) == pytest.approx(0)
+    assert disturbed.pop((PartKind.NOISE, "")) == pytest.approx(0.4)
+    assert quiet.pop((PartKind.NOISE, "")) == pytest.approx(0)
     assert disturbed == pytest.approx(quiet)
 
 
@@ -199,7 +199,7 @@ def explained(path: Path, length: int, *, batch: int = 1) -> tuple[Explanation, 
 def test_a_real_run_is_explained_for_every_network(name: str) -> None:
     found, gmacs = explained(DATA / f"{name}.onnx", 64)
     assert sum(part.ms for part in found.parts) == pytest.approx(found.run_ms)
-    noise = next(part.share for part in found.parts if part.kind is Kind.NOISE)
+    noise = next(part.share for part in found.parts if part.kind is PartKind.NOISE)
     assert -0.5 < noise < 0.9  # nothing is counted twice; a run of microseconds is noisy
     assert found.plain_ms > 0
     assert all(one.precision is Precision.FP32 for one in found.products)

@@ -49,7 +49,7 @@ _WHOLE, _QUANTISE, _PRODUCT = "whole", "alone_quantise", "alone_product"
 Events = list[dict[str, Any]]
 
 
-class Kind(StrEnum):
+class PartKind(StrEnum):
     """Part of a forward."""
 
     ARITHMETIC = "arithmetic at the ceiling"
@@ -66,12 +66,12 @@ class Kind(StrEnum):
 class Part:
     """One part of a forward; all of them sum to it."""
 
-    kind: Kind
+    kind: PartKind
     """Part of the forward."""
     operator: str
     """Type of operator, of other passes; empty otherwise."""
     ms: float
-    """Its time in one forward; below zero where a product is faster than the ceiling, or than alone."""
+    """Time in one forward; below zero where a product is faster than the ceiling, or than alone."""
     share: float
     """Share of the forward."""
 
@@ -106,11 +106,11 @@ class Alone:
     """Best times of a product on its own, in milliseconds a call."""
 
     quantising_ms: float
-    """Its quantisation; 0 where the operator has none."""
+    """Quantisation; 0 where the operator has none."""
     product_ms: float
     """The bare product."""
     rescaling_ms: float
-    """What is left of the operator."""
+    """Rest of the operator."""
 
 
 @dataclass(frozen=True)
@@ -171,19 +171,19 @@ def break_down(
         Products, most time first, and parts.
     """
     quantising, rescaling = graph.helpers()
-    keys: list[ProductShape | Kind | str] = []
+    keys: list[ProductShape | PartKind | str] = []
     for event in runs[0][:-1]:
         name, operator = str(event["name"]).removesuffix(KERNEL), event["args"]["op_name"]
         shape = product_shape(graph, event)
-        helper = Kind.QUANTISING if name in quantising else Kind.RESCALING if name in rescaling else operator
+        helper = PartKind.QUANTISING if name in quantising else PartKind.RESCALING if name in rescaling else operator
         keys.append(shape or helper)
     # Medians of single operators: other work on the machine hits few of them in each run, and most runs somewhere.
     calls_ms = np.array([[event["dur"] / 1e3 for event in run[:-1]] for run in runs])
     runs_ms = np.array([run[-1]["dur"] / 1e3 for run in runs])
-    medians: dict[ProductShape | Kind | str, float] = defaultdict(float)
+    medians: dict[ProductShape | PartKind | str, float] = defaultdict(float)
     for key, ms in zip(keys, np.median(calls_ms, axis=0), strict=True):
         medians[key] += float(ms)
-    medians[Kind.OUTSIDE] = float(np.median(runs_ms - calls_ms.sum(axis=1)))
+    medians[PartKind.OUTSIDE] = float(np.median(runs_ms - calls_ms.sum(axis=1)))
     products = []
     for key in [key for key in medians if isinstance(key, ProductShape)]:
         events = [event for other, event in zip(keys, runs[0], strict=False) if other == key]
@@ -230,22 +230,22 @@ def _over(ms: float, other_ms: float) -> float:
 
 def _parts(
     products: Sequence[ProductShare],
-    medians: Mapping[ProductShape | Kind | str, float],
+    medians: Mapping[ProductShape | PartKind | str, float],
     run_ms: float,
     ceilings: Mapping[Precision, float],
 ) -> list[Part]:
     ideal = sum(one.gmacs / ceilings[one.precision] * 1e3 for one in products)
     alone = sum(one.product_ms if one.alone_ms is None else one.alone_ms for one in products)
-    passes = {key: ms for key, ms in medians.items() if not isinstance(key, ProductShape | Kind)}
-    found: list[tuple[Kind, str, float]] = [
-        (Kind.ARITHMETIC, "", ideal),
-        (Kind.SHAPES, "", alone - ideal),
-        (Kind.RUN, "", sum(one.product_ms for one in products) - alone),
-        (Kind.QUANTISING, "", sum(one.quantising_ms for one in products) + medians.get(Kind.QUANTISING, 0.0)),
-        (Kind.RESCALING, "", sum(one.rescaling_ms for one in products) + medians.get(Kind.RESCALING, 0.0)),
-        *((Kind.PASSES, name, passes[name]) for name in sorted(passes, key=lambda name: (-passes[name], name))),
-        (Kind.OUTSIDE, "", medians[Kind.OUTSIDE]),
-        (Kind.NOISE, "", run_ms - sum(medians.values())),
+    passes = {key: ms for key, ms in medians.items() if not isinstance(key, ProductShape | PartKind)}
+    found: list[tuple[PartKind, str, float]] = [
+        (PartKind.ARITHMETIC, "", ideal),
+        (PartKind.SHAPES, "", alone - ideal),
+        (PartKind.RUN, "", sum(one.product_ms for one in products) - alone),
+        (PartKind.QUANTISING, "", sum(one.quantising_ms for one in products) + medians.get(PartKind.QUANTISING, 0.0)),
+        (PartKind.RESCALING, "", sum(one.rescaling_ms for one in products) + medians.get(PartKind.RESCALING, 0.0)),
+        *((PartKind.PASSES, name, passes[name]) for name in sorted(passes, key=lambda name: (-passes[name], name))),
+        (PartKind.OUTSIDE, "", medians[PartKind.OUTSIDE]),
+        (PartKind.NOISE, "", run_ms - sum(medians.values())),
     ]
     return [Part(kind, operator, ms, ms / run_ms) for kind, operator, ms in found]
 

@@ -153,7 +153,7 @@ def made_node(operator: str, inputs: Sequence[str], outputs: Sequence[str], name
         operator: Type of operator.
         inputs: Names of its inputs.
         outputs: Names of its outputs.
-        name: Its name in a profile.
+        name: Name in a profile.
     """
     fields: list[tuple[int, Any]] = [*((1, value) for value in inputs), *((2, value) for value in outputs)]
     return RunNode(operator, tuple(inputs), tuple(outputs), message(*fields, (3, name), (4, operator)))

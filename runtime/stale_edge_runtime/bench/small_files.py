@@ -23,7 +23,7 @@ def value_info(name: str, element: int, *shape: int) -> bytes:
     Args:
         name: Name of the value.
         element: Number of its element type in ONNX.
-        shape: Its sizes.
+        shape: Sizes along its axes.
     """
     dimensions = message(*((1, message((1, size))) for size in shape))
     return message((1, name), (2, message((1, message((1, element), (2, dimensions))))))
