@@ -43,7 +43,7 @@ _OPERANDS: Final = {
 _RIGHT: Final = {"QLinearMatMul": 3, "QLinearConv": 3}
 _REFUSALS: Final[tuple[type[Exception], ...]] = (BadDataError, *ORT_ERRORS)
 SECONDS: Final = 0.1
-MIN_RUNS: Final = 5
+MIN_RUNS: Final = 10
 _WHOLE, _QUANTISE, _PRODUCT = "whole", "alone_quantise", "alone_product"
 
 Events = list[dict[str, Any]]
