@@ -25,6 +25,8 @@ from stale_edge_runtime.bench.product_parts import FLOAT_PRODUCTS, Events, break
 from stale_edge_runtime.bench.profiles import KERNEL, end_profile
 from stale_edge_runtime.bench.rewritten_graph import INTEGER_PRODUCTS, read_rewritten
 from stale_edge_runtime.contract import BLOCKWISE, Precision
+from stale_edge_runtime.errors import BadDataError
+from stale_edge_runtime.formats.protobuf import WireError
 from stale_edge_runtime.session import open_session
 from stale_edge_runtime.synthetic import clip_like_features
 
@@ -108,13 +110,17 @@ def explain(
 
     Raises:
         UnavailableError: There are not that many threads here.
-        BadDataError: Onnxruntime does not accept the file.
+        BadDataError: Onnxruntime does not accept the file, or writes its graph in an unknown form.
     """
     plain: list[list[float]] = []
     with tempfile.TemporaryDirectory(prefix="stale-edge-") as folder:
         rewritten = Path(folder) / "rewritten.onnx"
         session = open_session(model, threads=threads, profile=Path(folder) / "profile", rewritten=rewritten)
-        graph = read_rewritten(rewritten.read_bytes())
+        try:
+            graph = read_rewritten(rewritten.read_bytes())
+        except (WireError, KeyError) as error:
+            problem = f"is rewritten by onnxruntime in a form that is not known here ({error})"
+            raise BadDataError(model.path, problem, "leave --explain out") from error
         unprofiled = open_session(model, threads=threads)
         for length in lengths:
             feeds = model_feeds(model, clip_like_features(batch, length, model.info.feature_dim), vocabulary)
