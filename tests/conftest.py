@@ -111,9 +111,13 @@ def brief_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure what a product reaches in a moment: right enough for tests that do not look at it."""
     from functools import partial
 
-    from stale_edge_runtime.bench import runner
+    from stale_edge_runtime.bench import ceiling, explain, runner
 
-    monkeypatch.setattr(runner, "measure_ceiling", partial(runner.measure_ceiling, seconds=0.02))
+    brief = partial(ceiling.measure_ceiling, seconds=0.02)
+    monkeypatch.setattr(runner, "measure_ceiling", brief)
+    monkeypatch.setattr(explain, "measure_ceiling", brief)
+    monkeypatch.setattr(explain, "measure_alone", partial(explain.measure_alone, seconds=0))
+    monkeypatch.setattr(explain, "SECONDS", 0)
 
 
 @pytest.fixture

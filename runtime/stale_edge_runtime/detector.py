@@ -59,7 +59,9 @@ class Detector:
 
     Args:
         path: A baked or open-vocabulary `.onnx` file that stale-edge exported, or one that was read already.
-        threads: Threads inside one operator.
+        threads: Threads inside one operator. One by default: many videos are done soonest several at a time with one
+            thread each, as `detect --jobs auto` works. A single video is done sooner with more, up to
+            `processor.useful_threads`, one a physical core; `bench --threads 1,2` measures what they gain.
         provider: Device to run on: `"cpu"` or `"cuda"`.
         text_embeddings: `[C, feature_dim]`, for an open-vocabulary file, or one that tells when and not what; may come
             with each call instead.

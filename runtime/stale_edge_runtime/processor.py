@@ -1,4 +1,4 @@
-"""The processor of this machine: flags that decide which products it can do, and int8 files that it would answer wrong.
+"""The processor of this machine: its cores, flags that decide which products it can do, and files it answers wrong.
 
 An x86 processor with AVX2 and without VNNI sums pairs of 8-bit products in 16 bits and cuts off what does not fit.
 Files for `avx2` and `portable` keep to 7 bits, so that their sums fit everywhere.
@@ -6,6 +6,7 @@ Files for `avx2` and `portable` keep to 7 bits, so that their sums fit everywher
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 from stale_edge_runtime.contract import Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from stale_edge_runtime.contract import ModelInfo
 
 FLAGS: Final = (
@@ -23,6 +26,52 @@ FLAGS: Final = (
 EXACT_TARGETS: Final = frozenset({"vnni", "arm64"})
 """Targets of int8 files whose processors sum 8-bit products in 32 bits; the files use all 8 bits."""
 CPUINFO: Final = Path("/proc/cpuinfo")
+CPUS: Final = Path("/sys/devices/system/cpu")
+QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
+
+
+def physical_cores(allowed: Collection[int] | None = None, root: Path = CPUS) -> int | None:
+    """Count the physical cores behind some logical processors; None where the system does not tell.
+
+    Two hyper-threads are one core. A virtual machine may be told that they are two.
+
+    Args:
+        allowed: Numbers of the logical processors; those that this process may use by default.
+        root: Folder where Linux describes its processors.
+    """
+    if allowed is None:
+        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    try:
+        siblings = {(root / f"cpu{number}/topology/thread_siblings_list").read_text().strip() for number in allowed}
+    except OSError:
+        return None
+    return len(siblings) or None
+
+
+def quota_cores(path: Path = QUOTA) -> float | None:
+    """Read how many cores a container may use on average; None where it is not limited.
+
+    Args:
+        path: File where Linux says it.
+    """
+    try:
+        quota, _, period = path.read_text().strip().partition(" ")
+    except OSError:
+        return None
+    return round(int(quota) / int(period), 2) if quota.isdigit() and period.isdigit() and int(period) else None
+
+
+def useful_threads(logical: int, root: Path = CPUS, quota: Path = QUOTA) -> int:
+    """Count the threads that can multiply at the same time: one a physical core, within the quota of a container.
+
+    Args:
+        logical: Logical processors that this process may use, taken where physical cores are not known.
+        root: Folder where Linux describes its processors.
+        quota: File where Linux says the quota.
+    """
+    found = physical_cores(root=root) or logical
+    limit = quota_cores(quota)
+    return found if limit is None else max(1, min(found, int(limit)))
 
 
 def flags_of(cpuinfo: str) -> list[str]:

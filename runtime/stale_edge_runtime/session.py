@@ -100,6 +100,7 @@ def open_session(
     provider: str = "cpu",
     optimize: bool = True,
     profile: Path | None = None,
+    rewritten: Path | None = None,
     reuse_memory: bool = True,
 ) -> ort.InferenceSession:
     """Open a session on the bytes of a checked file.
@@ -110,6 +111,7 @@ def open_session(
         provider: Short name of the device to run on.
         optimize: Let onnxruntime rewrite the graph.
         profile: Start of the name of the profile to write, where one is wanted.
+        rewritten: File for the graph that onnxruntime makes of the model, where it is wanted.
         reuse_memory: Keep freed memory for the next run; it then grows with every new length.
 
     Raises:
@@ -124,6 +126,7 @@ def open_session(
         provider=provider,
         optimize=optimize,
         profile=profile,
+        rewritten=rewritten,
         reuse_memory=reuse_memory,
     )
 
@@ -180,6 +183,7 @@ def open_content(
     provider: str = "cpu",
     optimize: bool = True,
     profile: Path | None = None,
+    rewritten: Path | None = None,
     reuse_memory: bool = True,
 ) -> ort.InferenceSession:
     """Open a session on a model that this program made itself; nothing is checked.
@@ -191,6 +195,7 @@ def open_content(
         provider: Short name of the device to run on.
         optimize: Let onnxruntime rewrite the graph.
         profile: Start of the name of the profile to write, where one is wanted.
+        rewritten: File for the graph that onnxruntime makes of the model, where it is wanted.
         reuse_memory: Keep freed memory for the next run.
 
     Raises:
@@ -206,6 +211,7 @@ def open_content(
         provider,
         optimize=optimize,
         profile=profile,
+        rewritten=rewritten,
         reuse_memory=reuse_memory,
     )
 
@@ -220,6 +226,7 @@ def _open(
     optimize: bool,
     profile: Path | None,
     reuse_memory: bool,
+    rewritten: Path | None = None,
 ) -> ort.InferenceSession:
     """Open a session on bytes, or on the file of that path."""
     check_threads(threads)
@@ -228,6 +235,8 @@ def _open(
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
+    if rewritten is not None:
+        options.optimized_model_filepath = str(rewritten)
     try:
         with _opening_limit(size, provider):
             session = _create(source, options, provider)

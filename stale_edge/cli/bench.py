@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from stale_edge_runtime.bench.budget import LongestVideo
     from stale_edge_runtime.bench.explain import Explanation
     from stale_edge_runtime.bench.onnx_contender import OnnxContender
-    from stale_edge_runtime.bench.records import DecodeCost, Report, Row
+    from stale_edge_runtime.bench.records import Ceiling, DecodeCost, Report, Row
     from stale_edge_runtime.bench.runner import Plan
+    from stale_edge_runtime.bench.thread_ways import ThreadWay
     from stale_edge_runtime.model_file import ModelFile
     from stale_edge_runtime.windows import WindowPlan
 
@@ -96,7 +97,12 @@ def bench(
         ),
     ] = None,
     threads: Annotated[
-        list[int] | None, typer.Option(min=1, help="Threads inside an operator; may be repeated. 1 by default.")
+        list[str] | None,
+        typer.Option(
+            metavar="N[,N…]",
+            help="Threads inside an operator, as in 1,2,4; several are also compared with as many videos at the same "
+            "time. 1 by default.",
+        ),
     ] = None,
     lengths: Annotated[
         str | None,
@@ -134,7 +140,12 @@ def bench(
         str | None,
         typer.Option(metavar="TIME", help="Search for the longest video that fits into a time, as in 20ms or 0.5s."),
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show where the time goes, from separate runs.")] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Show where the time goes, from separate runs, and what products reach of the ceiling."
+        ),
+    ] = False,
     protocol: Annotated[
         str | None,
         typer.Option(metavar="thesis", help="Time as the thesis did: its lengths, one forward per seed, no warm-up."),
@@ -174,15 +185,16 @@ def bench(
     from stale_edge.cli.bench_contenders import ContenderRequest, contenders, parse_engines
     from stale_edge_runtime.bench.machine import within_memory
 
+    counts = parse_threads(threads or ["1"])
     if video is not None:
-        if len(models or ()) > 1 or len(threads or ()) > 1:
+        if len(models or ()) > 1 or len(counts) > 1:
             raise UsageError("--video", "goes with one model and one number of threads", "name one")
         _refuse_beside_video(
             {"--lengths": lengths, "--batch": batch, "--provider": providers, "--runs": runs, "--window": window},
             {"--hop": hop, "--budget": budget, "--explain": explain, "--protocol": protocol},
             {"--csv": csv, "--plot": plot, "--latex": latex, "--markdown": markdown},
         )
-        one, each = models[0] if models else None, (threads or [1])[0]
+        one, each = models[0] if models else None, counts[0]
         ways = parse_engines(compare or [], (TRANSFORMERS,))
         question = VideoQuestion(video, image_tower, one, step, ways, rounds, each)
         bench_video(question, json, Reporter(quiet=quiet))
@@ -197,7 +209,7 @@ def bench(
     outputs = Outputs(json, csv, plot, latex, markdown)
     check_outputs(outputs)
     report = Reporter(quiet=quiet)
-    plan = _plan(protocol, lengths, threads, batch, seed, runs, seconds, cold_start=cold_start)
+    plan = _plan(protocol, lengths, counts, batch, seed, runs, seconds, cold_start=cold_start)
     windows = _windows(window, hop, plan.lengths)
     if protocol:
         report.note("thesis protocol: one forward per seed, not warmed up; read these as the thesis's, not as ours")
@@ -260,6 +272,22 @@ def parse_lengths(text: str) -> tuple[int, ...]:
             raise UsageError("--lengths", f"{part.strip()!r} leaves {MIN_SNIPPETS} to {MAX_SNIPPETS}", "stay inside")
         found.extend(range(first, last + 1, step))
     return tuple(dict.fromkeys(found))
+
+
+def parse_threads(texts: Sequence[str]) -> tuple[int, ...]:
+    """Read numbers of threads as in `1,2,4`.
+
+    Args:
+        texts: Numbers separated by commas, as often as the option was given.
+
+    Raises:
+        UsageError: One is no number of threads.
+    """
+    words = [word.strip() for text in texts for word in text.split(",")]
+    for word in words:
+        if not re.fullmatch(r"0*[1-9][0-9]{0,8}", word, re.ASCII):
+            raise UsageError("--threads", f"{word!r} is no number of threads", "write as in 2, or 1,2,4")
+    return tuple(dict.fromkeys(map(int, words)))
 
 
 def read_models(models: Sequence[Path] | None, lengths: Sequence[int]) -> list[ModelFile]:
@@ -359,7 +387,7 @@ def check_outputs(outputs: Outputs) -> None:
 def _plan(
     protocol: str | None,
     lengths: str | None,
-    threads: list[int] | None,
+    threads: tuple[int, ...],
     batch: list[int] | None,
     seed: int,
     runs: int | None,
@@ -375,7 +403,7 @@ def _plan(
         raise UsageError("--protocol thesis", "fixes seeds and runs", "leave --runs and --seed out")
     return Plan(
         lengths=parse_lengths((THESIS_LENGTHS if thesis else LENGTHS) if lengths is None else lengths),
-        threads=tuple(dict.fromkeys(threads or [1])),
+        threads=threads,
         batches=tuple(dict.fromkeys(batch or [1])),
         seeds=THESIS_SEEDS if thesis else (seed,),
         effort=Effort(runs=1, warm_up=False) if thesis else Effort(seconds=seconds, runs=runs),
@@ -400,6 +428,7 @@ def _windows(window: int | None, hop: int | None, lengths: Sequence[int]) -> Win
 def _measure(field: ContenderSet, plan: Plan, questions: Questions, report: Reporter) -> Report:
     from stale_edge_runtime.bench.length_law import crossovers, fit_laws
     from stale_edge_runtime.bench.runner import check_answers, check_ready, run
+    from stale_edge_runtime.bench.thread_ways import recommend
 
     check_ready(field.contenders, plan)
     agreement = check_answers(field.compared, field.reference, plan.lengths[0]) if questions.compare else []
@@ -410,12 +439,15 @@ def _measure(field: ContenderSet, plan: Plan, questions: Questions, report: Repo
         )
     with report.progress("bench", len(plan.configurations)) as step:
         measured = run(field.contenders, plan, step, agreement)
+    ways = tuple(_thread_ways(field.files, plan, report)) if len(plan.threads) > 1 else ()
     return replace(
         measured,
+        thread_ways=ways,
+        thread_advice=tuple(recommend(ways)),
         length_laws=tuple(fit_laws(measured.rows)),
         budgets=tuple(_budgets(field, measured.rows, plan, questions.budget_ms, report)) if questions.budget_ms else (),
         crossovers=tuple(crossovers(measured.rows)),
-        explanations=tuple(explanations(field.files, plan, report)) if questions.explain else (),
+        explanations=tuple(explanations(field.files, plan, measured.ceilings, report)) if questions.explain else (),
         decoding=tuple(_decoding(field.files, plan)),
     )
 
@@ -441,12 +473,27 @@ def _decoding(files: Sequence[OnnxContender], plan: Plan) -> Iterator[DecodeCost
         yield from decode_costs(plan.lengths, info, info.classes or [str(index) for index in range(200)])
 
 
-def explanations(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -> Iterator[Explanation]:
+def _thread_ways(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -> Iterator[ThreadWay]:
+    """Compare threads on one video with videos at the same time, for every file on the CPU."""
+    from stale_edge_runtime.bench.measure import Effort
+    from stale_edge_runtime.bench.thread_ways import measure_ways
+
+    effort = plan.effort if plan.effort.warm_up else Effort()  # processes have to start first
+    measured = [file for file in files if file.provider == "cpu"]
+    with report.progress("threads", len(measured) * len(plan.lengths)) as step:
+        for file in measured:
+            yield from measure_ways(file, plan.lengths, plan.threads, effort, step)
+
+
+def explanations(
+    files: Sequence[OnnxContender], plan: Plan, ceilings: Sequence[Ceiling], report: Reporter
+) -> Iterator[Explanation]:
     """Profile every file on the CPU; after the measuring, never during it.
 
     Args:
         files: The files.
         plan: Measurement plan.
+        ceilings: Product ceilings that are known.
         report: Reporter for progress.
     """
     from stale_edge_runtime.bench.explain import explain
@@ -455,7 +502,9 @@ def explanations(files: Sequence[OnnxContender], plan: Plan, report: Reporter) -
     settings = list(product(plan.threads, plan.batches, profiled))
     with report.progress("explain", len(settings)) as step:
         for threads, batch, file in settings:
-            yield from explain(file.model, file.name, plan.lengths, file.vocabulary, threads=threads, batch=batch)
+            known = {Precision(one.precision): one.gmacs_per_s for one in ceilings if one.threads == threads}
+            asked = file.model, file.name, plan.lengths, file.vocabulary
+            yield from explain(*asked, threads=threads, batch=batch, ceilings=known)
             step(file.name)
 
 
@@ -504,6 +553,7 @@ def _paper_tables(result: Report) -> list[PaperTable]:
     """Make tables for papers: medians by length, the split of the factor, and all columns; below each the machine."""
     from stale_edge.cli.bench_split_table import length_table, split_table
     from stale_edge.cli.bench_table import busy_warning, configurations, machine_line, table
+    from stale_edge.cli.bench_threads_table import advice_lines, core_line, threads_table
     from stale_edge.paper_tables import from_rich
 
     settings = configurations(result)
@@ -511,6 +561,9 @@ def _paper_tables(result: Report) -> list[PaperTable]:
     if (split := split_table(result)) is not None:
         found.append(from_rich(split))
     found += [from_rich(table(result, threads, batch), heads=("model",)) for threads, batch in settings]
+    if result.thread_ways:
+        words = ". ".join([*advice_lines(result), core_line(result.machine)])
+        found.append(replace(from_rich(threads_table(result), heads=("model",)), note=words))
     machine = ". ".join(filter(None, (machine_line(result), busy_warning(result))))
     return [replace(one, note=". ".join(filter(None, (one.note, machine)))) for one in found]
 
@@ -519,17 +572,24 @@ def _answers(result: Report) -> Iterator[Table | str]:
     """Yield the text for standard output, in order."""
     from stale_edge.cli.bench_explain_table import explain_tables
     from stale_edge.cli.bench_law_table import budget_line, crossover_line, law_table
+    from stale_edge.cli.bench_products_table import product_tables
     from stale_edge.cli.bench_split_table import split_table
     from stale_edge.cli.bench_table import configurations, decode_lines, machine_line, table
+    from stale_edge.cli.bench_threads_table import advice_lines, core_line, threads_table
 
     for threads, batch in configurations(result):
         yield table(result, threads, batch)
+    if result.thread_ways:
+        yield threads_table(result)
+        yield from advice_lines(result)
+        yield core_line(result.machine)
     yield from tower_tables(result)
     if result.length_laws:
         yield law_table(result)
     yield from map(budget_line, result.budgets)
     yield from map(crossover_line, result.crossovers)
     yield from explain_tables(result.explanations)
+    yield from product_tables(result.explanations)
     yield from decode_lines(result)
     if (split := split_table(result)) is not None:
         yield split

@@ -52,7 +52,7 @@ def _table(title: str, lengths: Sequence[Explanation]) -> Table:
         found.add_row(key[0], "", *_cells(key, stages), style="bold", end_section=not inside)
         for each in inside:
             found.add_row("", each[1], *_cells(each, operators), end_section=each is inside[-1])
-    found.add_row("run", "", "", *(f"{_ms(item.run_ms)}     " for item in lengths))
+    found.add_row("run", "", "", *(f"{milliseconds(item.run_ms)}     " for item in lengths))
     return found
 
 
@@ -79,8 +79,13 @@ def _cells(key: Key, lengths: Sequence[dict[Key, Share]]) -> list[str]:
     shares = [item.get(key) for item in lengths]
     # Attention runs in more blocks on longer videos.
     count = str(min(calls)) if len(calls) == 1 else f"{min(calls)}-{max(calls)}"
-    return [count, *(f"{_ms(share.ms)} {share.share:4.0%}" if share else "" for share in shares)]
+    return [count, *(f"{milliseconds(share.ms)} {share.share:4.0%}" if share else "" for share in shares)]
 
 
-def _ms(value: float) -> str:
+def milliseconds(value: float) -> str:
+    """Write a time with three significant digits.
+
+    Args:
+        value: Milliseconds.
+    """
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.01 else f"{value:.1g}"

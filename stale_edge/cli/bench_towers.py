@@ -53,7 +53,7 @@ def measure_towers(
             check_ready(field.contenders, own)
             with report.progress(f"bench of the {kind.value.replace('_', ' ')}", len(own.configurations)) as step:
                 measured = run(field.contenders, own, step)
-            shown = tuple(explanations(field.files, own, report)) if explain else ()
+            shown = tuple(explanations(field.files, own, measured.ceilings, report)) if explain else ()
             found.append(replace(measured, explanations=shown))
     return found
 

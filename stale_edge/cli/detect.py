@@ -13,7 +13,7 @@ import typer
 
 from stale_edge.cli.console import Reporter
 from stale_edge.cli.detect_stream import FOLLOW_WINDOW, Float
-from stale_edge.cli.engines import RAY, ActorGpus, ActorMemory, Jobs, Ray, engine_of
+from stale_edge.cli.engines import RAY, ActorGpus, ActorMemory, Jobs, Ray, chosen_jobs, engine_of
 from stale_edge.cli.frames import (
     MAX_MEGAPIXELS,
     Approximate,
@@ -193,6 +193,7 @@ def detect(
     from stale_edge_runtime.windows import WindowPlan
 
     reporter = Reporter(quiet=quiet)
+    jobs = chosen_jobs(jobs, ray, threads)
     engine = engine_of(jobs, ray, cpus=threads, gpus=actor_gpus, memory_mb=actor_memory)
     live = [name for name in features or () if is_live(name) and not is_manifest(name)]
     streams = follow or bool(live)
@@ -250,7 +251,7 @@ def detect(
             _detect_into_folder(run, described(run, model, external), videos, extraction, engine, targets, reporter)
             return
         with prompt_interrupt():
-            many = engine if ray is not None or (jobs or 1) > 1 else None
+            many = engine if ray is not None or min(jobs or 1, len(extraction.featured)) > 1 else None
             outcome = run_all(run, extraction.featured, reporter, extraction.failures, engine=many)
     record = _record(run, model, truth, external, outcome, reporter)
     watched = {video.video_id: video.path for video in videos if video.is_video and video.url is None}

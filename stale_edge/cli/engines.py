@@ -17,12 +17,34 @@ if TYPE_CHECKING:
 RAY: Final = "--ray"
 _ADDRESS: Final = re.compile(r"auto|local|ray://.+|[\w.\-\[\]:]+:\d+")
 
+AUTO: Final = 0
+"""Number of processes that stands for as many as the cores are worth."""
+
+
+def parse_jobs(text: str) -> int:
+    """Read a number of processes, or `auto`.
+
+    Args:
+        text: Value of the option.
+
+    Raises:
+        typer.BadParameter: It is neither.
+    """
+    if text == "auto":
+        return AUTO
+    if not re.fullmatch(r"0*[1-9][0-9]{0,8}", text, re.ASCII):
+        raise typer.BadParameter(f"{text!r} is no number of processes, which is 1 or more, nor auto")
+    return int(text)
+
+
 Jobs = Annotated[
     int | None,
     typer.Option(
         "--jobs",
-        min=1,
-        help="Processes that work at once; with --ray, most actors.",
+        parser=parse_jobs,
+        metavar="N|auto",
+        help="Processes that work at once, each with --threads; auto for one a physical core, the fastest way through "
+        "many files. With --ray, most actors.",
         show_default="1, or all processors of the cluster",
     ),
 ]
@@ -68,6 +90,24 @@ def with_address(words: list[str]) -> list[str]:
         if word == RAY and not _ADDRESS.fullmatch(following):
             found.append("auto")
     return found
+
+
+def chosen_jobs(jobs: int | None, ray: str | None, threads: int) -> int | None:
+    """Choose the number of processes where it is `auto`.
+
+    With one thread each, several files at a time finish sooner than more threads on one: see `bench --threads 1,2`.
+
+    Args:
+        jobs: Value of the option.
+        ray: Address of a Ray cluster, which chooses by itself.
+        threads: Threads of each process.
+    """
+    if jobs != AUTO or ray is not None:
+        return jobs or None
+    from stale_edge_runtime.processor import useful_threads
+    from stale_edge_runtime.session import cores
+
+    return max(1, useful_threads(cores()) // threads)
 
 
 def engine_of(jobs: int | None, ray: str | None, *, cpus: int, gpus: float, memory_mb: float) -> Engine:

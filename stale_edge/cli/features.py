@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stale_edge.cli.console import Reporter
-from stale_edge.cli.engines import ActorGpus, ActorMemory, Jobs, Ray, engine_of
+from stale_edge.cli.engines import ActorGpus, ActorMemory, Jobs, Ray, chosen_jobs, engine_of
 from stale_edge.cli.frames import (
     MAX_MEGAPIXELS,
     PUBLISHED_STEP_S,
@@ -88,6 +88,7 @@ def features(
     from stale_edge_runtime.formats.files import make_folder
 
     reporter = Reporter(quiet=quiet)
+    jobs = chosen_jobs(jobs, ray, threads)
     engine = engine_of(jobs, ray, cpus=threads, gpus=actor_gpus, memory_mb=actor_memory)
     published = sampling is Sampling.PUBLISHED
     if step is not None and fps is not None:

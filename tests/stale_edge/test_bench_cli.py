@@ -24,10 +24,12 @@ from stale_edge.cli.bench import parse_budget, parse_lengths
 from stale_edge.cli.bench_contenders import distinct_names, parse_engines
 from stale_edge.cli.bench_law_table import budget_line, crossover_line
 from stale_edge.cli.bench_plot import spread
+from stale_edge.cli.bench_threads_table import core_line
 from stale_edge_runtime.bench import busy
 from stale_edge_runtime.bench.budget import LongestVideo
 from stale_edge_runtime.bench.length_law import Crossover
 from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.session import cores
 
 pytestmark = pytest.mark.usefixtures("brief_ceiling")
 Command = Callable[..., tuple[int, str, str]]
@@ -335,8 +337,55 @@ def test_law_budget_windows_and_explanation(command: Command, tmp_path: Path) ->
     for item in report["explain"]:
         assert sum(share["share"] for share in item["operators"]) == pytest.approx(1, abs=1e-4)
         assert item["stages"][0]["ms"] > 0
+        assert sum(part["ms"] for part in item["parts"]) == pytest.approx(item["run_ms"], rel=1e-3)
+        assert {"rows", "inner", "columns", "times", "of_ceiling", "of_ceiling_alone"} <= set(item["products"][0])
     assert "Where the time goes in tiny_baked.onnx" in out
     assert "Softmax" in out
+    assert "tiny_baked.onnx has no 8-bit products" in out
+    assert re.search(r"Parts of a forward of tiny_baked.onnx: 1 thread, batch 1\s+part\s+operator\s+T = 50", out)
+    assert "lost to shapes" in out
+
+
+@pytest.mark.skipif(cores() < 2, reason="needs 2 cores")
+def test_several_numbers_of_threads_are_compared_with_videos_at_the_same_time(command: Command, tmp_path: Path) -> None:
+    target, notes = tmp_path / "bench.json", tmp_path / "bench.md"
+    words = ("--runs", 2, "--no-cold-start", "--lengths", "5,20", "--threads", "1,2")
+    code, out, err = command("bench", BAKED, *words, "--json", target, "--markdown", notes)
+    assert code == 0, err
+    report = json.loads(target.read_text())
+    check_schema(report)
+    assert {row["threads"] for row in report["rows"]} == {1, 2}
+    ways = [(way["snippets"], way["threads"], way["videos"]) for way in report["thread_ways"]]
+    assert ways == [(n, *way) for n in (5, 20) for way in ((1, 1), (2, 1), (1, 2))]
+    assert {item["snippets"] for item in report["thread_advice"]} == {5, 20}
+    for text in (out, notes.read_text()):
+        assert "efficiency" in text
+        assert "one video is done soonest with" in re.sub(r"\s+", " ", text)
+        assert re.search(r"\d+ processors allowed", text)
+
+
+@pytest.mark.parametrize("threads", ["1,", "two", "1.5", "-1", "1,0"])
+def test_what_is_no_number_of_threads_is_refused(threads: str, command: Command) -> None:
+    code, _, err = command("bench", BAKED, "--threads", threads)
+    assert code == 2
+    assert "is no number of threads; write as in 2, or 1,2,4" in err
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        ({"physical_cores": 4}, "4 processors allowed, each a physical core"),
+        ({"physical_cores": 2}, "4 processors allowed are hyper-threads of 2 physical cores, which they share"),
+        ({"physical_cores": None}, "4 processors allowed; this system does not tell physical cores from hyper-threads"),
+        ({}, "4 processors allowed; this system does not tell physical cores from hyper-threads"),
+        (
+            {"physical_cores": 4, "cpu_quota_cores": 1.5},
+            "4 processors allowed, each a physical core; the container may use 1.5 on average",
+        ),
+    ],
+)
+def test_physical_cores_are_told_from_hyper_threads(told: dict[str, Any], line: str) -> None:
+    assert core_line({"cores_allowed": 4, **told}) == line
 
 
 def test_few_lengths_follow_no_law(command: Command, tmp_path: Path) -> None:
@@ -346,6 +395,9 @@ def test_few_lengths_follow_no_law(command: Command, tmp_path: Path) -> None:
     report = json.loads(target.read_text())
     assert report["length_law"] == report["budget"] == report["crossover"] == report["explain"] == []
     assert "Time by length" not in out
+    assert report["thread_ways"] == report["thread_advice"] == []  # one number of threads
+    assert "efficiency" not in out
+    assert "processors allowed" not in out
 
 
 def test_a_budget_and_a_gpu_in_words() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stale_edge.cli.engines import with_address
+from stale_edge.cli.engines import AUTO, chosen_jobs, parse_jobs, with_address
+from stale_edge_runtime import processor
 from stale_edge_runtime.formats.result_tables import read_table
 from stale_edge_runtime.formats.sole_writer import sole_writer
 
@@ -56,9 +57,11 @@ def detected(command, corpus, tmp_path):
     return run
 
 
-def test_two_jobs_give_the_bytes_of_one(detected, tmp_path):
+def test_two_jobs_give_the_bytes_of_one(detected, tmp_path, monkeypatch):
     one = detected("one")
     assert one == detected("two", "--jobs", 2)
+    monkeypatch.setattr(processor, "useful_threads", lambda _logical: 2)
+    assert one == detected("auto", "--jobs", "auto")
     parts = [path for path in one if path.startswith("parts/")]
     assert parts == [
         *("parts/failures-00001.jsonl", "parts/part-00000.jsonl", "parts/part-00001.jsonl", "parts/part-00002.jsonl"),
@@ -71,6 +74,21 @@ def test_two_jobs_give_the_bytes_of_one(detected, tmp_path):
     assert [row["id"] for row in rows] == [f"clip{n:02}" for n in range(VIDEOS) if n != 7]
     (failed,) = read_table(tmp_path / "one" / "one.failures.jsonl")
     assert (failed["id"], failed["error"]) == (BAD, "BadDataError")
+
+
+def test_processes_for_all_cores_are_chosen(monkeypatch):
+    monkeypatch.setattr(processor, "useful_threads", lambda _logical: 4)
+    assert (parse_jobs("auto"), parse_jobs("3")) == (AUTO, 3)
+    assert [chosen_jobs(AUTO, None, threads) for threads in (1, 2, 3, 8)] == [4, 2, 1, 1]
+    assert chosen_jobs(3, None, 1) == 3
+    assert chosen_jobs(None, None, 1) is chosen_jobs(AUTO, "local", 1) is None
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "many", "1.5"])
+def test_what_is_no_number_of_processes_is_refused(jobs, command, corpus):
+    code, _, err = command("detect", MODEL, corpus, "--jobs", jobs)
+    assert code == 2
+    assert f"{jobs!r} is no number of processes, which is 1 or more, nor auto" in err
 
 
 def test_parts_are_resumed_and_evaluated(command, corpus, tmp_path):

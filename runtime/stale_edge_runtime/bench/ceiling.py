@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stale_edge_runtime.bench.records import Ceiling
+from stale_edge_runtime.bench.small_files import message, value_info
 from stale_edge_runtime.contract import IR_VERSION, OPSET, Precision
 from stale_edge_runtime.session import open_content
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 ROWS, INNER, COLUMNS = 512, 1024, 1024
@@ -61,7 +60,7 @@ def measure_ceiling(precision: Precision, threads: int, *, seconds: float = SECO
 
 
 def product_model(precision: Precision, right: NDArray[np.float32] | NDArray[np.int8]) -> bytes:
-    """Write an ONNX file of one product by hand, because the device has no onnx package.
+    """Write an ONNX file of one product.
 
     Args:
         precision: fp32 (`MatMul`) or int8 (`MatMulInteger`).
@@ -72,16 +71,16 @@ def product_model(precision: Precision, right: NDArray[np.float32] | NDArray[np.
     """
     operator, left_type, product_type = _OPERATORS[precision]
     right_type = _INT8 if precision is Precision.INT8 else _FLOAT
-    node = _message((1, "left"), (1, "right"), (2, "product"), (4, operator))
-    constant = _message(*((1, size) for size in right.shape), (2, right_type), (8, "right"), (9, right.tobytes()))
-    graph = _message(
+    node = message((1, "left"), (1, "right"), (2, "product"), (4, operator))
+    constant = message(*((1, size) for size in right.shape), (2, right_type), (8, "right"), (9, right.tobytes()))
+    graph = message(
         (1, node),
         (2, "product"),
         (5, constant),
-        (11, _tensor("left", left_type, ROWS, right.shape[0])),
-        (12, _tensor("product", product_type, ROWS, right.shape[1])),
+        (11, value_info("left", left_type, ROWS, right.shape[0])),
+        (12, value_info("product", product_type, ROWS, right.shape[1])),
     )
-    return _message((1, IR_VERSION), (7, graph), (8, _message((1, ""), (2, OPSET))))
+    return message((1, IR_VERSION), (7, graph), (8, message((1, ""), (2, OPSET))))
 
 
 def _operands(precision: Precision) -> tuple[NDArray[np.generic], NDArray[np.float32] | NDArray[np.int8]]:
@@ -93,31 +92,3 @@ def _operands(precision: Precision) -> tuple[NDArray[np.generic], NDArray[np.flo
         generator.standard_normal((ROWS, INNER), dtype=np.float32),
         generator.standard_normal((INNER, COLUMNS), dtype=np.float32),
     )
-
-
-def _tensor(name: str, element: int, *shape: int) -> bytes:
-    """Write a ValueInfoProto."""
-    dimensions = _message(*((1, _message((1, size))) for size in shape))
-    return _message((1, name), (2, _message((1, _message((1, element), (2, dimensions))))))
-
-
-def _message(*fields: tuple[int, int | str | bytes]) -> bytes:
-    """Encode a protobuf message from its field numbers and values."""
-    return b"".join(part for number, value in fields for part in _field(number, value))
-
-
-def _field(number: int, value: int | str | bytes) -> Iterator[bytes]:
-    if isinstance(value, int):
-        yield _varint(number << 3) + _varint(value)
-        return
-    content = value.encode() if isinstance(value, str) else value
-    yield _varint(number << 3 | 2) + _varint(len(content))
-    yield content
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])

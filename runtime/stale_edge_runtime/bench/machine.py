@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stale_edge_runtime.memory_limit import limited_memory
-from stale_edge_runtime.processor import flags_of
+from stale_edge_runtime.processor import flags_of, physical_cores, quota_cores
 from stale_edge_runtime.session import cores
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def describe_machine(before: LoadReading, after: LoadReading, providers: Sequenc
         "cpu_flags": flags_of(cpuinfo),
         "cores": os.cpu_count(),
         "cores_allowed": cores(),
-        "cpu_quota_cores": _quota_cores(),
+        "physical_cores": physical_cores(),
+        "cpu_quota_cores": quota_cores(),
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
         "memory_mb": total // 1_000_000 if (total := memory_bytes()) else None,
         "gpu": gpu(),
@@ -111,12 +112,6 @@ def _first_line(path: str) -> str:
 def _cpu_model(cpuinfo: str) -> str:
     match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     return match.group(1).strip() if match else platform.processor() or platform.machine()
-
-
-def _quota_cores() -> float | None:
-    """Cores that a container may use on average, where it is limited."""
-    quota, _, period = _first_line("/sys/fs/cgroup/cpu.max").partition(" ")
-    return round(int(quota) / int(period), 2) if quota.isdigit() and period.isdigit() else None
 
 
 def memory_bytes() -> int | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stale_edge_runtime.bench.graph_types import Operands, product_type, read_operands
-from stale_edge_runtime.bench.profiles import end_profile
+from stale_edge_runtime.bench.profiles import KERNEL, end_profile
 from stale_edge_runtime.bench.vocabulary import CLASSES, Vocabulary, synthetic_vocabulary
 from stale_edge_runtime.contract import BLOCK_SNIPPETS, FEATURES, PIXELS, TEXT_EMBEDDINGS, TOKEN_IDS, TOWERS, Kind
 from stale_edge_runtime.errors import BadDataError
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from stale_edge_runtime.model_file import ModelFile
 
 PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "MatMulInteger", "ConvInteger", "QLinearMatMul"})
-KERNEL = "_kernel_time"
-"""End of the names of the events of a profile that are operators at work; older versions profile fences too."""
 STEPS = (3, 8, 15, 26)
 """Lengths beyond the shortest allowed one: three to fit, one to check."""
 LONG = 3 * BLOCK_SNIPPETS

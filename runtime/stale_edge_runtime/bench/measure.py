@@ -135,7 +135,7 @@ def time_together(
         while not _enough(done, time.perf_counter() >= deadline, effort):
             order = range(len(forwards)) if done % 2 == 0 else reversed(range(len(forwards)))
             for index in order:
-                rounds[index].append([_time_ms(forwards[index]) for _ in range(turns[index])])
+                rounds[index].append([time_ms(forwards[index]) for _ in range(turns[index])])
             done += 1
     return [Timing(np.array(samples), runs) for samples, (runs, _) in zip(rounds, warm, strict=True)]
 
@@ -153,7 +153,7 @@ def warm_up(forward: Callable[[], object], seconds: float) -> tuple[int, float]:
     best, stale, runs = float("inf"), 0, 0
     end = time.perf_counter() + seconds
     while stale < WARM_PATIENCE and runs < MAX_WARM_RUNS and (runs < 2 or time.perf_counter() < end):
-        took = _time_ms(forward) / 1e3
+        took = time_ms(forward) / 1e3
         stale = 0 if took < best * WARM_GAIN else stale + 1
         best = min(best, took)
         runs += 1
@@ -177,7 +177,12 @@ def _turn_runs(best_s: Sequence[float], effort: Effort) -> list[int]:
     return [max(1, min(effort.max_turn_runs, round(turn_s / max(best, 1e-9)))) for best in best_s]
 
 
-def _time_ms(forward: Callable[[], object]) -> float:
+def time_ms(forward: Callable[[], object]) -> float:
+    """Time one call.
+
+    Args:
+        forward: Function to call.
+    """
     begin = time.perf_counter_ns()
     forward()
     return (time.perf_counter_ns() - begin) / 1e6

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from stale_edge_runtime.errors import StorageError
 
 if TYPE_CHECKING:
     import onnxruntime
+
+KERNEL: Final = "_kernel_time"
+"""End of the names of events that are operators at work; older versions profile fences too."""
 
 
 def end_profile(session: onnxruntime.InferenceSession) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stale_edge_runtime.bench.budget import LongestVideo
     from stale_edge_runtime.bench.explain import Explanation
     from stale_edge_runtime.bench.length_law import Crossover, LengthLaw
+    from stale_edge_runtime.bench.thread_ways import ThreadAdvice, ThreadWay
 
 SCHEMA = 1
 MAX_REPORT_BYTES: Final = 1 << 28
@@ -177,6 +178,10 @@ class Report:
     """Time by stage and operator, from runs of their own."""
     decoding: tuple[DecodeCost, ...] = ()
     """Time of decoding after each forward, by length."""
+    thread_ways: tuple[ThreadWay, ...] = ()
+    """Threads on one video against videos at the same time, where several numbers of threads were asked for."""
+    thread_advice: tuple[ThreadAdvice, ...] = ()
+    """The better of them, by file and length."""
     notes: tuple[str, ...] = field(default=())
     """Figures that are missing, and why."""
 
@@ -195,6 +200,8 @@ class Report:
             "crossover": [_json_crossover(item) for item in self.crossovers],
             "explain": [_json_explanation(item) for item in self.explanations],
             "decoding": [_rounded(item) for item in self.decoding],
+            "thread_ways": [_rounded(item) for item in self.thread_ways],
+            "thread_advice": [_rounded(item) for item in self.thread_advice],
             "notes": list(self.notes),
         }
 
@@ -291,6 +298,8 @@ def _json_explanation(item: Explanation) -> dict[str, Any]:
         **_rounded(item),
         "stages": [_rounded(share) for share in item.stages],
         "operators": [_rounded(share) for share in item.operators],
+        "products": [_rounded(product) for product in item.products],
+        "parts": [_rounded(part) for part in item.parts],
     }
 
 
