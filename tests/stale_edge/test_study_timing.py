@@ -25,7 +25,7 @@ from stale_edge.networks.boundary_map.config import BoundaryMapConfig
 from stale_edge.seeded import untrained_checkpoint
 from stale_edge.study.design import StudyName
 from stale_edge.study.experiments import timing
-from stale_edge.study.experiments.timed_models import TimedContender, TimedModels, gpu_peak_macs
+from stale_edge.study.experiments.timed_models import TimedContender, TimedModels, gpu_peak_macs, name_places
 from stale_edge.study.experiments.timing import TURNS, TimingSettings, timing_study
 from stale_edge.study.store import read_run
 from stale_edge_export.contenders.torch import OnDevice, TorchContender, torch_contenders
@@ -344,13 +344,12 @@ def test_the_thesis_s_lengths_and_inputs_by_default(name: str, tmp_path: Path) -
     assert (thesis.options["quick"], quick.options["quick"]) == (False, True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_children")
-def test_other_networks_take_turns_beside_the_thesis_s(
-    tmp_path: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_networks_take_turns_beside_the_thesis_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ActionFormer has a published forward for PyTorch to run; the boundary map has files alone."""
     small: dict[str, Any] = {
-        ACTIONFORMER: replace(TINY_ACTIONFORMER, feature_dim=32),
+        ACTIONFORMER: replace(TINY_ACTIONFORMER, feature_dim=32, classes=1),
         BOUNDARY_MAP: BoundaryMapConfig(feature_dim=32, snippets=20, width=16, pair_channels=8, blocks=1, heads=2),
     }
     monkeypatch.setattr(
@@ -367,10 +366,17 @@ def test_other_networks_take_turns_beside_the_thesis_s(
         "actionformer.int8.onnx",
     }
     assert {one.metric for one in found} == {"time_ms", "file_mb", "peak_mb"}
+
+
+def test_networks_are_chosen_or_those_of_the_weights(tmp_path: Path, tiny_file: Path) -> None:
+    chosen = TimingSettings(networks=(ACTIONFORMER,))
+    assert timing_study(StudyName.INFERENCE, tmp_path, chosen).options["networks"] == ["actionformer"]
+    weights = TimingSettings(checkpoint=tiny_file)
+    assert timing_study(StudyName.INFERENCE, tmp_path, weights).options["networks"] == ["stale"]
     with pytest.raises(UsageError, match="--networks: does not go with --checkpoint"):
-        timing_study(StudyName.INFERENCE, tmp_path, replace(settings, checkpoint=tiny_file))
+        timing_study(StudyName.INFERENCE, tmp_path, replace(chosen, checkpoint=tiny_file))
     with pytest.raises(UsageError, match="--networks: names 'x3d'"):
-        timing_study(StudyName.INFERENCE, tmp_path, replace(settings, networks=("x3d",)))
+        timing_study(StudyName.INFERENCE, tmp_path, TimingSettings(networks=("x3d",)))
 
 
 def test_a_child_that_fails_is_a_note_and_no_number(

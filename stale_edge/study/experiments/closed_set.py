@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stale_edge.study.experiments.training_runs import Method
 
 PLAN: Final = FractionPlan(StudyName.CLOSED_SET, (CLOSED,), (0.1, 0.2, 0.4, 0.6, 0.8, 1.0))
-FULL: Final = StudyScale(videos=2400, epochs=3, seen=400, network_epochs={ACTIONFORMER: 3, BOUNDARY_MAP: 5})
+FULL: Final = StudyScale(videos=2400, epochs=2, seen=400, network_epochs={ACTIONFORMER: 3, BOUNDARY_MAP: 3})
 QUICK: Final = StudyScale(videos=100, epochs=1, seen=40, batch_size=16, is_trial=True)
 REPEATS: Final = 5
 

@@ -38,7 +38,7 @@ FULL: Final = StudyScale(
     selection=150,
     seen=450,
     unseen=150,
-    network_epochs={BOUNDARY_MAP: 5, ACTIONFORMER: 3},
+    network_epochs={BOUNDARY_MAP: 5, ACTIONFORMER: 2},
 )
 QUICK: Final = StudyScale(videos=16, epochs=1, selection=30, seen=60, unseen=20, batch_size=8, is_trial=True, fitted=64)
 REPEATS: Final = 1

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from stale_edge.study.experiments.video_pool import Pool
 
-FULL: Final = StudyScale(videos=600, epochs=5, seen=400)
+FULL: Final = StudyScale(videos=500, epochs=5, seen=400)
 QUICK: Final = StudyScale(videos=100, epochs=1, seen=40, batch_size=16, is_trial=True)
 REPEATS: Final = 5
 TWO_NETWORKS: Final = (
