@@ -1,4 +1,4 @@
-"""Progress and messages of a detection over many videos."""
+"""Detection over many videos with progress and messages, and what is recorded of it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ from stale_edge_runtime.formats.result_tables import failure_row, result_row
 from stale_edge_runtime.formats.results import MODEL, SCORE_ENHANCEMENT
 from stale_edge_runtime.isolation import IsolatedDetector
 from stale_edge_runtime.jobs import longest_first
+from stale_edge_runtime.result_folder import ResultFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from stale_edge.cli.console import Reporter
+    from stale_edge.cli.detection_output import ResultPlaces
+    from stale_edge.cli.extraction_run import Extraction
     from stale_edge.cli.vocabulary import VocabularyOptions
     from stale_edge_runtime.corpus import DetectionRun, Outcome, VideoDetector, VideoFile
+    from stale_edge_runtime.formats.annotations import Annotations
     from stale_edge_runtime.jobs import Engine
-    from stale_edge_runtime.result_folder import ResultFolder
 
 
 def open_detector(
@@ -152,22 +155,53 @@ def _events(
 
 def run_into_folder(
     run: DetectionRun,
+    description: Mapping[str, Any],
+    videos: Sequence[VideoFile],
+    extraction: Extraction,
+    engine: Engine,
+    places: ResultPlaces,
+    reporter: Reporter,
+) -> int:
+    """Detect in the videos that a folder of results lacks, write its parts as they are complete, and say what is in it.
+
+    Args:
+        run: Model and options.
+        description: Properties of the run as JSON values; see `described`.
+        videos: All videos, in the order of the folder.
+        extraction: Features of those that have them, and failures.
+        engine: Processes that work at once; the longest videos of each part first.
+        places: Folder of the results, their format, and the videos of a part.
+        reporter: Reporter for progress.
+
+    Returns:
+        Exit code of the command.
+    """
+    assert places.output is not None and places.part_videos is not None  # noqa: S101, PT018 (`checked_places`)
+    ids = [video.video_id for video in videos]
+    folder = ResultFolder(places.output, ids, description, places.part_videos, f".{places.kind}")
+    made = {video.video_id: video for video in extraction.featured}
+    inputs = [made.get(video.video_id, video) for video in videos]
+    _fill_folder(run, inputs, reporter, engine, folder, extraction.failures)
+    failed = folder.failures()
+    if places.as_json:
+        reasons = {row["id"]: row["problem"] for row in failed}
+        reporter.result_json({"output": str(folder.folder), "videos": len(videos), "failed": reasons})
+    else:
+        reporter.result(f"{folder.folder}: results of {len(videos) - len(failed):,} of {len(videos):,} videos")
+    if not failed:
+        return 0
+    reporter.warn(f"{len(failed):,} videos could not be used; {folder.folder}/failures-* say why")
+    return EXIT_BAD_DATA
+
+
+def _fill_folder(
+    run: DetectionRun,
     videos: Sequence[VideoFile],
     reporter: Reporter,
     engine: Engine,
     folder: ResultFolder,
-    failures: Sequence[tuple[VideoFile, StaleEdgeError]] = (),
+    failures: Sequence[tuple[VideoFile, StaleEdgeError]],
 ) -> None:
-    """Detect in the videos that a folder of results lacks, and write its parts as they are complete.
-
-    Args:
-        run: Model and options.
-        videos: All videos, in the order of the folder.
-        reporter: Reporter for progress.
-        engine: Processes that work at once; the longest videos of each part first.
-        folder: Folder of results.
-        failures: Videos that have no features, and why.
-    """
     failed = {video.video_id: (video, error) for video, error in failures}
     with folder.opened() as places:
         if len(places) < len(videos):
@@ -195,10 +229,9 @@ def described(run: DetectionRun, model: Path, external: Path | None) -> dict[str
         model: File of the model.
         external: File of the external scores.
     """
-    info = run.detector.info
     plan = run.plan
     return {
-        MODEL: {"file": model.name, "precision": str(info.precision), "untrained": info.untrained},
+        MODEL: _model_record(run, model),
         "model_sha256": sha256(model.read_bytes()).hexdigest(),
         "classes_sha256": sha256("\n".join(run.detector.classes).encode()).hexdigest(),
         "time_unit": run.clock.unit,
@@ -210,6 +243,49 @@ def described(run: DetectionRun, model: Path, external: Path | None) -> dict[str
         "rescale_to": run.rescale_to,
         "any_origin": run.any_origin,
     }
+
+
+def result_record(
+    run: DetectionRun,
+    model: Path,
+    truth: Annotations | None,
+    external: Path | None,
+    outcome: Outcome,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Make the result file's `external_data`: model and settings of the detections, with warnings on them.
+
+    Args:
+        run: Model and options.
+        model: File of the model.
+        truth: Annotations of the videos, for the accuracy of external labels.
+        external: File of the external scores.
+        outcome: Detections.
+        reporter: Reporter for warnings.
+    """
+    info = run.detector.info
+    record: dict[str, Any] = {MODEL: _model_record(run, model), "time_unit": run.clock.unit}
+    if info.untrained:
+        reporter.warn(f"{model} has untrained weights: what it finds means nothing")
+    if run.compat:
+        record["compat"] = run.compat
+    if run.external is not None and external is not None:
+        labels = {
+            video.id: {instance.label for instance in video.instances}
+            for video in (truth.videos if truth else ())
+            if video.id in outcome.results
+        }
+        accuracy = run.external.accuracy(labels)
+        known = sum(run.external.best(video) is not None for video in outcome.results)
+        shown = "" if accuracy is None else f"; its top-1 accuracy on them is {accuracy:.1%}"
+        reporter.note(f"score enhancement from {external} for {known} of {len(outcome.results)} videos{shown}")
+        record[SCORE_ENHANCEMENT] = {"source": external.name, "videos": known, "top1_accuracy": accuracy}
+    return record
+
+
+def _model_record(run: DetectionRun, model: Path) -> dict[str, Any]:
+    info = run.detector.info
+    return {"file": model.name, "precision": str(info.precision), "untrained": info.untrained}
 
 
 def _run_windows(run: DetectionRun, video: VideoFile, reporter: Reporter, label: str) -> Outcome:
