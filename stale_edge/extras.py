@@ -32,7 +32,7 @@ def require_train(purpose: str) -> None:
     Raises:
         UnavailableError: A package is missing; the message names the extra that brings it.
     """
-    packages = ("torch", "safetensors", "lightning_fabric", "tensorboardX", "filelock")
+    packages = ("torch", "safetensors", "lightning_fabric", "tensorboardX")
     _require(packages, "train", purpose)
 
 

@@ -24,11 +24,11 @@ from stale_edge.cli.options import (
     Quiet,
     SnippetSeconds,
 )
-from stale_edge.folder_lock import locked_folder
 from stale_edge.training.inputs import TrainingInputs, make_training_run
 from stale_edge_runtime.contract import STALE_NETWORK
 from stale_edge_runtime.errors import CannotWriteError, InputMissingError, UnavailableError, UsageError
 from stale_edge_runtime.formats.files import make_folder
+from stale_edge_runtime.formats.sole_writer import sole_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -280,7 +280,7 @@ def train(
         computing=lambda: prompt_interrupt(f"{INTERRUPTED}; {RESUME_HINT}"),
     )
     busy = CannotWriteError(output, "another training is writing to it", "name another folder")
-    with locked_folder(output, busy) if fabric.is_global_zero else contextlib.nullcontext():
+    with sole_writer(output, busy) if fabric.is_global_zero else contextlib.nullcontext():
         result = _train(fabric, training, settings, output, run, report, resume=resume)
         if fabric.is_global_zero:
             write_bytes(model, read_bytes(result.checkpoint, limit=MAX_BYTES))

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from stale_edge.folder_lock import locked_folder
 from stale_edge.study.design import ACCURACY, COLUMNS, Measurement, StudyName
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, UsageError, writing_error
 from stale_edge_runtime.formats.csv_cells import inert_cells
 from stale_edge_runtime.formats.files import read_json, together, write_json, write_text
+from stale_edge_runtime.formats.sole_writer import sole_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -191,9 +191,8 @@ class Store:
         Raises:
             UnavailableError: Another one is in it.
         """
-        with locked_folder(
-            self.folder, UnavailableError(self.folder, "is in use by another study", "choose another -o")
-        ):
+        busy = UnavailableError(self.folder, "is in use by another study", "choose another -o")
+        with sole_writer(self.folder, busy):
             yield
 
     def _path(self, cell: Cell) -> Path:

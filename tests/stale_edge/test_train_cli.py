@@ -20,6 +20,7 @@ from stale_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stale_edge_runtime.feature_origin import FeatureOrigin
 from stale_edge_runtime.formats.feature_record import FeatureRecord, read_record, record_path
 from stale_edge_runtime.formats.files import write_json
+from stale_edge_runtime.formats.sole_writer import sole_writer
 from stale_edge_runtime.model_file import read_model
 from tests.stale_edge.training_driver import CLASSES, TEXT, WIDTH, training_run, video
 
@@ -267,10 +268,8 @@ class TestRefusals:
         assert "have no row for 'Doing kickboxing'" in said
 
     def test_two_trainings_in_one_folder(self, data, tmp_path, command):
-        from filelock import FileLock
-
         (tmp_path / "run").mkdir()
-        with FileLock(tmp_path / "run" / "lock"):
+        with sole_writer(tmp_path / "run"):
             code, _, said = command(*words(data, tmp_path / "run", "--epochs", 1))
         assert code == 73
         assert "another training is writing to it; name another folder" in said

@@ -7,7 +7,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final
 
-from stale_edge_runtime.errors import CannotWriteError, writing_error
+from stale_edge_runtime.errors import CannotWriteError, StaleEdgeError, writing_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,20 +17,21 @@ LOCK_NAME: Final = ".stale-edge.lock"
 
 
 @contextlib.contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
+def sole_writer(folder: Path, busy: StaleEdgeError | None = None) -> Iterator[None]:
     """Keep other programs from writing to a folder until the block ends; a lock ends with its process.
 
     Systems without such locks, as Windows or some network storage, do not keep anybody away.
 
     Args:
         folder: The folder; it exists.
+        busy: Raised where another program is writing to it; a `CannotWriteError` without.
 
     Raises:
         CannotWriteError: Another program is writing to it, or it cannot be written.
         StorageError: The disk is full or failed.
     """
     path = folder / LOCK_NAME
-    descriptor = _locked(path)
+    descriptor = _locked(path, busy)
     try:
         yield
     finally:
@@ -39,7 +40,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked(path: Path) -> int:
+def _locked(path: Path, busy: StaleEdgeError | None) -> int:
     """Open and lock the file; one that its last holder removed meanwhile is no lock."""
     while True:
         try:
@@ -59,7 +60,7 @@ def _locked(path: Path) -> int:
                 return descriptor
             os.close(descriptor)
             if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-                problem = "another program is writing to it"
-                raise CannotWriteError(path.parent, problem, "wait for it, or name another folder with -o") from error
+                cure = "wait for it, or name another folder with -o"
+                raise busy or CannotWriteError(path.parent, "another program is writing to it", cure) from error
             raise writing_error(path, error) from error
         os.close(descriptor)
