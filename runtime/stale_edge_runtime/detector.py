@@ -23,7 +23,7 @@ from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats.features import check_features
 from stale_edge_runtime.graph_detections import READ, read_detections
 from stale_edge_runtime.heads.registry import HEADS
-from stale_edge_runtime.labelling import EvidenceLabeller, Labeller, TextLabeller
+from stale_edge_runtime.labelling import Labeller, text_labeller
 from stale_edge_runtime.memory_limit import limited_memory
 from stale_edge_runtime.model_file import ModelFile, read_model
 from stale_edge_runtime.processor import saturation_warning
@@ -196,7 +196,7 @@ class Detector:
             return found
         if external is not None:
             return fuse(found, [external])
-        labeller = self._labeller or (None if embeddings is None else TextLabeller(embeddings, names))
+        labeller = self._labeller or (None if embeddings is None else text_labeller(embeddings, names))
         return found if labeller is None else labeller.label(found, features, duration)
 
     def class_shares(
@@ -230,7 +230,7 @@ class Detector:
         if other.info.feature_dim != self.info.feature_dim:
             problem = f"takes features of width {other.info.feature_dim}, the model {self.info.feature_dim}"
             raise UsageError(path, problem, "name two files for the same features")
-        return EvidenceLabeller(other.class_shares, other.classes)
+        return Labeller(other.class_shares, other.classes)
 
     def detect_batch(
         self,

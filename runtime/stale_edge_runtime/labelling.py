@@ -9,7 +9,6 @@ Symbols: T snippets, D feature width, C classes, N segments.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -27,27 +26,18 @@ LOGIT_SCALE: Final = 100.0
 """Factor of CLIP's cosines before a softmax."""
 
 
-class Labeller(ABC):
+class Labeller:
     """Classes for segments that another network found: one interface, whatever the classes come from.
 
     Args:
+        shares: Gives the share of each class [N, C], rows of sum 1, of features [T, D] and segments [N, 2], start and
+            end in snippets, N at least one; a part of a snippet counts as all of it.
         classes: Names of the C classes.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, shares: Callable[[FloatArray, FloatArray], NDArray[np.float64]], classes: Sequence[str]) -> None:
+        self.shares = shares
         self.classes = tuple(classes)
-
-    @abstractmethod
-    def probabilities(self, features: FloatArray, segments: FloatArray) -> NDArray[np.float64]:
-        """Give the share of each class in what segments show.
-
-        Args:
-            features: [T, D].
-            segments: Start and end in snippets, [N, 2], N at least one; a part of a snippet counts as all of it.
-
-        Returns:
-            [N, C], rows of sum 1.
-        """
 
     def label(self, detections: Sequence[Detection], features: FloatArray, duration_s: float) -> list[Detection]:
         """Give segments of one video their classes.
@@ -63,7 +53,7 @@ class Labeller(ABC):
         if not detections:
             return []
         times = np.array([(found.start_s, found.end_s) for found in detections]) * (len(features) / duration_s)
-        shares = self.probabilities(features, times)
+        shares = self.shares(features, times)
         best = np.argsort(-shares, axis=1, kind="stable")[:, :FUSED_CLASSES]
         labelled = [
             fused(found, self.classes[index], row[index])
@@ -73,44 +63,25 @@ class Labeller(ABC):
         return sorted(labelled, key=lambda found: -found.score)
 
 
-class EvidenceLabeller(Labeller):
-    """Labels segments by the class evidence of a network that classifies any segment.
-
-    Args:
-        shares: Share of each class in segments, as `probabilities`: `Detector.class_shares`.
-        classes: Names of the C classes.
-    """
-
-    def __init__(self, shares: Callable[[FloatArray, FloatArray], NDArray[np.float64]], classes: Sequence[str]) -> None:
-        super().__init__(classes)
-        self._shares = shares
-
-    def probabilities(self, features: FloatArray, segments: FloatArray) -> NDArray[np.float64]:
-        """Give the share of each class in segments; see `Labeller`."""
-        return self._shares(features, segments)
-
-
-class TextLabeller(Labeller):
-    """Labels segments by text.
+def text_labeller(text_embeddings: FloatArray, classes: Sequence[str]) -> Labeller:
+    """Label segments by the texts that they are nearest to.
 
     Args:
         text_embeddings: [C, D], not normalised.
         classes: Names of the C classes.
     """
+    text = _unit(np.asarray(text_embeddings, dtype=np.float64))
 
-    def __init__(self, text_embeddings: FloatArray, classes: Sequence[str]) -> None:
-        super().__init__(classes)
-        self._text = _unit(np.asarray(text_embeddings, dtype=np.float64))
-
-    def probabilities(self, features: FloatArray, segments: FloatArray) -> NDArray[np.float64]:
-        """Give the share of each class in segments; see `Labeller`."""
+    def shares(features: FloatArray, segments: FloatArray) -> NDArray[np.float64]:
         sums = np.concatenate((np.zeros((1, features.shape[1])), np.cumsum(features, axis=0, dtype=np.float64)))
         first = np.clip(np.floor(segments[:, 0]).astype(np.intp), 0, len(features) - 1)
         last = np.clip(np.ceil(segments[:, 1]).astype(np.intp), first + 1, len(features))
-        logits = LOGIT_SCALE * _unit(sums[last] - sums[first]) @ self._text.T
+        logits = LOGIT_SCALE * _unit(sums[last] - sums[first]) @ text.T
         logits -= logits.max(axis=1, keepdims=True)
-        shares = np.exp(logits)
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+        odds = np.exp(logits)
+        return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+    return Labeller(shares, classes)
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -62,25 +62,6 @@ def runs(active: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
     return row, first, edges[1::2] - row * (width + 1)
 
 
-def runs_at(active: BoolArray, columns: IntArray) -> IntArray:
-    """Find the maximal run of true values around one column of each row.
-
-    Args:
-        active: `[R, T]`.
-        columns: `[R]`.
-
-    Returns:
-        `[N, 2]`, first index and one past the last, for those N rows that are true at their column.
-    """
-    lanes = Lanes(*active.shape)
-    lanes.rows[...] = active
-    positions = np.arange(len(active)) * (active.shape[1] + 1) + columns
-    begin, end = around(lanes.edges(), positions)
-    found: IntArray = np.stack([begin, end], axis=1)
-    found %= active.shape[1] + 1
-    return found
-
-
 class Lanes:
     """Rows of true and false to fill, laid end to end with one false after each: no run crosses a border."""
 

@@ -119,11 +119,13 @@ def open_session(
         UnavailableError: This machine does not have that many threads, or that provider.
         BadDataError: Onnxruntime does not accept the file.
     """
-    return open_content(
+    size, subject = len(model.content), str(model.path)
+    return _open(
         model.content,
-        subject=str(model.path),
-        threads=threads,
-        provider=provider,
+        size,
+        subject,
+        threads,
+        provider,
         optimize=optimize,
         profile=profile,
         rewritten=rewritten,
@@ -158,9 +160,7 @@ def open_file(
     info = read_model(path).info  # and its bytes are gone again
     check(info)
     with returned_memory():
-        session = _open(
-            str(path), before[1], str(path), threads, provider, optimize=True, profile=None, reuse_memory=True
-        )
+        session = _open(str(path), before[1], str(path), threads, provider)
     if _stamp(path) != before:
         raise BadDataError(path, "changed while it was opened", "open it again when it is complete")
     return info, session
@@ -175,45 +175,20 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_ctime_ns
 
 
-def open_content(
-    content: bytes,
-    *,
-    subject: str = "model",
-    threads: int = 1,
-    provider: str = "cpu",
-    optimize: bool = True,
-    profile: Path | None = None,
-    rewritten: Path | None = None,
-    reuse_memory: bool = True,
-) -> ort.InferenceSession:
-    """Open a session on a model that this program made itself; nothing is checked.
+def open_content(content: bytes, *, subject: str = "model", threads: int = 1) -> ort.InferenceSession:
+    """Open a session on the processor, on a model that this program made itself; nothing is checked.
 
     Args:
         content: The model, encoded.
         subject: Name in errors.
-        threads: Threads inside an operator, as for `open_session`, like the rest.
-        provider: Short name of the device to run on.
-        optimize: Let onnxruntime rewrite the graph.
-        profile: Start of the name of the profile to write, where one is wanted.
-        rewritten: File for the graph that onnxruntime makes of the model, where it is wanted.
-        reuse_memory: Keep freed memory for the next run.
+        threads: Threads for one operator.
 
     Raises:
-        UsageError: `threads` is less than 1, or `provider` has no meaning.
-        UnavailableError: This machine does not have that many threads, or that provider.
+        UsageError: `threads` is less than 1.
+        UnavailableError: This machine does not have that many threads.
         BadDataError: Onnxruntime does not accept the model.
     """
-    return _open(
-        content,
-        len(content),
-        subject,
-        threads,
-        provider,
-        optimize=optimize,
-        profile=profile,
-        rewritten=rewritten,
-        reuse_memory=reuse_memory,
-    )
+    return _open(content, len(content), subject, threads)
 
 
 def _open(
@@ -221,12 +196,12 @@ def _open(
     size: int,
     subject: str,
     threads: int,
-    provider: str,
+    provider: str = "cpu",
     *,
-    optimize: bool,
-    profile: Path | None,
-    reuse_memory: bool,
+    optimize: bool = True,
+    profile: Path | None = None,
     rewritten: Path | None = None,
+    reuse_memory: bool = True,
 ) -> ort.InferenceSession:
     """Open a session on bytes, or on the file of that path."""
     check_threads(threads)
@@ -340,7 +315,7 @@ def check_threads(threads: int) -> None:
         raise UnavailableError(f"{threads} threads", f"this process may use {cores()} cores", f"use at most {cores()}")
 
 
-def _options(threads: int, *, optimize: bool, reuse_memory: bool) -> ort.SessionOptions:
+def _options(threads: int, *, optimize: bool = True, reuse_memory: bool = True) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -385,7 +360,7 @@ def _why_unavailable(provider: str) -> str:
         with contextlib.redirect_stdout(io.StringIO()):
             ort.preload_dlls(directory="")  # finds CUDA and cuDNN that pip installed
     try:
-        session = _create(_PROBE, _options(1, optimize=True, reuse_memory=True), provider)
+        session = _create(_PROBE, _options(1), provider)
     except ORT_ERRORS as error:
         return f"onnxruntime could not open it ({short_reason(error)})"
     return "" if provider_of(session) == provider else "onnxruntime could not load its libraries or find a device"

@@ -17,7 +17,7 @@ from stale_edge_runtime.heads.actionformer import decode
 from stale_edge_runtime.heads.actionformer_nms import hard_nms, soft_nms, suppress, vote
 from stale_edge_runtime.heads.actionformer_options import DecodeSettings
 from stale_edge_runtime.heads.registry import HEADS
-from stale_edge_runtime.labelling import TextLabeller
+from stale_edge_runtime.labelling import text_labeller
 
 GOLDEN = Path(__file__).parents[1] / "data" / "actionformer"
 STORED = json.loads((GOLDEN / "decode.json").read_text())
@@ -174,7 +174,7 @@ def test_outputs_that_do_not_go_together_are_refused(logits, offsets, words):
 def test_text_labels_each_segment_by_what_it_shows():
     text = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     features = np.repeat(text, 10, axis=0)  # ten snippets of each class
-    found = TextLabeller(text, ("a", "b", "c")).label(
+    found = text_labeller(text, ("a", "b", "c")).label(
         [Detection(10.0, 20.0, "action", 0.64), Detection(20.0, 30.0, "action", 0.25)], features, 30.0
     )
     assert [(each.start_s, each.label) for each in found[:2]] == [(10.0, "b"), (20.0, "c")]
@@ -185,7 +185,7 @@ def test_text_labels_each_segment_by_what_it_shows():
 
 def test_a_segment_within_a_snippet_is_labelled_by_it():
     text = np.eye(2)
-    shares = TextLabeller(text, ("a", "b")).probabilities(text, np.array([[0.2, 0.4], [1.5, 1.9], [2.0, 2.0]]))
+    shares = text_labeller(text, ("a", "b")).shares(text, np.array([[0.2, 0.4], [1.5, 1.9], [2.0, 2.0]]))
     assert shares.argmax(axis=1).tolist() == [0, 1, 1]
 
 

@@ -21,7 +21,7 @@ from stale_edge_runtime.heads.boundary_map import (
     refine,
     segment_logits,
 )
-from stale_edge_runtime.labelling import EvidenceLabeller
+from stale_edge_runtime.labelling import Labeller
 
 CLASSES = ("run", "jump", "swim")
 INFO = ModelInfo(Kind.OPEN, Precision.FP32, 512, "test", network="boundary-map")
@@ -138,7 +138,7 @@ def test_segments_of_another_network_get_the_classes_of_what_they_show(snippets)
     assert shares[0].argmax() == 0
     assert shares[1, 2] == pytest.approx(shares[2, 2])
     assert shares[1, 2] > shares[0, 2]
-    labeller = EvidenceLabeller(lambda _, segments: class_shares(outputs, segments), CLASSES)
+    labeller = Labeller(lambda _, segments: class_shares(outputs, segments), CLASSES)
     times = [Detection(0.0, half, "action", 0.81), Detection(float(half), float(snippets), "action", 0.5)]
     named = labeller.label(times, np.zeros((snippets, 1), np.float32), float(snippets))
     assert named[0] == Detection(0.0, half, "run", pytest.approx((0.81 * shares[0, 0]) ** 0.5))

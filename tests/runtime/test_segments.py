@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from stale_edge_runtime.segments import paired_tiou, runs, runs_at, tiou
+from stale_edge_runtime.segments import Lanes, around, paired_tiou, runs, tiou
 
 times = st.floats(0, 1e4, allow_nan=False)
 segments = st.lists(st.tuples(times, times).map(sorted), min_size=1, max_size=8).map(np.array)
@@ -52,8 +52,12 @@ def test_runs_are_its_definition(active):
 
 
 @given(npst.arrays(np.bool_, npst.array_shapes(min_dims=2, max_dims=2, max_side=12)), st.integers(0, 2**32 - 1))
-def test_runs_at_are_the_runs_around_a_column(active, seed):
+def test_edges_tell_the_runs_around_a_column(active, seed):
     columns = np.random.default_rng(seed).integers(0, active.shape[1], len(active))
     row, first, end = runs(active)
-    around = (first <= columns[row]) & (columns[row] < end)
-    assert runs_at(active, columns).tolist() == np.stack([first[around], end[around]], axis=1).tolist()
+    inside = (first <= columns[row]) & (columns[row] < end)
+    lanes = Lanes(*active.shape)
+    lanes.rows[...] = active
+    lane = np.arange(len(active)) * (active.shape[1] + 1)
+    found = np.stack(around(lanes.edges(), lane + columns), axis=1) - lane[row[inside], None]
+    assert found.tolist() == np.stack([first[inside], end[inside]], axis=1).tolist()

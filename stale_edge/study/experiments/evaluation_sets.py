@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from stale_edge_runtime.decoding import enhance, fuse
 from stale_edge_runtime.formats.annotations import Annotations, Video
-from stale_edge_runtime.labelling import TextLabeller
+from stale_edge_runtime.labelling import text_labeller
 from stale_edge_runtime.metrics.evaluation import evaluate
 from stale_edge_runtime.resampling import resize
 
@@ -105,7 +105,7 @@ class EvaluationSet:
         Args:
             found: Detections by video id.
         """
-        labeller = TextLabeller(self.text, self.classes)
+        labeller = text_labeller(self.text, self.classes)
         return {video.id: labeller.label(found[video.id], video.features, video.duration_s) for video in self.videos}
 
 
