@@ -103,10 +103,6 @@ class Conversion:
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all.
 
-    Args:
-        path: Target, `….safetensors`.
-        checkpoint: Network, classes and origin.
-
     Raises:
         CannotWriteError: The target cannot be written.
         StorageError: The disk is full or failed.
@@ -161,9 +157,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint that `save_checkpoint` wrote.
 
-    Args:
-        path: A `.safetensors` file.
-
     Raises:
         InputMissingError: There is no such file.
         BadDataError: It is not one of our checkpoints, or a tensor in it is not what the configuration says.
@@ -210,9 +203,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def read_network_name(path: Path) -> str:
     """Read which network a checkpoint holds.
-
-    Args:
-        path: A `.safetensors` file.
 
     Raises:
         InputMissingError: There is no such file.

@@ -69,9 +69,6 @@ DARK_PAGE: Final = {
 def class_colour(name: str) -> int:
     """Choose the colour of a class by its name alone, so that it is the same in every picture and page.
 
-    Args:
-        name: Name of the class.
-
     Returns:
         Index into `CLASS_COLOURS` and `DARK_CLASS_COLOURS`.
     """

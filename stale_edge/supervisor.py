@@ -36,9 +36,6 @@ _SET_DEATH_SIGNAL: Final = 1
 def fork_for(words: Sequence[str]) -> int | None:
     """Run what follows in a child where a command opens files of anyone, and wait for it.
 
-    Args:
-        words: Words after the program's name.
-
     Returns:
         Exit code, in the parent; None in the child, and where nothing was forked.
     """

@@ -233,11 +233,7 @@ def check_decoding(
 
 
 def decoding_cases(network: str) -> int:
-    """Count the videos of `check_decoding`.
-
-    Args:
-        network: A key of `GRAPHS`.
-    """
+    """Count the videos of `check_decoding`."""
     return len(_cases(network))
 
 

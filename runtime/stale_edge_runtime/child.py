@@ -74,9 +74,6 @@ class Child:
     def receive(self, limit_s: float) -> dict[str, Any]:
         """Wait for an answer.
 
-        Args:
-            limit_s: Longest time to wait, in seconds.
-
         Raises:
             TimeoutError: It does not come in time.
             ChildDiedError: The process ended, or answered nonsense.
@@ -187,21 +184,13 @@ def _read(stream: Any, length: int, deadline: float) -> bytes:
 
 
 def error_words(error: StaleEdgeError) -> dict[str, str]:
-    """Write an error as JSON values.
-
-    Args:
-        error: Error of any process.
-    """
+    """Write an error as JSON values."""
     words = {"subject": error.subject, "problem": error.problem, "cure": error.cure}
     return {"kind": type(error).__name__, **words}
 
 
 def error_of(told: Mapping[str, str]) -> StaleEdgeError:
-    """Rebuild the error that another process tells; any that is none of ours is bad data.
-
-    Args:
-        told: Words of `error_words`.
-    """
+    """Rebuild the error that another process tells; any that is none of ours is bad data."""
     kind = getattr(errors, str(told.get("kind")), None)
     words = [str(told.get(key, "")) for key in ("subject", "problem", "cure")]
     if isinstance(kind, type) and issubclass(kind, StaleEdgeError):

@@ -313,10 +313,6 @@ class ModelInfo:
     def from_metadata(cls, path: Path, metadata: Mapping[str, str]) -> ModelInfo:
         """Read and check the metadata of the file at `path`.
 
-        Args:
-            path: The file, for messages.
-            metadata: Properties of the file.
-
         Raises:
             BadDataError: A property is missing, or its value is not what it must be.
         """

@@ -190,11 +190,7 @@ def find_videos(
 
 
 def is_manifest(argument: str) -> bool:
-    """Tell whether an argument names a manifest, by its ending.
-
-    Args:
-        argument: Argument of a command.
-    """
+    """Tell whether an argument names a manifest, by its ending."""
     return argument.lower().endswith(MANIFEST_SUFFIXES)
 
 

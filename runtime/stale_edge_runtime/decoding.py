@@ -24,9 +24,6 @@ LONGEST_S: Final = 1e9
 def check_duration(duration_s: float) -> None:
     """Refuse a duration that no video has.
 
-    Args:
-        duration_s: Seconds.
-
     Raises:
         BadDataError: It is not positive, or too long.
     """
@@ -67,9 +64,6 @@ def fuse(detections: Sequence[Detection], ranking: Sequence[tuple[str, float]]) 
 
 def localized(detections: Sequence[Detection]) -> list[Detection]:
     """Leave out the classes of a network whose scores of a segment's labels sum up to the segment's own.
-
-    Args:
-        detections: Detections of one video.
 
     Returns:
         Each segment once, labelled `ACTION`, with the sum of its scores (at most 1), best first.

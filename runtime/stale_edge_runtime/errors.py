@@ -104,11 +104,7 @@ def reading_error(path: Path, error: OSError) -> InputMissingError | StorageErro
 
 
 def printable(text: str) -> str:
-    """Escape all that a terminal could act on: controls, bidirectional marks, lone surrogates.
-
-    Args:
-        text: Text of untrusted origin.
-    """
+    """Escape all that a terminal could act on: controls, bidirectional marks, lone surrogates."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else _escape(one) for one in text)

@@ -36,11 +36,7 @@ class FeatureOrigin:
 
     @classmethod
     def of(cls, info: ModelInfo) -> FeatureOrigin:
-        """Give the origin of the features that a model learned, or that an image tower makes.
-
-        Args:
-            info: Metadata of the file.
-        """
+        """Give the origin of the features that a model learned, or that an image tower makes."""
         # A network that resizes every video to one length learned no step.
         step = None if info.resize_to else info.snippet_seconds
         return cls(info.feature_extractor, info.tower_sha256, info.channels, step)
@@ -70,11 +66,7 @@ class FeatureOrigin:
         return {key: value for key, value in vars(self).items() if value not in {"", None}}
 
     def difference(self, given: FeatureOrigin) -> str:
-        """Say how other features differ from these; '' where they agree as far as both are known.
-
-        Args:
-            given: Origin of the others.
-        """
+        """Say how other features differ from these; '' where they agree as far as both are known."""
         if self.tower_sha256 and given.tower_sha256 and self.tower_sha256 != given.tower_sha256:
             return f"are of {_tower(given)}, not of {_tower(self)}"
         if self.channels and given.channels and self.channels != given.channels:

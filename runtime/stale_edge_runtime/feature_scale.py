@@ -24,12 +24,7 @@ FAR: Final = 3.5
 
 
 def is_far(row_length: float, learned: float) -> bool:
-    """Tell whether rows have another scale than the learned one.
-
-    Args:
-        row_length: Median length of the rows given.
-        learned: Median length of the rows in training.
-    """
+    """Tell whether rows have another scale than the learned one."""
     return not learned / FAR < row_length < learned * FAR
 
 
@@ -68,10 +63,6 @@ def rescaled(features: FloatArray, learned: float) -> FloatArray:
 
 def learned_length(info: ModelInfo, model: object) -> float:
     """Give the median row length that a model learned.
-
-    Args:
-        info: Metadata of the model.
-        model: File of the model, for the message.
 
     Raises:
         UsageError: The file does not tell.

@@ -28,9 +28,6 @@ def detection_border(info: ModelInfo) -> dict[str, tuple[str, tuple[str | int, .
     """Give element type and axes of each output of such a file, in order.
 
     Seconds are among them where the file knows how long a snippet is; a file that resizes videos does not.
-
-    Args:
-        info: Metadata of the file.
     """
     seconds: dict[str, tuple[str, tuple[str | int, ...]]] = {SEGMENTS_S: ("float32", (FOUND, 2))}
     return {

@@ -127,9 +127,6 @@ class _RefusedError(ValueError):
 def read_model(path: Path) -> ModelFile:
     """Read a model file and check all of it.
 
-    Args:
-        path: An `.onnx` file that stale-edge exported.
-
     Returns:
         The file: its bytes and what they say.
 

@@ -94,12 +94,7 @@ def cpu_flags() -> list[str]:
 
 
 def saturation_warning(info: ModelInfo, path: Path) -> str:
-    """Warn of an int8 file that this processor answers wrong; '' where there is nothing to warn of, or no telling.
-
-    Args:
-        info: Metadata of the file.
-        path: The file.
-    """
+    """Warn of an int8 file that this processor answers wrong; '' where there is nothing to warn of, or no telling."""
     target = info.recipe.get("target")
     if info.precision is not Precision.INT8 or target not in EXACT_TARGETS:
         return ""

@@ -146,10 +146,6 @@ def groups(items: int, actors: int) -> list[range]:
     """Deal items into groups that are handed out one after the other.
 
     Groups of one round share neighbours evenly: where the longest come first, no group has all of them.
-
-    Args:
-        items: Number of items.
-        actors: Number of actors.
     """
     size = -(-items // min(MAX_GROUPS, GROUPS_OF_AN_ACTOR * actors))
     dealt: list[range] = []

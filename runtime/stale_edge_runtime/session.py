@@ -258,9 +258,6 @@ def run_tower(
 def check_provider(provider: str) -> None:
     """Refuse a provider that cannot be had here, before any work is done for it.
 
-    Args:
-        provider: Short name of a device.
-
     Raises:
         UsageError: `provider` has no meaning.
         UnavailableError: This machine does not have it.
@@ -273,10 +270,6 @@ def check_provider(provider: str) -> None:
 
 def check_snippets(info: ModelInfo, snippets: int) -> None:
     """Refuse a video that is too short or too long for one run.
-
-    Args:
-        info: Metadata of the model.
-        snippets: Length of the video.
 
     Raises:
         BadDataError: The model does not take that many snippets.
@@ -301,9 +294,6 @@ def short_reason(error: BaseException) -> str:
 
 def check_threads(threads: int) -> None:
     """Refuse a number of threads that cannot be had.
-
-    Args:
-        threads: Number of threads.
 
     Raises:
         UsageError: It is less than 1.

@@ -28,10 +28,6 @@ _ORDER: Final = (".int8.onnx", ".onnx")
 def read_tower(path: Path, kind: Kind) -> ModelFile:
     """Read a tower file that was named.
 
-    Args:
-        path: The file.
-        kind: Kind of tower that it must be.
-
     Raises:
         StaleEdgeError: It cannot be read.
         UsageError: It is of another kind.

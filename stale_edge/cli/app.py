@@ -112,11 +112,7 @@ for command in (
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code.
-
-    Args:
-        arguments: The words after the program's name.
-    """
+    """Run one command and return its exit code."""
     words = list(arguments)
     debug = "--debug" in words
     words = ["--debug", *(word for word in words if word != "--debug")] if debug else words
@@ -171,9 +167,6 @@ def _say(line: str) -> None:
 
 def run_process(arguments: Sequence[str]) -> int:
     """Run one command in a process of its own: `run`, with standard streams that lose nothing in silence.
-
-    Args:
-        arguments: The words after the program's name.
 
     Returns:
         The exit code; that of a full disk where results could not be written to standard output.

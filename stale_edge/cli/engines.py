@@ -69,21 +69,12 @@ class CorpusCommand(TyperCommand):
     """A command whose `--ray` may stand without an address."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put in the address that was left out, then parse as always.
-
-        Args:
-            ctx: Context of the command.
-            args: Words after its name.
-        """
+        """Put in the address that was left out, then parse as always."""
         return super().parse_args(ctx, with_address(args))
 
 
 def with_address(words: list[str]) -> list[str]:
-    """Put `auto` after a `--ray` that no address follows.
-
-    Args:
-        words: Words of a command line.
-    """
+    """Put `auto` after a `--ray` that no address follows."""
     found: list[str] = []
     for word, following in zip(words, [*words[1:], ""], strict=True):
         found.append(word)

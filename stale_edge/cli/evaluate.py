@@ -148,9 +148,6 @@ def evaluate(
 def parse_tious(text: str) -> tuple[float, ...]:
     """Thresholds written as `start:end:step` (the end included) or as a list with commas.
 
-    Args:
-        text: Text that the user typed.
-
     Returns:
         The thresholds, each the float that its decimal digits mean: 0.9, not 0.8999999999999999.
 

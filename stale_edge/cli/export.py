@@ -169,11 +169,7 @@ def export(
 
 
 def decoding_line(info: ModelInfo) -> str:
-    """Say how the decoding inside a file was checked; '' for a file that does not decode.
-
-    Args:
-        info: Metadata of the file.
-    """
+    """Say how the decoding inside a file was checked; '' for a file that does not decode."""
     checked = info.parity.get("detections")
     if not checked:
         return ""

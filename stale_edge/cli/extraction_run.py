@@ -226,12 +226,7 @@ def make_features(
 
 
 def write_failures(table: Path, failures: Sequence[tuple[VideoFile, StaleEdgeError]]) -> None:
-    """Write the table of videos that could not be used; where there are none, that of an earlier run goes.
-
-    Args:
-        table: File for the table.
-        failures: Videos and reasons.
-    """
+    """Write the table of videos that could not be used; where there are none, that of an earlier run goes."""
     from stale_edge_runtime.formats.result_tables import failure_row, write_table
 
     if failures:

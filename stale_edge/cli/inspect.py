@@ -67,12 +67,7 @@ def inspect(
 
 
 def describe(file: ModelFile, count: MacCount | None = None) -> dict[str, Any]:
-    """Describe all that is known about a file, ready for JSON.
-
-    Args:
-        file: The file.
-        count: Multiply-accumulates of the file, where they were counted.
-    """
+    """Describe all that is known about a file, ready for JSON."""
     info = file.info
     return {
         "schema": SCHEMA,

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
 def network_spec(name: str, preset: str | None = None) -> NetworkSpec:
     """Find a network, and check that it has a preset.
 
-    Args:
-        name: Value of `--network`.
-        preset: Value of `--preset`.
-
     Raises:
         UsageError: This version knows no such network, or the network no such preset; the message lists them.
     """

@@ -17,11 +17,7 @@ SEED: Final = "seed"
 
 
 def with_sane_numbers(command: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a command so that it refuses numbers that are not finite or beyond `LARGEST`, and negative seeds.
-
-    Args:
-        command: Function of a command, its options as parameters.
-    """
+    """Wrap a command so that it refuses numbers that are not finite or beyond `LARGEST`, and negative seeds."""
 
     @functools.wraps(command)
     def checked(**options: Any) -> None:

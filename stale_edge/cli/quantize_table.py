@@ -48,11 +48,7 @@ def harm_table(made: QuantizationReport, *, on_given: bool) -> Table:
 
 
 def layer_table(report: LayerReport) -> Table:
-    """Change of the output, gain, saturation and decision of each product.
-
-    Args:
-        report: The products.
-    """
+    """Change of the output, gain, saturation and decision of each product."""
     from rich.table import Table
 
     on_videos = any(layer.harm.matched_share is not None for layer in report.layers)
@@ -76,11 +72,7 @@ def layer_table(report: LayerReport) -> Table:
 
 
 def old_processors_table(report: LayerReport) -> Table:
-    """Show the outputs as processors without VNNI compute them.
-
-    Args:
-        report: The products.
-    """
+    """Show the outputs as processors without VNNI compute them."""
     from rich.table import Table
 
     old = report.old_processors

@@ -84,9 +84,6 @@ class _Lane:
 def check_picture(target: Path) -> None:
     """Refuse what cannot be drawn, before any work is done.
 
-    Args:
-        target: File to write.
-
     Raises:
         UsageError: The name does not end in .png, .svg or .pdf.
         UnavailableError: matplotlib is not installed.

@@ -116,10 +116,6 @@ def read_vocabulary(
 def given_names(classes: Path | None, names: Sequence[str]) -> tuple[str, ...]:
     """Give the class names of a file or of the command line.
 
-    Args:
-        classes: File of class names.
-        names: Names from the command line.
-
     Raises:
         UsageError: Both are given, or a name is none.
         StaleEdgeError: The file cannot be used.

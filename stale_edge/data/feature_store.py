@@ -138,9 +138,6 @@ class FeatureStore:
     def open(self, index: int) -> float:
         """Read the features of one video for the first time, and keep them where they fit.
 
-        Args:
-            index: Index of the video, from zero.
-
         Returns:
             Median length of its rows.
 
@@ -154,9 +151,6 @@ class FeatureStore:
 
     def read(self, index: int) -> StoredFeatures:
         """Features of one video.
-
-        Args:
-            index: Index of the video, from zero.
 
         Raises:
             InputMissingError: Its file is gone.

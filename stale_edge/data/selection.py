@@ -78,19 +78,11 @@ class Selection:
         return sum(len(video.instances) for video in self.videos)
 
     def with_features(self, video_ids: Collection[str]) -> Selection:
-        """Keep only the videos that have features.
-
-        Args:
-            video_ids: Ids of those.
-        """
+        """Keep only the videos that have features."""
         return self._only([video for video in self.videos if video.id in video_ids], Reason.NO_FEATURES)
 
     def without_bad_features(self, video_ids: Collection[str]) -> Selection:
-        """Keep only the videos whose features can be used.
-
-        Args:
-            video_ids: Ids of the others.
-        """
+        """Keep only the videos whose features can be used."""
         return self._only([video for video in self.videos if video.id not in video_ids], Reason.BAD_FEATURES)
 
     def with_duration(self) -> Selection:

@@ -95,10 +95,6 @@ class DemoRun:
 def write_page(target: Path, run: DemoRun) -> None:
     """Write the page of a demo.
 
-    Args:
-        target: File to write.
-        run: Commands and results.
-
     Raises:
         StaleEdgeError: Something is missing, or the page cannot be written.
     """
@@ -121,9 +117,6 @@ def write_page(target: Path, run: DemoRun) -> None:
 def judged_subsets(folder: Path) -> dict[str, Annotations]:
     """Read the ground truth of a demo by subset: seen and unseen classes.
 
-    Args:
-        folder: Folder of the demo.
-
     Raises:
         StaleEdgeError: The world is not there, or damaged.
     """
@@ -133,21 +126,12 @@ def judged_subsets(folder: Path) -> dict[str, Annotations]:
 
 
 def shown_videos(truth: Annotations) -> list[Video]:
-    """Choose the videos of a subset that the page shows.
-
-    Args:
-        truth: Ground truth of the subset.
-    """
+    """Choose the videos of a subset that the page shows."""
     return sorted(truth.videos, key=lambda video: video.id)[:SHOWN_VIDEOS]
 
 
 def length_of(video: Video, found: Sequence[Detection] = ()) -> float:
-    """Give the length of a video in seconds; where it is not told, the end of what is known in it.
-
-    Args:
-        video: The video.
-        found: Detections in it.
-    """
+    """Give the length of a video in seconds; where it is not told, the end of what is known in it."""
     ends = [one.end_s for one in video.instances] + [one.end_s for one in found]
     return video.duration_s or max(ends, default=1.0)
 

@@ -85,11 +85,7 @@ def _write(target: Path, shown: Iterable[NDArray[np.uint8]], size: tuple[int, in
 
 
 def pictures(seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Draw pictures uint8 [HEIGHT, WIDTH, 3] without end: scenes of shapes that wander over a gradient.
-
-    Args:
-        seed: Seed of the scenes.
-    """
+    """Draw pictures uint8 [HEIGHT, WIDTH, 3] without end: scenes of shapes that wander over a gradient."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     while True:

@@ -82,19 +82,11 @@ class SimulatedWorld:
         return tuple(sorted(set(range(self.config.classes)) - set(self.seen)))
 
     def training(self, videos: int) -> SimulatedVideos:
-        """Videos of the seen classes, other ones in every epoch.
-
-        Args:
-            videos: Number of videos in an epoch.
-        """
+        """Videos of the seen classes, other ones in every epoch."""
         return SimulatedVideos(self, "training", videos)
 
     def finite(self, videos: int) -> SimulatedVideos:
-        """Videos of the seen classes to train on that are the same in every epoch, as real ones are.
-
-        Args:
-            videos: Number of videos.
-        """
+        """Videos of the seen classes to train on that are the same in every epoch, as real ones are."""
         return SimulatedVideos(self, "finite", videos)
 
     def evaluation(self, stream: str, videos: int) -> SimulatedVideos:

@@ -76,9 +76,6 @@ class TrainingInputs:
     def check(self, *, uses_text: bool = True) -> None:
         """Refuse options that do not go together.
 
-        Args:
-            uses_text: Whether the network looks at text.
-
         Raises:
             UsageError: The message names them.
         """

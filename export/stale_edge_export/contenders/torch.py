@@ -261,11 +261,7 @@ def ready(network: nn.Module, precision: Precision, provider: str = "cpu") -> nn
 
 
 def saved_mb(network: nn.Module) -> float:
-    """Size of a network's file as PyTorch saves it, in 10^6 bytes.
-
-    Args:
-        network: Network in any precision.
-    """
+    """Size of a network's file as PyTorch saves it, in 10^6 bytes."""
     with tempfile.TemporaryFile() as stream:
         torch.save(network.state_dict(), stream)
         return stream.tell() / 1e6

@@ -225,11 +225,7 @@ class Annotations:
         raise UsageError(self.source, f"has several subsets: {', '.join(filled)}", "name one with --subset")
 
     def restricted_to(self, classes: Iterable[str]) -> Annotations:
-        """Select the instances of some classes, and the videos that hold one of them (the open-set protocol).
-
-        Args:
-            classes: Names of the classes to keep.
-        """
+        """Select the instances of some classes, and the videos that hold one of them (the open-set protocol)."""
         kept = frozenset(classes)
         videos = (
             replace(video, instances=tuple(i for i in video.instances if i.label in kept)) for video in self.videos

@@ -16,19 +16,12 @@ _LIMIT_BYTES = 32 << 20
 
 
 def is_class_name(text: str) -> bool:
-    """Tell whether a text can be the name of a class: printable, and no longer than a line.
-
-    Args:
-        text: Text from a file of anyone.
-    """
+    """Tell whether a text can be the name of a class: printable, and no longer than a line."""
     return 0 < len(text) <= MAX_NAME_LENGTH and text.isprintable()
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:
     """Read class names, one a line; blank lines do not count.
-
-    Args:
-        path: A UTF-8 text file.
 
     Returns:
         The names in the order of the file.

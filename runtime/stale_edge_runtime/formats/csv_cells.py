@@ -14,28 +14,16 @@ _QUANTITY: Final = re.compile(r"[+-]\d[\d.,]*(?:e[+-]?\d+)?(?: ?(?:%|[a-zA-Z]{1,
 
 
 def inert(text: str) -> str:
-    """Put a `'` before a text where a spreadsheet would take it for a formula; numbers stay as they are.
-
-    Args:
-        text: Text of untrusted origin.
-    """
+    """Put a `'` before a text where a spreadsheet would take it for a formula; numbers stay as they are."""
     return f"'{text}" if _FORMULA.match(text) and not _QUANTITY.fullmatch(text) else text
 
 
 def inert_cells(cells: Iterable[Any]) -> list[Any]:
-    """Make the texts of a line's cells inert.
-
-    Args:
-        cells: Texts and numbers.
-    """
+    """Make the texts of a line's cells inert."""
     return [inert(cell) if isinstance(cell, str) else cell for cell in cells]
 
 
 def as_it_was(cell: str) -> str:
-    """Give back the text that `inert` was given.
-
-    Args:
-        cell: Cell of a CSV file.
-    """
+    """Give back the text that `inert` was given."""
     rest = cell.removeprefix("'")
     return rest if rest != cell and _FORMULA.match(rest) else cell

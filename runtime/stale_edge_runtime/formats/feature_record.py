@@ -56,19 +56,12 @@ class VideoFeatures:
 
 
 def record_path(features: Path) -> Path:
-    """Give the path of the record of a feature file.
-
-    Args:
-        features: The feature file.
-    """
+    """Give the path of the record of a feature file."""
     return features.with_name(features.stem + RECORD_SUFFIX)
 
 
 def read_record(path: Path) -> FeatureRecord:
     """Read the record of a feature file.
-
-    Args:
-        path: The record.
 
     Raises:
         InputMissingError: There is no such file.

@@ -48,11 +48,7 @@ class EntryCheck:
         self._essential: UnusableEntryError | None = None
 
     def use(self, *, essential: bool = True) -> None:
-        """Count an entry that is used.
-
-        Args:
-            essential: Whether to refuse the file, as for `leave_out`.
-        """
+        """Count an entry that is used."""
         self._used[essential] += 1
 
     def leave_out(self, error: UnusableEntryError, *, essential: bool = True) -> None:

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def is_url(text: str) -> bool:
-    """Tell whether a text names a file by URL, as in `s3://bucket/a.mp4`.
-
-    Args:
-        text: Argument or cell of a manifest.
-    """
+    """Tell whether a text names a file by URL, as in `s3://bucket/a.mp4`."""
     return "://" in text
 
 

@@ -82,11 +82,7 @@ def write_table(path: Path, rows: Sequence[Row], *, parquet: bool | None = None)
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    """Write a row as a line of JSON.
-
-    Args:
-        row: JSON values.
-    """
+    """Write a row as a line of JSON."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 

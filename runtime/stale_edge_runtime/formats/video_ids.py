@@ -40,11 +40,7 @@ def is_video_id(text: str) -> bool:
 
 
 def bare_id(text: str) -> str:
-    """Cut off the `v_` of the published feature files.
-
-    Args:
-        text: An id.
-    """
+    """Cut off the `v_` of the published feature files."""
     return text.removeprefix(PREFIX)
 
 
@@ -75,11 +71,7 @@ class IdIndex:
         self._forms = [_unique(ids, spelling) for spelling in _SPELLINGS]
 
     def find(self, video_id: str) -> str | None:
-        """Find the known id that means the same video, as it is written there; None where none does, or several do.
-
-        Args:
-            video_id: Name as another source writes it.
-        """
+        """Find the known id that means the same video, as it is written there; None where none does, or several do."""
         for spelling, forms in zip(_SPELLINGS, self._forms, strict=True):
             form = spelling(video_id)
             if form in forms:

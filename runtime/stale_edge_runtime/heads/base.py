@@ -33,12 +33,7 @@ def even_steps(info: ModelInfo, snippets: int, duration_s: float) -> float:
 
 
 def as_found(found: list[Detection], external: tuple[str, float]) -> list[Detection]:
-    """Leave detections as they are, whatever an external classifier says.
-
-    Args:
-        found: Detections, best first.
-        external: Label and score of the classifier.
-    """
+    """Leave detections as they are, whatever an external classifier says."""
     del external
     return found
 

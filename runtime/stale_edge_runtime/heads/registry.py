@@ -19,10 +19,5 @@ SHIPPED = frozenset(HEADS)
 
 
 def output_names(network: str, kind: Kind) -> tuple[str, ...]:
-    """Give the names of the outputs of a network or tower, in order.
-
-    Args:
-        network: A key of `HEADS`.
-        kind: Kind of the file.
-    """
+    """Give the names of the outputs of a network or tower, in order."""
     return (TOWER_OUTPUTS[kind][0],) if kind in TOWER_OUTPUTS else HEADS[network].outputs

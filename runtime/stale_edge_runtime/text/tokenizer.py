@@ -173,9 +173,6 @@ def encode_merges(merges: NDArray[np.uint16]) -> str:
 def decode_merges(text: str) -> NDArray[np.uint16]:
     """Unpack merges [M, 2] that `encode_merges` packed.
 
-    Args:
-        text: Text of anyone's file.
-
     Raises:
         ValueError: It is not such a text, or unpacks to more than the largest vocabulary.
     """

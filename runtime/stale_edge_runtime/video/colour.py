@@ -33,9 +33,6 @@ class Converter:
     def image(self, frame: Any) -> Image:
         """Convert a frame.
 
-        Args:
-            frame: PyAV's frame, any size and pixel format.
-
         Returns:
             RGB, upright if so wanted.
         """

@@ -83,12 +83,7 @@ class FeatureSettings:
 
 
 def made_origin(info: ModelInfo, settings: FeatureSettings) -> FeatureOrigin:
-    """Give the origin of features that a tower makes.
-
-    Args:
-        info: Metadata of the tower's file.
-        settings: Settings of the features besides the tower.
-    """
+    """Give the origin of features that a tower makes."""
     of_tower = FeatureOrigin.of(info)
     step = None if settings.positions else settings.video.step_s
     return replace(of_tower, step_s=step, channels=settings.channels or of_tower.channels)
@@ -156,9 +151,6 @@ class FeatureExtractor:
 
     def rows_of(self, crops: Sequence[FrameCrop]) -> NDArray[np.float32]:
         """Make the rows `[n, D]` that crops serve, in their order; a crop that equals a recent one is not computed.
-
-        Args:
-            crops: Crops of a live source, as they come.
 
         Raises:
             BadDataError: The tower does not answer as it must.

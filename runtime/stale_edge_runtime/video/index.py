@@ -95,10 +95,6 @@ class VideoIndex:
 def index_video(path: Path, options: VideoOptions) -> VideoIndex:
     """Read the times of all frames of a file, and decode its first frame to see which way up it is.
 
-    Args:
-        path: The file.
-        options: Settings of reading.
-
     Raises:
         InputMissingError: There is no such file, or it may not be read.
         BadDataError: It is no video, no frame of it can be decoded, or it is cut and `options.strict` is set.

@@ -78,11 +78,7 @@ class ImageTower:
 
     @staticmethod
     def batch_of(info: ModelInfo) -> int:
-        """Read how many images a file computes fastest together.
-
-        Args:
-            info: Metadata of an image tower.
-        """
+        """Read how many images a file computes fastest together."""
         stored = info.extra.get("best_batch", "")
         return int(stored) if BATCH_FIGURE.fullmatch(stored) else USUAL_BATCH
 

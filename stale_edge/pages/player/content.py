@@ -98,9 +98,6 @@ class PlayerContent:
 def pack(content: PlayerContent) -> dict[str, Any]:
     """Pack the content of a page as JSON values: names as lists, numbers as little-endian columns in base64.
 
-    Args:
-        content: Results and what goes with them.
-
     Raises:
         UsageError: There is no result file, or there are more than `MAX_SETS`.
     """
@@ -229,11 +226,7 @@ def _packed_media(media: VideoMedia) -> dict[str, Any]:
 
 
 def set_names(paths: Sequence[Path]) -> list[str]:
-    """Name result files by their stems, or with as many folders as it takes to tell them apart.
-
-    Args:
-        paths: The files.
-    """
+    """Name result files by their stems, or with as many folders as it takes to tell them apart."""
     for depth in range(1, 9):
         folders = ["/".join(path.resolve().parts[-depth:-1]) for path in paths]
         for files in ([path.stem for path in paths], [path.name for path in paths]):

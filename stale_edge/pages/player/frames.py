@@ -36,10 +36,6 @@ def has_frame_reader() -> bool:
 def look_into_all(paths: Sequence[Path], frames: int) -> Iterator[tuple[float, Sprite] | StaleEdgeError]:
     """Look into videos in another process, which a damaged one may end: its successor goes on with the next video.
 
-    Args:
-        paths: The videos.
-        frames: Number of frames of each.
-
     Yields:
         Length in seconds and frames of each video, or the reason that there are none.
     """
@@ -67,10 +63,6 @@ def look_into(path: Path, frames: int) -> tuple[float, Sprite]:
     """Read the length of a video, and small frames at equal steps.
 
     Where key frames are far apart a frame may be earlier than its time, so that long videos take no longer.
-
-    Args:
-        path: The video.
-        frames: Number of frames.
 
     Returns:
         Length in seconds, and the frames.

@@ -30,10 +30,6 @@ _PLAYED_EVERYWHERE: Final = (".mp4", ".webm", ".m4v")
 def find_media(folder: Path, ids: Iterable[str]) -> dict[str, Path]:
     """Find the videos of some ids in a folder and those below it.
 
-    Args:
-        folder: The folder.
-        ids: Ids of videos.
-
     Returns:
         Files by id; of several with one name, one that browsers play. Ids without a file are absent.
 
@@ -101,12 +97,7 @@ def media_of(
 
 
 def address_from(folder: Path, path: Path) -> str:
-    """Write the address of a file for a page in a folder: relative, or absolute where there is no way between them.
-
-    Args:
-        folder: Folder of the page.
-        path: The file.
-    """
+    """Write the address of a file for a page in a folder: relative, or absolute where there is no way between them."""
     real = Path(os.path.realpath(path))
     try:
         relative = os.path.relpath(real, folder)

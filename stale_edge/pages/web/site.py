@@ -75,9 +75,6 @@ def read_runtime(folder: Path) -> Runtime:
 def check_model(model: ModelFile) -> None:
     """Check that a page can run a file: a detector with its classes and the decoding inside.
 
-    Args:
-        model: The file.
-
     Raises:
         UsageError: It is another kind of file; the message says how to export the right one.
     """
@@ -93,10 +90,6 @@ def check_model(model: ModelFile) -> None:
 
 def check_tower(tower: ModelFile, model: ModelFile) -> None:
     """Check that an image tower makes the features that a model learned from.
-
-    Args:
-        tower: File of the tower.
-        model: File of the detector.
 
     Raises:
         UsageError: It is another kind of file, or another tower.
