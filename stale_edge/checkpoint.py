@@ -132,11 +132,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write tensors and JSON metadata to a `.safetensors` file, whole or not at all.
 
-    Args:
-        path: Target.
-        tensors: On any device.
-        metadata: JSON values.
-
     Raises:
         CannotWriteError: The target cannot be written.
         StorageError: The disk is full or failed.

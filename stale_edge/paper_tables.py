@@ -94,11 +94,6 @@ def from_rich(table: Table, heads: Sequence[str] = ()) -> PaperTable:
 def write_tables(tables: Sequence[PaperTable], latex_file: Path | None, markdown_file: Path | None) -> list[Path]:
     """Write tables into the files that were asked for.
 
-    Args:
-        tables: The tables.
-        latex_file: File for LaTeX.
-        markdown_file: File for Markdown.
-
     Returns:
         The files that were written.
 

@@ -96,11 +96,7 @@ def with_detections(
 
 
 def without_detections(file: ModelFile) -> ModelFile:
-    """Make the file that gives the outputs of its network from one that decodes inside.
-
-    Args:
-        file: The file; one that does not decode comes back as it is.
-    """
+    """Make the file that gives the outputs of its network from one that decodes inside."""
     if not file.info.detections:
         return file
     parity = {key: value for key, value in file.info.parity.items() if key != "detections"}

@@ -190,13 +190,7 @@ def build_graph(
 
 
 def trace(module: nn.Module, checkpoint: Checkpoint, kind: Kind) -> onnx.ModelProto:
-    """Trace a module to ONNX with the axes of the contract.
-
-    Args:
-        module: Module that `build_graph` gave.
-        checkpoint: The network, for its sizes, and its name.
-        kind: Kind of the file by its inputs.
-    """
+    """Trace a module to ONNX with the axes of the contract."""
     spec = GRAPHS[checkpoint.network_name]
     examples = spec.examples(checkpoint.network)
     symbolic = {BATCH, SNIPPETS, CLASSES, TOKENS}

@@ -518,13 +518,6 @@ def check_record(
 ) -> None:
     """Refuse features whose record says that they are others than a model learned, or whose record is of others.
 
-    Args:
-        video: The video, for the message.
-        features: Features of the video.
-        info: Metadata of the model.
-        model: File of the model, for the message.
-        any_origin: Take features that were made another way.
-
     Raises:
         BadDataError: The message says how they differ.
     """

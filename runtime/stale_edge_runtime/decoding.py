@@ -77,13 +77,7 @@ def localized(detections: Sequence[Detection]) -> list[Detection]:
 
 
 def fused(detection: Detection, label: str, score: float) -> Detection:
-    """Give a segment a class; the score is the geometric mean of both.
-
-    Args:
-        detection: The segment.
-        label: The class.
-        score: Confidence of its classifier, not negative.
-    """
+    """Give a segment a class; the score is the geometric mean of both."""
     return Detection(detection.start_s, detection.end_s, label, math.sqrt(max(0.0, score) * detection.score))
 
 

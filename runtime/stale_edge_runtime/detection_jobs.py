@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 
 def detection_task(run: DetectionRun) -> Callable[[], Task]:
-    """Give a picklable function that makes the task `VideoFile` to detections, for an engine.
-
-    Args:
-        run: Model and options; each process opens the model once.
-    """
+    """Give a picklable function that makes the task `VideoFile` to detections, for an engine."""
     return functools.partial(_make_task, run)
 
 
@@ -42,13 +38,7 @@ def _make_task(run: DetectionRun) -> Task:
 
 
 def take(outcome: Outcome, video: VideoFile, told: Mapping[str, Any]) -> None:
-    """Put what the task tells into an outcome.
-
-    Args:
-        outcome: Outcome of the run; changed in place.
-        video: The video.
-        told: Result of the task.
-    """
+    """Put what the task tells into an outcome."""
     outcome.results[video.video_id] = [Detection(*row) for row in told["found"]]
     outcome.lengths[video.video_id] = told["length"]
     outcome.row_lengths[video.video_id] = told["row_length"]

@@ -29,13 +29,7 @@ def is_far(row_length: float, learned: float) -> bool:
 
 
 def scale_warning(row_lengths: Collection[float], info: ModelInfo, model: object) -> str:
-    """Word the warning about features of another scale than the learned one; '' where there is none.
-
-    Args:
-        row_lengths: Median row length of each video.
-        info: Metadata of the model.
-        model: File of the model, for the message.
-    """
+    """Word the warning about features of another scale than the learned one; '' where there is none."""
     if info.feature_norm is None:
         return ""
     learned = info.feature_norm

@@ -140,10 +140,6 @@ def read_model(path: Path) -> ModelFile:
 def parse_model(content: bytes, path: Path) -> ModelFile:
     """Check the bytes of a model file, before or without writing them.
 
-    Args:
-        content: The whole file.
-        path: File that was read or is to be written, for messages.
-
     Raises:
         BadDataError: They are damaged, not ours, or hold something that our files never hold.
     """

@@ -63,11 +63,6 @@ def correlate(noise: NDArray[_Float], correlation: float) -> NDArray[_Float]:
 def varied_images(count: int, size: int, *, seed: int = 0) -> NDArray[np.uint8]:
     """Draw images that differ as frames of different videos do: in colour, contrast, shapes and noise.
 
-    Args:
-        count: Number of images B.
-        size: Edge S, in pixels.
-        seed: Seed of the images.
-
     Returns:
         uint8 [B, S, S, 3].
     """

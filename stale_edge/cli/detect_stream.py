@@ -37,12 +37,6 @@ class Float(StrEnum):
 def follow_rows(run: DetectionRun, plan: WindowPlan, dtype: Float, reporter: Reporter) -> None:
     """Print detections in rows of features from stdin as they settle, one JSON object a line.
 
-    Args:
-        run: Model and options.
-        plan: Windows.
-        dtype: Type of the numbers.
-        reporter: Reporter for a warning about their scale.
-
     Raises:
         BadDataError: The stream ends inside a row, or holds NaN; what came before was told.
     """
@@ -70,13 +64,6 @@ def follow_video(source: str, run: DetectionRun, plan: WindowPlan, frames: Frame
 
     One frame and one window of features are held, however long it runs. Where the tower is slower than a camera, the
     newest frame stands for those that were missed; gaps are told at the end.
-
-    Args:
-        source: Address, camera, or `-` for stdin.
-        run: Model and options.
-        plan: Windows.
-        frames: Options for the frames.
-        reporter: Reporter for notes.
 
     Raises:
         StaleEdgeError: The source or the tower cannot be used, or the tower is another than the model learned with.

@@ -53,12 +53,6 @@ def checked_places(
 ) -> ResultPlaces:
     """Choose the format of the results, and find out that a place cannot be written before the work, not after it.
 
-    Args:
-        places: Places that were asked for.
-        file_format: Format that was asked for.
-        part_videos: Videos of a part, for a folder of results.
-        inputs: Files that must not be written to.
-
     Raises:
         UsageError: The places or the format do not go together.
         CannotWriteError: A place cannot be written.

@@ -222,13 +222,7 @@ def _fill_folder(
 
 
 def described(run: DetectionRun, model: Path, external: Path | None) -> dict[str, Any]:
-    """Describe what results depend on, as JSON values: a folder of results is resumed only with the same.
-
-    Args:
-        run: Model and options.
-        model: File of the model.
-        external: File of the external scores.
-    """
+    """Describe what results depend on, as JSON values: a folder of results is resumed only with the same."""
     plan = run.plan
     return {
         MODEL: _model_record(run, model),

@@ -38,11 +38,6 @@ class ClipRequest:
 def export_clip(request: ClipRequest, report: Reporter, *, as_json: bool) -> None:
     """Export the image tower of a CLIP, and its text tower where it has one.
 
-    Args:
-        request: Options.
-        report: Reporter for progress and results.
-        as_json: Give the results as JSON.
-
     Raises:
         UsageError: An option's value is not known.
         BadDataError: The source holds no CLIP, or a file does not agree with PyTorch.

@@ -79,13 +79,6 @@ def featured(
 ) -> Iterator[Extraction]:
     """Make the features of those that are videos among the inputs of a model; they last as long as the block.
 
-    Args:
-        videos: Feature files and videos.
-        info: Metadata of the model.
-        model: File of the model; towers are looked for beside it.
-        options: Options for the videos.
-        reporter: Reporter for progress and warnings.
-
     Yields:
         All inputs with their features, in their order, and failures.
     """
@@ -118,11 +111,6 @@ def featured(
 
 def tower_for(info: ModelInfo, model: Path, options: FrameOptions) -> TowerFile:
     """Find the image tower for a model: the one that was named, or one with the weights that it learned with.
-
-    Args:
-        info: Metadata of the model.
-        model: File of the model; towers are looked for beside it.
-        options: Options for the videos.
 
     Raises:
         StaleEdgeError: There is none, or it cannot be used.

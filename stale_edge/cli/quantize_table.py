@@ -22,12 +22,7 @@ _GIVEN = {Role.IMAGE_TOWER: "frames"}
 
 
 def harm_table(made: QuantizationReport, *, on_given: bool) -> Table:
-    """Change of each output.
-
-    Args:
-        made: The report.
-        on_given: Whether the harm was measured on features that the user gave.
-    """
+    """Change of each output."""
     from rich.table import Table
 
     from stale_edge_export.graphs.registry import decisions

@@ -27,11 +27,6 @@ class TowerFile:
 def find_image_tower(named: Path | None, beside: Sequence[Path], *, sha256: str = "") -> TowerFile:
     """Find the image tower that was named, or the one that goes with a model.
 
-    Args:
-        named: File that the user named.
-        beside: Folders to look in before `models/`.
-        sha256: Hash of the weights that it must have; any where empty.
-
     Raises:
         StaleEdgeError: There is none, or it cannot be used.
     """

@@ -75,13 +75,6 @@ def read_vocabulary(
 ) -> NamedClasses | None:
     """Give the classes that the options name; None where they name none.
 
-    Args:
-        options: Options that say what to look for.
-        info: Metadata of the model that looks.
-        model: File of the model; a text tower is looked for beside it.
-        reporter: Reporter for a note on where the text comes from.
-        threads: Threads of the text tower.
-
     Raises:
         UsageError: The options do not go together, or the model has its classes inside.
         StaleEdgeError: A file cannot be used.
@@ -161,13 +154,6 @@ def embedded(
     tower: TextEncoder, names: Sequence[str], prompt: str, reporter: Reporter, *, cache: bool = True
 ) -> NDArray[np.float32]:
     """Compute text embeddings [C, D] of class names, or take them from the user's cache.
-
-    Args:
-        tower: The text tower.
-        names: Class names.
-        prompt: Words before each of them.
-        reporter: Reporter for a note on where they come from.
-        cache: Use the cache.
 
     Raises:
         BadDataError: The tower does not answer as it must.

@@ -27,11 +27,6 @@ def sample(videos: Sequence[LabelledVideo], fraction: float, seed: int) -> list[
     The first round(fraction · N) videos of a random order are taken; where these miss a class, its first video in that
     order is taken instead of the last ones that no class needs. More are taken where the classes need more.
 
-    Args:
-        videos: Videos to draw from.
-        fraction: Share to draw, in (0, 1].
-        seed: Seed of the order.
-
     Returns:
         Indices of the drawn videos, in order.
 

@@ -30,11 +30,6 @@ KEYFRAME_S: Final = 10
 def write_film(target: Path, seconds: int, seed: int = 0) -> None:
     """Render a film and write it as H.264 in MP4, whole or not at all.
 
-    Args:
-        target: File to write.
-        seconds: Length.
-        seed: Seed of its scenes.
-
     Raises:
         CannotWriteError: The target cannot be written.
         StorageError: The disk is full or failed.

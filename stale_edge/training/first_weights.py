@@ -11,13 +11,7 @@ if TYPE_CHECKING:
 
 
 def first_network(spec: NetworkSpec, config: NetworkConfig, seed: int) -> Any:
-    """Build a network with first weights that a seed alone decides; no generator is touched.
-
-    Args:
-        spec: Network to build.
-        config: Sizes.
-        seed: Seed of the weights.
-    """
+    """Build a network with first weights that a seed alone decides; no generator is touched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return spec.build(config)

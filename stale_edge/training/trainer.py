@@ -430,13 +430,7 @@ def make_optimizer(
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move an average of weights towards those of a network.
-
-    Args:
-        average: Network of the same form; changed in place.
-        network: Network whose weights to take in.
-        decay: Share that the average keeps.
-    """
+    """Move an average of weights towards those of a network."""
     for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         if kept.is_floating_point():
             kept.lerp_(new, 1 - decay)

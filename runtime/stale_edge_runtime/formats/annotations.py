@@ -193,9 +193,6 @@ class Annotations:
     def subset(self, name: str) -> Annotations:
         """Select the videos of one subset.
 
-        Args:
-            name: Name of the subset; capitals do not matter (Test, test).
-
         Raises:
             UsageError: No video is in it; the message lists the subsets there are.
         """

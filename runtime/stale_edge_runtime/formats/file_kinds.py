@@ -200,7 +200,7 @@ def misplaced(path: Path | str, head: bytes, wanted: Wanted) -> BadDataError | N
 
 
 def read_head(path: Path) -> bytes:
-    """Read the beginning of a file; nothing where it cannot be read, or is no regular file: a FIFO would wait for ever."""
+    """Read the beginning of a file; empty where it cannot be read, or is no regular file: a FIFO would block."""
     try:
         if not path.is_file():
             return b""

@@ -33,13 +33,7 @@ Row = dict[str, Any]
 
 
 def result_row(video_id: str, length: float, found: Sequence[Detection]) -> Row:
-    """Make the row of a video.
-
-    Args:
-        video_id: Id of the video.
-        length: Length of the video, in the unit of the run.
-        found: Detections of the video.
-    """
+    """Make the row of a video."""
     detections = [
         {"label": one.label, "score": float(one.score), "start": float(one.start_s), "end": float(one.end_s)}
         for one in found
@@ -48,13 +42,7 @@ def result_row(video_id: str, length: float, found: Sequence[Detection]) -> Row:
 
 
 def failure_row(video_id: str, source: str, error: StaleEdgeError) -> Row:
-    """Make the row of a video that could not be used.
-
-    Args:
-        video_id: Id of the video.
-        source: Path or URL.
-        error: Reason.
-    """
+    """Make the row of a video that could not be used."""
     kind = type(error).__name__
     return {"id": video_id, "source": source, "error": kind, "problem": error.problem, "cure": error.cure}
 

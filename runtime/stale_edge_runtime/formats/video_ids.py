@@ -28,11 +28,7 @@ _ENDINGS: Final = frozenset((*_VIDEO_ENDINGS, *_FEATURE_ENDINGS))
 
 
 def is_video_id(text: str) -> bool:
-    """Tell whether a text can be the id of a video; see `ID_RULE`.
-
-    Args:
-        text: Text of any length, from a file of anyone.
-    """
+    """Tell whether a text can be the id of a video; see `ID_RULE`."""
     if not 0 < len(text) <= MAX_ID_LENGTH or "/" in text:
         return False
     # Spaces other than the usual one are in names of files too; Python does not count them as printable.

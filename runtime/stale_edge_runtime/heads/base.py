@@ -21,13 +21,7 @@ VideoOutputs: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 
 def even_steps(info: ModelInfo, snippets: int, duration_s: float) -> float:
-    """Give the seconds of a snippet where the snippets share the duration evenly.
-
-    Args:
-        info: Metadata of the file.
-        snippets: T.
-        duration_s: Seconds of the video.
-    """
+    """Give the seconds of a snippet where the snippets share the duration evenly."""
     del info
     return duration_s / snippets
 

@@ -39,13 +39,7 @@ def clear_outputs(snippets: int, classes: int, anchors: int) -> StaleOutputs:
 
 
 def noisy_outputs(snippets: int, classes: int, anchors: int) -> StaleOutputs:
-    """Class logits, masks and video logits of a network that sees nothing.
-
-    Args:
-        snippets: T.
-        classes: C.
-        anchors: A.
-    """
+    """Class logits, masks and video logits of a network that sees nothing."""
     rng = np.random.default_rng([snippets, classes, anchors])
     class_logits = rng.normal(0.0, 3.0, (snippets, classes + 1)).astype(np.float32)
     masks = rng.random((anchors, snippets), dtype=np.float32)

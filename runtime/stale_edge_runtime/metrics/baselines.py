@@ -33,11 +33,6 @@ def reference_points(
 ) -> dict[str, float]:
     """Evaluate what detections must be read beside, as far as ground truth and detections alone tell it.
 
-    Args:
-        ground_truth: Videos that count.
-        results: Detections of each video.
-        tious: Thresholds to average over.
-
     Returns:
         Average mAP by name, as a fraction.
 
@@ -82,10 +77,6 @@ def true_classes(ground_truth: Annotations, results: Mapping[str, Sequence[Detec
     """Give each segment the label of the true instance that it overlaps most, and the scores of all of its labels.
 
     A segment that overlaps none takes the label of the video's first instance: it stays a mistake.
-
-    Args:
-        ground_truth: Videos with their true instances; detections of others are left out.
-        results: Detections of each video.
     """
     return {video.id: _relabelled(video, results.get(video.id, ())) for video in ground_truth.videos}
 

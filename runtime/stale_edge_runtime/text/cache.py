@@ -54,12 +54,6 @@ def embed_names(
     The whole list is one entry: an 8-bit tower scales its numbers by all texts of a run together, and the same list
     must give the same embeddings every time.
 
-    Args:
-        tower: The text tower.
-        names: Class names.
-        prompt: Words before each of them.
-        folder: Folder of the cache; None computes.
-
     Returns:
         float32 [C, D], and whether they came from the cache.
 

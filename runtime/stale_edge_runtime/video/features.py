@@ -273,15 +273,7 @@ class ExtractionJob:
 def extraction_task(
     tower: Path, settings: FeatureSettings, created_by: str, threads: int = 1, provider: str = "cpu"
 ) -> Callable[[], Task]:
-    """Give a picklable function that makes the task `ExtractionJob` to written features, for `jobs.run_jobs`.
-
-    Args:
-        tower: File of the image tower.
-        settings: Settings of the features besides the tower.
-        created_by: Program and version, for the records.
-        threads: Threads of the tower in each process.
-        provider: Device that the tower runs on.
-    """
+    """Give a picklable function that makes the task `ExtractionJob` to written features, for `jobs.run_jobs`."""
     return functools.partial(_make_task, tower, settings, created_by, threads, provider)
 
 

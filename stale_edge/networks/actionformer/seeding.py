@@ -14,13 +14,7 @@ if TYPE_CHECKING:
 
 
 def seeded_values(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Give the numbers of one parameter.
-
-    Args:
-        name: Published name of the parameter, without `module.`.
-        shape: Shape of the parameter.
-        seed: Seed of the whole network.
-    """
+    """Give the numbers of one parameter."""
     values = draw_values(name, shape, seed)
     is_norm = len(shape) == 3 and shape[0] == shape[2] == 1
     if name.endswith(".scale") or (is_norm and name.endswith(".weight")):

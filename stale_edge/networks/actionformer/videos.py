@@ -147,12 +147,6 @@ def collate(
 
     Moments inside actions of hidden classes are taught neither as action nor as background.
 
-    Args:
-        videos: One video or more.
-        classes: Index of each class.
-        config: Sizes.
-        compat: Not used.
-
     Returns:
         Features float32 [B, T, D], true lengths int64 [B], targets.
 

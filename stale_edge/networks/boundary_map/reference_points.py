@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stale_edge.networks.boundary_map.loss import FIRST_THRESHOLD, THRESHOLD_RANGE
 from stale_edge.networks.boundary_map.targets import PARTS, map_targets
+from stale_edge.networks.text_curves import CERTAIN, LOGIT_SCALE, Float32Array, Predict, text_curves, unit
 from stale_edge_runtime.contract import CLASS_LOGITS
 from stale_edge_runtime.heads.boundary_map import CLASS_GRAM, GUIDE, PAIR_LOGITS
 from stale_edge_runtime.resampling import resize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
     from stale_edge.networks.base import AnnotatedVideo
     from stale_edge.networks.boundary_map.config import BoundaryMapConfig
     from stale_edge_runtime.heads.base import VideoOutputs
-
-Float32Array: TypeAlias = "NDArray[np.float32]"
-Predict: TypeAlias = "Callable[[AnnotatedVideo], VideoOutputs]"
-
-LOGIT_SCALE = 100.0
-"""CLIP's temperature."""
-CERTAIN = 20.0
-# Of nearest text: the same as those of STALE's, which were chosen on videos of seen classes.
-SMOOTHING = 9
-SHARPNESS = 30.0
-MIDPOINT = 0.7
 
 
 def nearest_text(
@@ -41,36 +29,23 @@ def nearest_text(
     Both are centred first, as for STALE's reference point. The curve of the video's most likely class, its cosine over
     time through a sigmoid, is taken for the share of each snippet that the action covers; a pair's score is then its
     expected tIoU with it. Classes are cosines of pooled features.
-
-    Args:
-        classes: Names of the C classes.
-        text: [C, D], not normalised.
-        common: Mean feature of other videos [D].
-        config: Sizes; features are resized to its snippets.
     """
     del classes
-    unit_text = _unit(text - text.mean(axis=0))  # [C, D]
+    unit_text = unit(text - text.mean(axis=0))  # [C, D]
 
     def predict(video: AnnotatedVideo) -> VideoOutputs:
         centred = resize(video.features, config.snippets) - common  # [T, D]
-        likely = unit_text[(_unit(centred.mean(axis=0)) @ unit_text.T).argmax()]
-        curve = _curve(_unit(centred) @ likely)  # [T]
+        likely = unit_text[(unit(centred.mean(axis=0)) @ unit_text.T).argmax()]
+        curve = text_curves(unit(centred) @ likely)  # [T]
         return {**_classes(centred, unit_text), PAIR_LOGITS: _logit(_expected_tiou(curve)), GUIDE: curve}
 
     return predict
 
 
 def whole_video(classes: Sequence[str], text: Float32Array, common: Float32Array, config: BoundaryMapConfig) -> Predict:
-    """Predict the classes that `nearest_text` takes the whole video for, each from its start to its end.
-
-    Args:
-        classes: Names of the C classes.
-        text: [C, D], not normalised.
-        common: Mean feature of other videos [D].
-        config: Sizes; features are resized to its snippets.
-    """
+    """Predict the classes that `nearest_text` takes the whole video for, each from its start to its end."""
     del classes
-    unit_text = _unit(text - text.mean(axis=0))  # [C, D]
+    unit_text = unit(text - text.mean(axis=0))  # [C, D]
     snippets = config.snippets
 
     def predict(video: AnnotatedVideo) -> VideoOutputs:
@@ -83,14 +58,7 @@ def whole_video(classes: Sequence[str], text: Float32Array, common: Float32Array
 
 
 def ceiling(classes: Sequence[str], text: Float32Array, common: Float32Array, config: BoundaryMapConfig) -> Predict:
-    """Predict what training would teach, and the true classes: the most that the decoding can make of a network.
-
-    Args:
-        classes: Names of the C classes.
-        text: Not looked at.
-        common: Not looked at.
-        config: Sizes; features are resized to its snippets.
-    """
+    """Predict what training would teach, and the true classes: the most that the decoding can make of a network."""
     del text, common
     snippets = config.snippets
     index = {name: position for position, name in enumerate(classes)}
@@ -121,15 +89,6 @@ def _classes(centred: Float32Array, unit_text: Float32Array) -> dict[str, Float3
     return {CLASS_LOGITS: LOGIT_SCALE * centred @ unit_text.T, CLASS_GRAM: centred @ centred.T}
 
 
-def _curve(cosines: Float32Array) -> Float32Array:
-    """Score each snippet [T] in (0, 1): cosines smoothed, then a sigmoid around a share of their mean."""
-    at = np.arange(len(cosines))
-    low, high = np.maximum(at - SMOOTHING // 2, 0), np.minimum(at + SMOOTHING // 2 + 1, len(cosines))
-    sums = np.concatenate([[0.0], np.cumsum(cosines, dtype=np.float64)])
-    smooth = (sums[high] - sums[low]) / (high - low)
-    return np.asarray(1.0 / (1.0 + np.exp(-SHARPNESS * (smooth - MIDPOINT * cosines.mean()))), dtype=np.float32)
-
-
 def _expected_tiou(curve: Float32Array) -> Float32Array:
     """Intersection over union [T, T] of every pair with what a curve [T] says is covered."""
     sums = np.concatenate([[0.0], np.cumsum(curve, dtype=np.float64)])
@@ -145,8 +104,3 @@ def _logit(shares: Float32Array) -> Float32Array:
     odds = np.clip(shares.astype(np.float64), edge, 1 - edge)
     logits: Float32Array = np.log(odds / (1 - odds)).astype(np.float32)
     return logits
-
-
-def _unit(vectors: Float32Array) -> Float32Array:
-    scaled: Float32Array = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-    return scaled

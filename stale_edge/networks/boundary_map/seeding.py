@@ -16,13 +16,7 @@ _FIXED = {"spread": 1.0, "temperature": 50.0}
 
 
 def seeded_values(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Give the numbers of one parameter or buffer: tables as they are, a plain closed form, noise for the rest.
-
-    Args:
-        name: Name in the state dictionary.
-        shape: Shape of the parameter.
-        seed: Seed of the rule.
-    """
+    """Give the numbers of one parameter or buffer: tables as they are, a plain closed form, noise for the rest."""
     part, _, last = name.rpartition(".")
     if last == "waves":
         table: NDArray[np.float32] = waves().numpy()

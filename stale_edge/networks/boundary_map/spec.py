@@ -49,14 +49,7 @@ def _first_config(sizes: FirstSizes) -> BoundaryMapConfig:
 def collate(
     videos: Sequence[AnnotatedVideo], classes: Mapping[str, int], config: BoundaryMapConfig, compat: str | None = None
 ) -> tuple[Tensor, Tensor, MapTargets]:
-    """Resize videos of any lengths, and make their targets.
-
-    Args:
-        videos: Videos to stack, one or more, all of one feature width.
-        classes: Not used: the map knows none.
-        config: Sizes.
-        compat: Not used: there is no published behaviour.
-    """
+    """Resize videos of any lengths, and make their targets."""
     del classes, compat
     if config.crop:
         videos = [random_crop(video, config.snippets) for video in videos]

@@ -7,33 +7,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stale_edge.networks.stale.targets import video_targets
+from stale_edge.networks.text_curves import CERTAIN, LOGIT_SCALE, Float32Array, Predict, text_curves, unit
 from stale_edge_runtime.contract import CLASS_LOGITS, MASKS, VIDEO_LOGITS
 from stale_edge_runtime.resampling import resize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
     from stale_edge.networks.base import AnnotatedVideo
     from stale_edge.networks.stale.config import ModelConfig
     from stale_edge_runtime.heads.base import VideoOutputs
 
-Float32Array: TypeAlias = "NDArray[np.float32]"
-Predict: TypeAlias = "Callable[[AnnotatedVideo], VideoOutputs]"
-
-LOGIT_SCALE = 100.0
-"""CLIP's temperature, which the network uses too."""
-_CERTAIN = 20.0
-# Of nearest text, chosen once on videos of seen classes that no figure is reported on.
-_SMOOTHING = 9
-_SHARPNESS = 30.0
-_MIDPOINT = 0.7
 _LEAST = 1e-9
 
 
@@ -50,21 +39,15 @@ def nearest_text(classes: Sequence[str], text: Float32Array, common: Float32Arra
       background;
     * masks: the curve of the video's first class says what belongs together: snippet t belongs to the action that
       covers anchor a as far as the curve stays high all the way between the two (the lowest value between them).
-
-    Args:
-        classes: Names of the C classes.
-        text: [C, D], not normalised.
-        common: Mean feature of other videos [D].
-        config: Sizes; features are resized to its anchors.
     """
     del classes
     snippets = config.anchors
-    unit_text = _unit(text - text.mean(axis=0))  # [C, D]
+    unit_text = unit(text - text.mean(axis=0))  # [C, D]
 
     def predict(video: AnnotatedVideo) -> VideoOutputs:
         centred = resize(video.features, snippets) - common  # [T, D]
-        video_logits = LOGIT_SCALE * (_unit(centred.mean(axis=0)) @ unit_text.T)  # [C]
-        curves = _curves(_unit(centred) @ unit_text.T)  # [T, C]
+        video_logits = LOGIT_SCALE * (unit(centred.mean(axis=0)) @ unit_text.T)  # [C]
+        curves = text_curves(unit(centred) @ unit_text.T)  # [T, C]
         return _outputs(
             _class_logits(curves, video_logits), lowest_between(curves[:, video_logits.argmax()]), video_logits
         )
@@ -73,21 +56,14 @@ def nearest_text(classes: Sequence[str], text: Float32Array, common: Float32Arra
 
 
 def whole_video(classes: Sequence[str], text: Float32Array, common: Float32Array, config: ModelConfig) -> Predict:
-    """Predict the classes that `nearest_text` takes the video for, each from its start to its end.
-
-    Args:
-        classes: Names of the C classes.
-        text: [C, D], not normalised.
-        common: Mean feature of other videos [D].
-        config: Sizes; features are resized to its anchors.
-    """
+    """Predict the classes that `nearest_text` takes the video for, each from its start to its end."""
     del classes
     snippets = config.anchors
-    unit_text = _unit(text - text.mean(axis=0))  # [C, D]
+    unit_text = unit(text - text.mean(axis=0))  # [C, D]
 
     def predict(video: AnnotatedVideo) -> VideoOutputs:
         centred = resize(video.features, snippets) - common
-        video_logits = LOGIT_SCALE * (_unit(centred.mean(axis=0)) @ unit_text.T)  # [C]
+        video_logits = LOGIT_SCALE * (unit(centred.mean(axis=0)) @ unit_text.T)  # [C]
         curves = np.ones((snippets, len(text)), dtype=np.float32)
         return _outputs(_class_logits(curves, video_logits), np.ones((snippets, snippets), np.float32), video_logits)
 
@@ -95,14 +71,7 @@ def whole_video(classes: Sequence[str], text: Float32Array, common: Float32Array
 
 
 def ceiling(classes: Sequence[str], text: Float32Array, common: Float32Array, config: ModelConfig) -> Predict:
-    """Predict what training would teach, with certainty: the most that the decoding can make of a perfect network.
-
-    Args:
-        classes: Names of the classes.
-        text: Not looked at.
-        common: Not looked at.
-        config: Sizes; features are resized to its anchors.
-    """
+    """Predict what training would teach, with certainty: the most that the decoding can make of a perfect network."""
     del text, common
     snippets = config.anchors
     index = {name: position for position, name in enumerate(classes)}
@@ -110,8 +79,8 @@ def ceiling(classes: Sequence[str], text: Float32Array, common: Float32Array, co
     def predict(video: AnnotatedVideo) -> VideoOutputs:
         targets = video_targets(video.instances, video.duration_s, index, snippets)
         class_logits = np.zeros((snippets, len(classes) + 1), dtype=np.float32)
-        class_logits[np.arange(snippets), targets.snippet_classes[0].numpy()] = _CERTAIN
-        video_logits = _CERTAIN * targets.video_classes[0].numpy().astype(np.float32)
+        class_logits[np.arange(snippets), targets.snippet_classes[0].numpy()] = CERTAIN
+        video_logits = CERTAIN * targets.video_classes[0].numpy().astype(np.float32)
         return _outputs(class_logits, targets.masks[0].numpy().astype(np.float32), video_logits)
 
     return predict
@@ -137,21 +106,6 @@ def _class_logits(curves: Float32Array, video_logits: Float32Array) -> Float32Ar
     rest = 1.0 - probabilities.sum(axis=1, keepdims=True)
     joined = np.maximum(np.concatenate([probabilities, rest], axis=1), _LEAST)
     return np.asarray(np.log(joined), dtype=np.float32)
-
-
-def _unit(vectors: Float32Array) -> Float32Array:
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Float32Array = vectors / np.maximum(length, 1e-12)
-    return scaled
-
-
-def _curves(cosines: Float32Array) -> Float32Array:
-    """Score each class at each snippet, [T, C] in (0, 1): cosines smoothed, then a sigmoid."""
-    at = np.arange(len(cosines))
-    low, high = np.maximum(at - _SMOOTHING // 2, 0), np.minimum(at + _SMOOTHING // 2 + 1, len(cosines))
-    sums = np.concatenate([np.zeros((1, cosines.shape[1])), np.cumsum(cosines, axis=0, dtype=np.float64)])
-    smooth = (sums[high] - sums[low]) / (high - low)[:, None]
-    return np.asarray(1.0 / (1.0 + np.exp(-_SHARPNESS * (smooth - _MIDPOINT * cosines.mean(axis=0)))), np.float32)
 
 
 def _outputs(class_logits: Float32Array, masks: Float32Array, video_logits: Float32Array) -> VideoOutputs:

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 
 def seeded_values(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Give the numbers of one parameter.
-
-    Args:
-        name: Published name of the parameter, without `module.`.
-        shape: Shape of the parameter.
-        seed: Seed of the whole network.
-    """
+    """Give the numbers of one parameter."""
     if name.endswith(".logit_scale"):
         return np.full(shape, math.log(100.0), dtype=np.float32)
     values = draw_values(name, shape, seed)

@@ -38,12 +38,6 @@ def collate(
 ) -> tuple[Tensor, Tensor, Targets]:
     """Resize videos of any lengths to the anchors, and make their targets.
 
-    Args:
-        videos: One video or more, all of one feature width.
-        classes: Index of each class.
-        config: Sizes; A anchors.
-        compat: `"stale"` rounds targets as published.
-
     Returns:
         Features float32 [B, A, D], lengths int64 [B], all A, and targets.
 

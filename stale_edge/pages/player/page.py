@@ -27,11 +27,6 @@ _KINDS: Final = {".webm": "video/webm", ".ogv": "video/ogg"}
 def write_player(target: Path, content: PlayerContent, *, title: str) -> None:
     """Write a player page.
 
-    Args:
-        target: File to write.
-        content: Results and what goes with them.
-        title: Title of the page.
-
     Raises:
         UsageError: See `pack`.
         CannotWriteError: The file cannot be created.
