@@ -171,10 +171,10 @@ def _receive(stream: Any, deadline: float) -> bytes:
     return _read(stream, length, deadline)
 
 
-def _read(stream: Any, length: int, deadline: float) -> bytes:
+def _read(stream: Any, length: int, deadline: float | None = None) -> bytes:
     found = bytearray()
     while len(found) < length:
-        if not select.select([stream], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if deadline and not select.select([stream], [], [], max(0.0, deadline - time.monotonic()))[0]:
             raise TimeoutError
         block = os.read(stream.fileno(), min(length - len(found), 1 << 20))
         if not block:
@@ -202,16 +202,6 @@ def _listen(messages: queue.Queue[bytes]) -> None:
     """Take messages in while native code computes, and end the process when nobody sends any more."""
     with contextlib.suppress(EOFError, OSError):
         while True:
-            header = _whole(_LENGTH.size)
-            messages.put(_whole(_LENGTH.unpack(header)[0]))
+            header = _read(sys.stdin, _LENGTH.size)
+            messages.put(_read(sys.stdin, *_LENGTH.unpack(header)))
     os._exit(0)
-
-
-def _whole(length: int) -> bytes:
-    found = bytearray()
-    while len(found) < length:
-        block = os.read(0, min(length - len(found), 1 << 20))
-        if not block:
-            raise EOFError
-        found += block
-    return bytes(found)

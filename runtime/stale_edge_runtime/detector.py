@@ -22,6 +22,7 @@ from stale_edge_runtime.decoding import check_duration, fuse
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats.features import check_features
 from stale_edge_runtime.graph_detections import READ, read_detections
+from stale_edge_runtime.heads.base import Choices
 from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.labelling import Labeller, text_labeller
 from stale_edge_runtime.memory_limit import limited_memory
@@ -189,9 +190,8 @@ class Detector:
             found = found if own is None else self._head.name_externally(found, own)
         else:
             outputs = self._run(features, embeddings, len(names))
-            found = self._head.decode(
-                outputs, duration, classes=labels, info=self.info, compat=compat, external=own, options=options
-            )
+            choices = Choices(compat, own, options)
+            found = self._head.decode(outputs, duration, classes=labels, info=self.info, choices=choices)
         if not self.is_class_agnostic:
             return found
         if external is not None:

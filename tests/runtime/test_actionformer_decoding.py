@@ -16,6 +16,7 @@ from stale_edge_runtime.formats.external_scores import read_external
 from stale_edge_runtime.heads.actionformer import decode
 from stale_edge_runtime.heads.actionformer_nms import hard_nms, soft_nms, suppress, vote
 from stale_edge_runtime.heads.actionformer_options import DecodeSettings
+from stale_edge_runtime.heads.base import Choices
 from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.labelling import text_labeller
 
@@ -154,7 +155,7 @@ def test_settings_of_a_stranger_are_refused():
     with pytest.raises(BadDataError, match="are \\[1, 3\\], not 1, 2, 4"):
         HEADS["actionformer"].check_info(replace(INFO, strides=(1, 3)))
     with pytest.raises(UsageError, match="belongs to the network stale"):
-        HEADS["actionformer"].decode(outputs_of(10), 5.0, classes=("action",), info=INFO, compat="stale")
+        HEADS["actionformer"].decode(outputs_of(10), 5.0, classes=("action",), info=INFO, choices=Choices("stale"))
 
 
 @pytest.mark.parametrize(

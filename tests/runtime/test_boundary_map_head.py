@@ -8,6 +8,7 @@ import pytest
 from stale_edge_runtime.contract import Kind, ModelInfo, Precision
 from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import UsageError
+from stale_edge_runtime.heads.base import Choices
 from stale_edge_runtime.heads.boundary_map import (
     CLASS_GRAM,
     GUIDE,
@@ -114,13 +115,13 @@ def test_cells_cover_the_video_and_are_few(snippets):
 
 def test_there_is_no_published_decoding():
     with pytest.raises(UsageError, match="no published decoding"):
-        decode(planted(10, []), 1.0, classes=CLASSES, info=INFO, compat="stale")
+        decode(planted(10, []), 1.0, classes=CLASSES, info=INFO, choices=Choices("stale"))
 
 
 def test_an_external_classifier_names_segments_that_the_map_finds():
     outputs = planted(100, [(10, 30, 0, 4.0), (50, 60, 1, 2.0)])
     own = [item for item in found(outputs) if item.score > 0.1]
-    named = decode(outputs, 100.0, classes=CLASSES, info=INFO, external=("swim", 0.81))
+    named = decode(outputs, 100.0, classes=CLASSES, info=INFO, choices=Choices(external=("swim", 0.81)))
     assert {item.label for item in named} == {"swim"}
     assert {item[:2] for item in named[:2]} == {item[:2] for item in own}
     assert named[0].score == pytest.approx((0.81 * sum(x.score for x in found(outputs) if x[:2] == own[0][:2])) ** 0.5)

@@ -111,7 +111,7 @@ def loss(config, settings):
     return compare
 
 
-def decode(outputs, duration_s, *, classes, info, compat=None, external=None, options=None):
+def decode(outputs, duration_s, *, classes, info, choices=None):
     curves = outputs["curves"]
     best = int(curves.mean(axis=0).argmax())
     inside = np.flatnonzero(curves[:, best] >= curves[:, best].mean())

@@ -14,6 +14,7 @@ from stale_edge_export.graphs.nodes import DOUBLE
 from stale_edge_export.graphs.soft_nms import soft_nms
 from stale_edge_runtime.contract import CLASS_LOGITS
 from stale_edge_runtime.heads import boundary_map as rules
+from stale_edge_runtime.heads.base import Choices
 from stale_edge_runtime.heads.stale_proposals import DecodeOptions
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def _refined(writer: NodeWriter, guide: Value, first: Value, last: Value) -> Val
 
 def _decode(outputs: VideoOutputs, snippets: int, info: ModelInfo, settings: Settings) -> list[Detection]:
     names = [str(index) for index in range(outputs[CLASS_LOGITS].shape[1])]
-    return rules.decode(outputs, float(snippets), classes=names, info=info, options=DecodeOptions(**settings))
+    choices = Choices(options=DecodeOptions(**settings))
+    return rules.decode(outputs, float(snippets), classes=names, info=info, choices=choices)
 
 
 BOUNDARY_MAP_DECODING = Decoding(

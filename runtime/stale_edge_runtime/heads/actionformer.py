@@ -15,13 +15,12 @@ from stale_edge_runtime.decoding import Detection, check_duration
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.heads.actionformer_nms import Floats, Indices, suppress, vote
 from stale_edge_runtime.heads.actionformer_options import DecodeSettings
-from stale_edge_runtime.heads.base import ANY_NAME, AxisRule, Head, VideoOutputs
+from stale_edge_runtime.heads.base import ANY_NAME, NO_CHOICES, AxisRule, Choices, Head, VideoOutputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stale_edge_runtime.contract import ModelInfo
-    from stale_edge_runtime.heads.stale_proposals import DecodeOptions
 
 
 WIDTHS_ALIVE: Final = 21
@@ -185,19 +184,11 @@ def _step_s(info: ModelInfo, snippets: int, duration_s: float) -> float:
 
 
 def _decode_outputs(
-    outputs: VideoOutputs,
-    duration_s: float,
-    *,
-    classes: Sequence[str],
-    info: ModelInfo,
-    compat: str | None = None,
-    external: tuple[str, float] | None = None,
-    options: DecodeOptions | None = None,
+    outputs: VideoOutputs, duration_s: float, *, classes: Sequence[str], info: ModelInfo, choices: Choices = NO_CHOICES
 ) -> list[Detection]:
-    if compat is not None or options is not None:
-        name = "compat" if compat is not None else "decode options"
+    if choices.compat is not None or choices.options is not None:
+        name = "compat" if choices.compat is not None else "decode options"
         raise UsageError(name, "belongs to the network stale; this file holds actionformer", "leave it out")
-    del external
     snippets = _snippets(info, len(outputs[CLASS_LOGITS]))
     return decode(
         outputs[CLASS_LOGITS],

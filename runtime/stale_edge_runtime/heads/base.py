@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,20 @@ AxisRule: TypeAlias = int | str | AnyName
 """An axis of an output: its size, its symbolic name, or any name."""
 
 
+class Choices(NamedTuple):
+    """Departures from a network's own decoding."""
+
+    compat: str | None = None
+    """Name of a published decoding to follow, where the network has one."""
+    external: tuple[str, float] | None = None
+    """Label and score that an external classifier gives the video."""
+    options: DecodeOptions | None = None
+    """Choices of the default decoding, where the network takes them."""
+
+
+NO_CHOICES = Choices()
+
+
 class Decode(Protocol):
     """Function from a network's outputs for one video to detections, best first."""
 
@@ -54,9 +68,7 @@ class Decode(Protocol):
         *,
         classes: Sequence[str],
         info: ModelInfo,
-        compat: str | None = None,
-        external: tuple[str, float] | None = None,
-        options: DecodeOptions | None = None,
+        choices: Choices = NO_CHOICES,
     ) -> list[Detection]:
         """Decode one video.
 
@@ -65,9 +77,7 @@ class Decode(Protocol):
             duration_s: Seconds that the snippets cover.
             classes: Names of the classes.
             info: Metadata of the file.
-            compat: Name of a published decoding to follow, where the network has one.
-            external: Label and score that an external classifier gives the video.
-            options: Choices of the default decoding, where the network takes them.
+            choices: Departures from the network's own decoding, where it has any.
         """
 
 

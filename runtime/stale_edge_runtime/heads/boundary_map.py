@@ -15,7 +15,7 @@ import numpy as np
 from stale_edge_runtime.contract import BATCH, CLASS_LOGITS, CLASSES, SNIPPETS
 from stale_edge_runtime.decoding import Detection, fuse, localized
 from stale_edge_runtime.errors import UsageError
-from stale_edge_runtime.heads.base import ANY_NAME, AxisRule, Head, VideoOutputs
+from stale_edge_runtime.heads.base import ANY_NAME, NO_CHOICES, AxisRule, Choices, Head, VideoOutputs
 from stale_edge_runtime.heads.stale_proposals import DecodeOptions
 from stale_edge_runtime.nms import soft_nms
 
@@ -56,14 +56,7 @@ def cell_count(snippets: int) -> int:
 
 
 def decode(
-    outputs: VideoOutputs,
-    duration_s: float,
-    *,
-    classes: Sequence[str],
-    info: ModelInfo,
-    compat: str | None = None,
-    external: tuple[str, float] | None = None,
-    options: DecodeOptions | None = None,
+    outputs: VideoOutputs, duration_s: float, *, classes: Sequence[str], info: ModelInfo, choices: Choices = NO_CHOICES
 ) -> list[Detection]:
     """Decode one video; see `heads.base.Decode`.
 
@@ -71,9 +64,10 @@ def decode(
         UsageError: `compat` is given; there is nothing published to follow.
     """
     del info
-    if compat is not None:
-        raise UsageError("compat", f"is {compat!r}, and {BOUNDARY_MAP} has no published decoding", "leave it out")
-    options = options or OPTIONS
+    if choices.compat is not None:
+        problem = f"is {choices.compat!r}, and {BOUNDARY_MAP} has no published decoding"
+        raise UsageError("compat", problem, "leave it out")
+    options = choices.options or OPTIONS
     cells, scores = peaks(outputs[PAIR_LOGITS], options.max_candidates)
     kept, scores = soft_nms(
         cells, scores, sigma=options.sigma, min_score=options.min_score, limit=options.max_detections
@@ -96,7 +90,7 @@ def decode(
         )
         if start < end
     ]
-    return found if external is None else _name_externally(found, external)
+    return found if choices.external is None else _name_externally(found, choices.external)
 
 
 def _name_externally(found: list[Detection], external: tuple[str, float]) -> list[Detection]:

@@ -14,7 +14,7 @@ import numpy as np
 from stale_edge_runtime.contract import BATCH, CLASS_LOGITS, CLASSES, MASKS, SNIPPETS, VIDEO_LOGITS, ModelInfo
 from stale_edge_runtime.decoding import Detection, check_duration, enhance
 from stale_edge_runtime.errors import BadDataError, UsageError
-from stale_edge_runtime.heads.base import ANY_NAME, AxisRule, Head, VideoOutputs
+from stale_edge_runtime.heads.base import ANY_NAME, NO_CHOICES, AxisRule, Choices, Head, VideoOutputs
 from stale_edge_runtime.heads.stale_examples import clear_outputs, noisy_outputs
 from stale_edge_runtime.heads.stale_proposals import DecodeOptions, Float32Array, propose
 from stale_edge_runtime.heads.stale_published import published_proposals
@@ -192,18 +192,11 @@ def _activation_floats(info: ModelInfo, snippets: int, classes: int, block: int)
 
 
 def _decode_outputs(
-    outputs: VideoOutputs,
-    duration_s: float,
-    *,
-    classes: Sequence[str],
-    info: ModelInfo,
-    compat: str | None = None,
-    external: tuple[str, float] | None = None,
-    options: DecodeOptions | None = None,
+    outputs: VideoOutputs, duration_s: float, *, classes: Sequence[str], info: ModelInfo, choices: Choices = NO_CHOICES
 ) -> list[Detection]:
     del info
     parts = (outputs[CLASS_LOGITS], outputs[MASKS], outputs[VIDEO_LOGITS])
-    return decode(*parts, duration_s, classes=classes, compat=compat, external=external, options=options)
+    return decode(*parts, duration_s, classes=classes, **choices._asdict())
 
 
 def _examples(info: ModelInfo, snippets: int, classes: int) -> Mapping[str, VideoOutputs]:
