@@ -5,6 +5,7 @@ Source: docs/network.md, "Published checkpoints"; docs/reliability.md.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -21,14 +22,14 @@ from stale_edge.networks.clip_sources import TOWER_KEY, TOWER_PREFIX, tower_of_s
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.networks.weight_files import check_tensors, load_weights
 from stale_edge_runtime.contract import STALE_NETWORK
-from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
+from stale_edge_runtime.errors import BadDataError, InputMissingError, reading
 from stale_edge_runtime.feature_origin import FeatureOrigin
 from stale_edge_runtime.formats.class_list import is_class_name
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.formats.files import atomic_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from stale_edge.networks.base import PublishedNames
     from stale_edge.networks.clip_image import ImageTowerConfig
@@ -156,30 +157,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
         InputMissingError: There is no such file.
         BadDataError: It is not one of our checkpoints, or a tensor in it is not what the configuration says.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = _existing(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            stored = _read_metadata(path, metadata)
-            _check_sizes(path, stored.config.to_dict(), len(file.keys()))
-            network, config, classes = _meta_network(stored.network_name, stored.config), stored.config, stored.classes
-            expected = network.state_dict()
-            if TEXT_KEY in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
-                expected[TEXT_KEY] = torch.empty(len(classes), config.feature_dim, device="meta")
-            found = {name for name in file.keys() if not name.startswith(TOWER_PREFIX)}  # noqa: SIM118 (no mapping)
-            _check_names(path, expected.keys(), found)
-            for name, value in expected.items():
-                part = file.get_slice(name)
-                _check_shape(path, name, value, tuple(part.get_shape()), str(part.get_dtype()), "F32")
-            state = {name: file.get_tensor(name) for name in expected}
-    except SafetensorError as error:
-        raise _not_safetensors(path, error) from error
-    except OSError as error:
-        if isinstance(error, StaleEdgeError):
-            raise
-        raise reading_error(path, error) from error
+    with _opened(path) as (file, stored):
+        _check_sizes(path, stored.config.to_dict(), len(file.keys()))
+        network, config, classes = _meta_network(stored.network_name, stored.config), stored.config, stored.classes
+        expected = network.state_dict()
+        if TEXT_KEY in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
+            expected[TEXT_KEY] = torch.empty(len(classes), config.feature_dim, device="meta")
+        found = {name for name in file.keys() if not name.startswith(TOWER_PREFIX)}  # noqa: SIM118 (no mapping)
+        _check_names(path, expected.keys(), found)
+        for name, value in expected.items():
+            part = file.get_slice(name)
+            _check_shape(path, name, value, tuple(part.get_shape()), str(part.get_dtype()), "F32")
+        state = {name: file.get_tensor(name) for name in expected}
     _check_finite(path, state)
     text = state.pop(TEXT_KEY, None)
     network.load_state_dict(state, assign=True)
@@ -203,18 +192,8 @@ def read_network_name(path: Path) -> str:
         InputMissingError: There is no such file.
         BadDataError: It is not one of our checkpoints.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = _existing(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return _read_metadata(path, file.metadata() or {}).network_name
-    except SafetensorError as error:
-        raise _not_safetensors(path, error) from error
-    except OSError as error:
-        if isinstance(error, StaleEdgeError):
-            raise
-        raise reading_error(path, error) from error
+    with _opened(path) as (_, stored):
+        return stored.network_name
 
 
 def read_published(path: Path, classes: tuple[str, ...] = (), config: Any | None = None) -> Conversion:
@@ -271,11 +250,8 @@ def file_sha256(path: Path) -> str:
         InputMissingError: There is no such file, or it cannot be read.
         StorageError: The disk failed.
     """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise reading_error(path, error) from error
+    with reading(path), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 _REPEATED = ("layers", "blocks", "levels", "depth")
@@ -285,9 +261,18 @@ _NEWER = "use a newer stale-edge"
 _AS_PUBLISHED = "it must be a file of the published code of STALE or ActionFormer"
 
 
-def _not_safetensors(path: Path, error: Exception) -> BadDataError:
-    other = misplaced(path, read_head(path), Wanted.CHECKPOINT)
-    return other or BadDataError(path, f"is not a safetensors file ({error})", _RECONVERT)
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, _Stored]]:
+    """Open a checkpoint of ours; give the file and its metadata, checked."""
+    from safetensors import SafetensorError, safe_open
+
+    path = _existing(path)
+    try:
+        with reading(path), safe_open(path, framework="pt") as file:
+            yield file, _read_metadata(path, file.metadata() or {})
+    except SafetensorError as error:
+        other = misplaced(path, read_head(path), Wanted.CHECKPOINT)
+        raise other or BadDataError(path, f"is not a safetensors file ({error})", _RECONVERT) from error
 
 
 def _existing(path: Path) -> Path:

@@ -6,12 +6,14 @@ command line prints `str(error)` on one line and exits with `exit_code`; nothing
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import unicodedata
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 EXIT_USAGE = 2
@@ -101,6 +103,28 @@ def reading_error(path: Path, error: OSError) -> InputMissingError | StorageErro
     if error.errno == errno.ENOENT:
         return InputMissingError(path, "no such file", "check the path")
     return InputMissingError(path, f"cannot be read ({error.strerror or error})", "check the path")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Translate operating-system errors in the block by `writing_error`; errors of stale-edge pass as they are."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StaleEdgeError):
+            raise
+        raise writing_error(path, error) from error
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Translate operating-system errors in the block by `reading_error`; errors of stale-edge pass as they are."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StaleEdgeError):
+            raise
+        raise reading_error(path, error) from error
 
 
 def printable(text: str) -> str:

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from stale_edge_runtime.errors import BadDataError, UsageError, writing_error
+from stale_edge_runtime.errors import BadDataError, UsageError, writing
 from stale_edge_runtime.formats.files import make_folder, read_bytes, read_json, together, write_json, write_text
 from stale_edge_runtime.formats.result_tables import FINISHED, MAX_TABLE_BYTES, RUN, json_line, read_table, write_table
 from stale_edge_runtime.formats.sole_writer import sole_writer
@@ -95,11 +95,9 @@ class ResultFolder:
             StorageError: The disk is full or failed.
         """
         assert self._journal is not None  # noqa: S101 (inside `opened`)
-        try:
+        with writing(self.folder / FINISHED):
             self._journal.write(json_line({"place": place, **row}).encode())
             self._journal.flush()
-        except OSError as error:
-            raise writing_error(self.folder / FINISHED, error) from error
         self._ended[place] = row
         self._write_if_complete(place // self.part_videos)
 

@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as _ort_state
 
-from stale_edge_runtime.errors import BadDataError, UnavailableError, UsageError, reading_error
+from stale_edge_runtime.errors import BadDataError, UnavailableError, UsageError, reading
 from stale_edge_runtime.memory_limit import limited_memory, returned_memory
 from stale_edge_runtime.model_file import read_model
 
@@ -168,10 +168,8 @@ def open_file(
 
 def _stamp(path: Path) -> tuple[int, int, int]:
     """Identity, size and time of the last change of a file; a change of any kind shows in them."""
-    try:
+    with reading(path):
         found = path.stat()
-    except OSError as error:
-        raise reading_error(path, error) from error
     return found.st_ino, found.st_size, found.st_ctime_ns
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from stale_edge_runtime.errors import BadDataError, reading_error
+from stale_edge_runtime.errors import BadDataError, reading
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.memory_limit import limited_memory
 
@@ -107,14 +107,12 @@ def check_unpacked_size(path: Path, cure: str) -> None:
         StaleEdgeError: It cannot be read.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with reading(path), zipfile.ZipFile(path) as archive:
             size = sum(item.file_size for item in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         if (other := misplaced(path, read_head(path), Wanted.PUBLISHED)) is not None:
             raise other from error
         raise BadDataError(path, "is not a PyTorch checkpoint, or it is cut short", cure) from error
-    except OSError as error:
-        raise reading_error(path, error) from error
     if size > min(MAX_BYTES, 2 * path.stat().st_size):
         raise BadDataError(path, f"would unpack to {size:,} bytes", cure)
 

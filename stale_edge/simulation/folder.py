@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stale_edge.simulation.config import WorldConfig
-from stale_edge_runtime.errors import BadDataError, UsageError, writing_error
+from stale_edge_runtime.errors import BadDataError, UsageError, writing
 from stale_edge_runtime.formats import files
 from stale_edge_runtime.formats.annotations import SIMULATED_WORLD
 
@@ -106,10 +106,8 @@ def write_world(
             step(video.id)
         _write_texts(beside, world)
         files.write_json(beside / ANNOTATIONS_FILE, {"version": FORMAT, "database": database})
-        try:
+        with writing(folder):
             _move(beside, folder)
-        except OSError as error:
-            raise writing_error(folder, error) from error
     return FolderSummary(
         training_videos=videos,
         seen_videos=validation - unseen if world.unseen else validation,
@@ -143,12 +141,10 @@ def read_world_config(path: Path) -> WorldConfig:
 
 def _prepare(folder: Path, description: dict[str, Any], *, force: bool) -> None:
     """Make the folders, or refuse."""
-    try:
+    with writing(folder):
         world = _world_of(folder)
         taken = folder.is_dir() and not (force or world or _is_begun(folder))
         is_older = bool(world) and world != json.loads(json.dumps(description)) and (folder / ANNOTATIONS_FILE).exists()
-    except OSError as error:
-        raise writing_error(folder, error) from error
     if is_older and not force:
         raise UsageError(folder, "holds another simulated world", "name another folder, or replace it by --force")
     if taken:

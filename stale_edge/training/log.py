@@ -12,11 +12,11 @@ import io
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from stale_edge_runtime.errors import StaleEdgeError, reading_error, writing_error
+from stale_edge_runtime.errors import StaleEdgeError, reading, writing
 from stale_edge_runtime.formats.files import make_folder, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -87,7 +87,7 @@ class _Events:
 
         self._folder = folder
         make_folder(folder)
-        with self._errors():
+        with writing(self._folder):
             self._writer = EventsWriter(str(folder / "events"))
             if steps:  # hides what a killed run wrote after them
                 self._writer.write_event(Event(step=steps + 1, file_version="brain.Event:2"))
@@ -97,26 +97,19 @@ class _Events:
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
 
-        with self._errors():
+        with writing(self._folder):
             for name, value in values.items():
                 if name not in {"step", "epoch"}:
                     summary = scalar(f"{group}/{name}", value)
                     self._writer.write_event(Event(step=int(values["step"]), wall_time=time.time(), summary=summary))
 
     def flush(self) -> None:
-        with self._errors():
+        with writing(self._folder):
             self._writer.flush()
 
     def close(self) -> None:
-        with self._errors():
+        with writing(self._folder):
             self._writer.close()
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise writing_error(self._folder, error) from error
 
 
 class _Table:
@@ -126,33 +119,25 @@ class _Table:
         self._path = path
         self._columns = columns
         write_text(path, _text([columns, *(_rows_until(path, columns, steps) if steps else ())]))
-        try:
+        with writing(path):
             self._stream = path.open("a", encoding="utf-8", newline="")
-        except OSError as error:
-            raise writing_error(path, error) from error
 
     def add(self, values: Mapping[str, float]) -> None:
-        try:
+        with writing(self._path):
             self._stream.write(_text([[_number(values[column]) for column in self._columns]]))
             self._stream.flush()
-        except OSError as error:
-            raise writing_error(self._path, error) from error
 
     def close(self) -> None:
-        try:
+        with writing(self._path):
             self._stream.close()
-        except OSError as error:
-            raise writing_error(self._path, error) from error
 
 
 def _rows_until(path: Path, columns: tuple[str, ...], steps: int) -> list[list[str]]:
     """Whole rows of the file up to a step; none where it is not there."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    except OSError as error:
-        raise reading_error(path, error) from error
+    with reading(path):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     rows = csv.reader(line for line in lines[1:] if line.endswith("\n"))
     return [row for row in rows if len(row) == len(columns) and row[0].isdecimal() and int(row[0]) <= steps]
 

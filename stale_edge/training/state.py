@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stale_edge.checkpoint import METADATA_KEY, write_tensors
 from stale_edge_runtime.contract import STALE_NETWORK
-from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, UsageError, reading_error
+from stale_edge_runtime.errors import BadDataError, InputMissingError, UsageError, reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -228,15 +228,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise InputMissingError(path, "no such file", "there is nothing to resume: leave --resume out")
     try:
-        with safe_open(path, framework="pt") as file:
+        with reading(path), safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, ValueError, RecursionError) as error:
         raise BadDataError(path, f"cannot be read ({error})", _DAMAGED) from error
-    except OSError as error:
-        if isinstance(error, StaleEdgeError):
-            raise
-        raise reading_error(path, error) from error
     return metadata, tensors
 
 

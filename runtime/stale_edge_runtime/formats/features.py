@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from stale_edge_runtime.errors import BadDataError, InputMissingError, StaleEdgeError, reading_error
+from stale_edge_runtime.errors import BadDataError, InputMissingError, reading
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 
 if TYPE_CHECKING:
@@ -107,18 +107,15 @@ def read_features(path: Path, feature_dim: int | None) -> NDArray[np.float32]:
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise InputMissingError(path, "is not a regular file", "name an .npy or .npz file")
-        with path.open("rb") as stream:
-            array = _read(stream, feature_dim)
+        with reading(path):
+            if path.exists() and not path.is_file():
+                raise InputMissingError(path, "is not a regular file", "name an .npy or .npz file")
+            with path.open("rb") as stream:
+                array = _read(stream, feature_dim)
         return check_features(array, feature_dim, subject=path)
     except _Problem as problem:
         other = misplaced(path, read_head(path), Wanted.FEATURES)
         raise other or BadDataError(path, str(problem), problem.cure) from None
-    except StaleEdgeError:
-        raise
-    except OSError as error:
-        raise reading_error(path, error) from error
 
 
 def check_features(

@@ -20,14 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from stale_edge_runtime.errors import (
-    BadDataError,
-    CannotWriteError,
-    StaleEdgeError,
-    UsageError,
-    reading_error,
-    writing_error,
-)
+from stale_edge_runtime.errors import BadDataError, CannotWriteError, UsageError, reading, writing, writing_error
 from stale_edge_runtime.formats.file_kinds import GIT_LFS, HEAD_BYTES, LFS_POINTER, Wanted, misplaced
 
 if TYPE_CHECKING:
@@ -61,7 +54,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         StorageError: The disk is full or failed.
     """
     target = Path(target)
-    try:
+    with writing(target):
         special = _is_special(target)
         replaced = target if special else Path(os.path.realpath(target))
         if not special and not replaced.parent.is_dir():
@@ -70,25 +63,18 @@ def atomic_path(target: Path) -> Iterator[Path]:
         if not special:
             _remove_orphans(replaced.parent)
         lock, temporary = _locked_temporary(_temporary_prefix(target), None if special else replaced.parent)
-    except OSError as error:
-        if isinstance(error, StaleEdgeError):
-            raise
-        raise writing_error(target, error) from error
     output = _Output(target, None if special else replaced, temporary, lock)
     group = _GROUP.get()
     kept = False
     try:
-        yield temporary
-        output.finish()
-        if group is None:
-            output.put()
-        else:
-            group.append(output)
-            kept = True
-    except OSError as error:
-        if isinstance(error, StaleEdgeError):
-            raise
-        raise writing_error(target, error) from error
+        with writing(target):
+            yield temporary
+            output.finish()
+            if group is None:
+                output.put()
+            else:
+                group.append(output)
+                kept = True
     finally:
         if not kept:
             output.discard()
@@ -354,7 +340,7 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
         StorageError: The disk failed.
     """
     path = Path(path)
-    try:
+    with reading(path):
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise BadDataError(path, "is not a regular file", "name a file")
         with path.open("rb") as stream:
@@ -362,10 +348,6 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
             if size > limit:
                 raise BadDataError(path, f"is {size:,} bytes, more than the {limit:,} allowed here")
             content = stream.read()
-    except OSError as error:
-        if isinstance(error, StaleEdgeError):
-            raise
-        raise reading_error(path, error) from error
     if content.startswith(LFS_POINTER):  # it would pass as a list of names
         raise BadDataError(path, f"is {GIT_LFS.name}", GIT_LFS.cure)
     return content

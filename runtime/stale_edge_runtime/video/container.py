@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from stale_edge_runtime.errors import BadDataError, InputMissingError, missing_extra, reading_error
+from stale_edge_runtime.errors import BadDataError, InputMissingError, missing_extra, reading
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 
 if TYPE_CHECKING:
@@ -203,10 +203,8 @@ def _check_readable(path: Path) -> None:
     if is_pipe(path):
         return
     try:
-        with path.open("rb") as file:
+        with reading(path), path.open("rb") as file:
             size = file.seek(0, 2)
-    except OSError as error:
-        raise reading_error(path, error) from error
     except ValueError as error:  # a name that no file system takes
         raise BadDataError(path, f"is not a name of a file ({error})") from error
     if not size:
