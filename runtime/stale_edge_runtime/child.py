@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MAX_ANSWER_BYTES: Final = 1 << 28
+HOSTILE: Final = "the file is damaged or hostile: do not use it"
+"""Cure for a file that ends or hangs its process."""
 _LENGTH: Final = struct.Struct("<Q")
 
 

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from stale_edge_runtime.decoding import enhance, fuse, localized
 from stale_edge_runtime.errors import (
@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
     from stale_edge_runtime.contract import ModelInfo
     from stale_edge_runtime.decoding import Detection
+    from stale_edge_runtime.detector import Detector
     from stale_edge_runtime.formats.annotations import Annotations, Video
     from stale_edge_runtime.formats.external_scores import ExternalScores
     from stale_edge_runtime.formats.feature_record import FeatureRecord
+    from stale_edge_runtime.isolation import IsolatedDetector
     from stale_edge_runtime.segments import FloatArray
     from stale_edge_runtime.windows import WindowPlan
 
@@ -390,37 +392,12 @@ class Clock:
         return IdIndex(self._annotated)
 
 
-class VideoDetector(Protocol):
-    """Detector of one file: `Detector`, or one in a process of its own."""
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-
-    @property
-    def info(self) -> ModelInfo:
-        """Metadata of the file."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes of detections."""
-
-    @property
-    def is_class_agnostic(self) -> bool:
-        """Whether the file tells when and not what."""
-
-    def detect(
-        self, features: FloatArray, duration_s: float | None = None, *, compat: str | None = None
-    ) -> list[Detection]:
-        """Find the actions in one video; see `Detector.detect`."""
-
-
 @dataclass(frozen=True)
 class DetectionRun:
     """Options of a run over videos."""
 
-    detector: VideoDetector
-    """The model."""
+    detector: Detector | IsolatedDetector
+    """The model, in this process or in one of its own."""
     clock: Clock
     """Turns snippets into seconds."""
     plan: WindowPlan | None = None

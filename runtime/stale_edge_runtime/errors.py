@@ -10,10 +10,11 @@ import contextlib
 import errno
 import json
 import unicodedata
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 EXIT_USAGE = 2
@@ -106,25 +107,19 @@ def reading_error(path: Path, error: OSError) -> InputMissingError | StorageErro
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Translate operating-system errors in the block by `writing_error`; errors of stale-edge pass as they are."""
+def _translated(translate: Callable[[Path, OSError], StaleEdgeError], path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if isinstance(error, StaleEdgeError):
             raise
-        raise writing_error(path, error) from error
+        raise translate(path, error) from error
 
 
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Translate operating-system errors in the block by `reading_error`; errors of stale-edge pass as they are."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StaleEdgeError):
-            raise
-        raise reading_error(path, error) from error
+writing = partial(_translated, writing_error)
+"""Context in which operating-system errors become those of `writing_error`; errors of stale-edge pass as they are."""
+reading = partial(_translated, reading_error)
+"""Context in which operating-system errors become those of `reading_error`; errors of stale-edge pass as they are."""
 
 
 def printable(text: str) -> str:

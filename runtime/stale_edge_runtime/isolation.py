@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stale_edge_runtime.child import Child, ChildDiedError, Parent
+from stale_edge_runtime.child import HOSTILE, Child, ChildDiedError, Parent
 from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import BadDataError, StaleEdgeError
 from stale_edge_runtime.heads.registry import HEADS
@@ -34,7 +34,6 @@ VIDEO_S: Final = 3600.0
 """Longest that one video, or one window of it, may take."""
 MAX_DEATHS: Final = 3
 """Processes that may die one after the other before no further one is started for a file."""
-_CURE: Final = "the file is damaged or hostile: do not use it"
 _SERVE: Final = "from stale_edge_runtime.isolation import serve; serve()"
 
 
@@ -116,7 +115,7 @@ class IsolatedDetector:
 
     def _start(self) -> ModelInfo:
         if self._deaths >= MAX_DEATHS:
-            raise BadDataError(self.path, f"ended {self._deaths} processes, one after the other", _CURE)
+            raise BadDataError(self.path, f"ended {self._deaths} processes, one after the other", HOSTILE)
         model = read_model(self.path)
         self._process = Child(_SERVE)
         try:
@@ -135,21 +134,19 @@ class IsolatedDetector:
             StaleEdgeError: The error that it told.
         """
         if self._process is None:
-            raise BadDataError(self.path, "has no process", _CURE)
+            raise BadDataError(self.path, "has no process", HOSTILE)
         self._process.send(message)
         try:
             told = self._process.receive(limit_s)
         except KeyboardInterrupt:
             self.close()
             raise
-        except TimeoutError:
+        except (TimeoutError, ChildDiedError) as end:
             self.close()
             self._deaths += 1
-            raise BadDataError(self.path, f"took longer than {limit_s:,.0f} s {when}", _CURE) from None
-        except ChildDiedError as end:
-            self.close()
-            self._deaths += 1
-            raise BadDataError(self.path, f"ended the process that ran it ({end}) {when}", _CURE) from None
+            late = isinstance(end, TimeoutError)
+            problem = f"took longer than {limit_s:,.0f} s" if late else f"ended the process that ran it ({end})"
+            raise BadDataError(self.path, f"{problem} {when}", HOSTILE) from None
         except StaleEdgeError:
             self._deaths = 0  # it lives, and told an error
             raise

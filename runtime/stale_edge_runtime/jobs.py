@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from stale_edge_runtime.child import Child, ChildDiedError, Parent
+from stale_edge_runtime.child import HOSTILE, Child, ChildDiedError, Parent
 from stale_edge_runtime.errors import BadDataError, StaleEdgeError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ SILENCE_S: Final = 600.0
 """Longest time without a sign of life; a worker gives one after every batch."""
 ANSWER_S: Final = 60.0
 """Longest that an answer may take from its first byte."""
-_HOSTILE: Final = "the file is damaged or hostile: do not use it"
 _OUT_OF_MEMORY: Final = "the machine may lack memory for it, also at the second try: give fewer --jobs"
 _SERVE: Final = "from stale_edge_runtime.jobs import serve; serve()"
 
@@ -104,7 +103,7 @@ class Worker:
                 self._retried = True
                 self._send(self.index, item)
                 return Progress(self.index, 0, None)
-            cure = _OUT_OF_MEMORY if str(end) == signal.SIGKILL.name else _HOSTILE
+            cure = _OUT_OF_MEMORY if str(end) == signal.SIGKILL.name else HOSTILE
             return self._result(BadDataError(item, f"ended the process that worked on it ({end or 'hung'})", cure))
 
     def finish(self, index: int, item: Any) -> Result:

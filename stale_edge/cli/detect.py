@@ -49,8 +49,10 @@ from stale_edge_runtime.contract import MAX_MEMORY_MB
 from stale_edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from stale_edge_runtime.corpus import VideoDetector, VideoFile
+    from stale_edge_runtime.corpus import VideoFile
+    from stale_edge_runtime.detector import Detector
     from stale_edge_runtime.formats.annotations import Annotations
+    from stale_edge_runtime.isolation import IsolatedDetector
 
 
 class Compat(StrEnum):
@@ -250,7 +252,9 @@ def detect(
         raise typer.Exit(code)
 
 
-def _check_for(detector: VideoDetector, compat: Compat | None, external: Path | None, namers: dict[str, Any]) -> None:
+def _check_for(
+    detector: Detector | IsolatedDetector, compat: Compat | None, external: Path | None, namers: dict[str, Any]
+) -> None:
     """Refuse options that do not go with the model."""
     if external is not None and detector.is_class_agnostic and (named := [name for name in namers if namers[name]]):
         raise UsageError("--external", f"and {named[0]} both say what the model finds", "leave one out")

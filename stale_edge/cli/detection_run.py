@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from stale_edge.cli.detection_output import ResultPlaces
     from stale_edge.cli.extraction_run import Extraction
     from stale_edge.cli.vocabulary import VocabularyOptions
-    from stale_edge_runtime.corpus import DetectionRun, Outcome, VideoDetector, VideoFile
+    from stale_edge_runtime.corpus import DetectionRun, Outcome, VideoFile
+    from stale_edge_runtime.detector import Detector
     from stale_edge_runtime.formats.annotations import Annotations
     from stale_edge_runtime.jobs import Engine
 
@@ -46,7 +47,7 @@ def open_detector(
     labels_from: Path | None = None,
     *,
     reporter: Reporter,
-) -> VideoDetector:
+) -> Detector | IsolatedDetector:
     """Open a model with what the options give it, in a process of its own: it may be anyone's.
 
     One of a network that this program registered for itself opens in this process, the only one to know it.
@@ -79,9 +80,9 @@ def open_detector(
         options["labels_from"] = labels_from.absolute()
     if info.network in SHIPPED:
         return IsolatedDetector(model, **options)
-    from stale_edge_runtime.detector import Detector
+    from stale_edge_runtime import detector
 
-    return Detector(model, **options)
+    return detector.Detector(model, **options)
 
 
 def run_all(

@@ -14,8 +14,9 @@ import pytest
 av = pytest.importorskip("av")
 Image = pytest.importorskip("PIL.Image")
 
+from stale_edge_runtime.video.colour import Converter  # noqa: E402
 from stale_edge_runtime.video.crop import crop  # noqa: E402
-from stale_edge_runtime.video.decode import DecodingRecord, sampled_frames  # noqa: E402
+from stale_edge_runtime.video.decode import DecodingRecord, decoded_frames  # noqa: E402
 from stale_edge_runtime.video.index import index_video  # noqa: E402
 from stale_edge_runtime.video.options import VideoOptions  # noqa: E402
 from stale_edge_runtime.video.reader import VideoReader  # noqa: E402
@@ -42,7 +43,7 @@ def pixels(image):
 
 @pytest.mark.parametrize("name", examples.ORDINARY)
 @pytest.mark.parametrize("step_s", [0.13, 0.5])
-def test_sampled_frames_equal_full_decoding(folder, name, step_s):
+def test_decoded_frames_equal_full_decoding(folder, name, step_s):
     path = ordinary(folder, name)
     full = examples.full_decode(path)
     options = VideoOptions(step_s=step_s)
@@ -50,14 +51,14 @@ def test_sampled_frames_equal_full_decoding(folder, name, step_s):
     np.testing.assert_allclose(index.times_s, [float(time_s) for time_s, _ in full], atol=1e-12)
     times_s = sample_times(index.duration_s, step_s)
     record = DecodingRecord()
-    found = list(sampled_frames(index, times_s, options, record))
+    found, converter = list(decoded_frames(index, times_s, options, record)), Converter(rotate=True)
     assert [sample for one in found for sample in one.samples] == list(range(len(times_s)))
     for one in found:
         assert not one.damaged
         for sample in one.samples:
             exact = max(number for number, (time_s, _) in enumerate(full) if time_s <= Fraction(times_s[sample] + 1e-6))
             assert one.time_s == pytest.approx(float(full[exact][0]), abs=1e-12)
-            np.testing.assert_array_equal(pixels(one.image), pixels(full[exact][1]))
+            np.testing.assert_array_equal(pixels(converter.image(one.frame)), pixels(full[exact][1]))
     assert record.frames <= index.frames
     assert record.damaged_frames == 0
 
@@ -67,14 +68,14 @@ def test_unreferenced_frames_are_skipped(folder, name):
     path = ordinary(folder, name)
     record = DecodingRecord()
     index = index_video(path, VideoOptions())
-    list(sampled_frames(index, np.array([1.9]), VideoOptions(), record))
+    list(decoded_frames(index, np.array([1.9]), VideoOptions(), record))
     assert record.frames < 0.85 * index.frames
 
 
 def test_decoding_stops_after_the_last_wanted_frame(folder):
     record = DecodingRecord()
     index = index_video(ordinary(folder, "vp9.webm"), VideoOptions())
-    list(sampled_frames(index, np.array([0.0, 0.2]), VideoOptions(), record))
+    list(decoded_frames(index, np.array([0.0, 0.2]), VideoOptions(), record))
     assert record.frames == 6
 
 

@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from stale_edge_runtime.contract import ACTION
 from stale_edge_runtime.errors import BadDataError, UsageError
 from stale_edge_runtime.formats import files
-from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH, read_class_list
-from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError
-from stale_edge_runtime.formats.video_ids import ID_RULE, bare_id, is_video_id
+from stale_edge_runtime.formats.class_list import is_class_name, read_class_list
+from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError, written_number
+from stale_edge_runtime.formats.video_ids import bare_id, check_video_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -325,7 +325,8 @@ def _official_video(place: _Place, entry: Any, check: EntryCheck) -> Video:
             check.leave_out(error, essential=False)
         else:
             check.use(essential=False)
-    return Video(_checked_id(place), subset, duration, _instances(place, entry, check))
+    check_video_id(place.path, place.video)
+    return Video(place.video, subset, duration, _instances(place, entry, check))
 
 
 def _read_published(
@@ -360,7 +361,8 @@ def _read_published(
             check.leave_out(error, essential=False)
         else:
             check.use(essential=False)
-        bare = bare_id(_checked_id(place))
+        check_video_id(path, name)
+        bare = bare_id(name)
         if bare in videos:
             raise place.error("is there twice, with and without 'v_'", "keep one of them")
         videos[bare] = Video(bare, subsets[name], duration, _instances(place, entry, check), featured)
@@ -457,20 +459,9 @@ def _duration(place: _Place, entry: dict[str, Any], key: str) -> float:
 
 def _seconds(value: Any) -> float | None:
     """Read a finite number, also one written as a string as THUMOS has them; nothing for anything else."""
-    if type(value) not in {float, int, str} or (isinstance(value, str) and "_" in value):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
+    number = written_number(value)
     return number if math.isfinite(number) else None
 
 
 def _is_name(value: Any) -> TypeGuard[str]:
-    return type(value) is str and 0 < len(value) <= MAX_NAME_LENGTH and value.isprintable()
-
-
-def _checked_id(place: _Place) -> str:
-    if not is_video_id(place.video):
-        raise BadDataError(place.path, f"{place.video[:40]!r} is no id of a video", f"{ID_RULE}; rename the video")
-    return place.video
+    return type(value) is str and is_class_name(value)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stale_edge_runtime.errors import BadDataError
 
@@ -79,6 +80,16 @@ class EntryCheck:
         if self._first and not any(self._used.values()):
             raise next(iter(self._first.values()))
         return {kind: LeftOut(count, str(self._first[kind])) for kind, count in self._counts.items()}
+
+
+def written_number(value: Any) -> float:
+    """Read a number, also one written as a string; NaN for what is none."""
+    if type(value) not in {float, int, str} or (isinstance(value, str) and "_" in value):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def left_out_lines(left_out: Mapping[str, LeftOut]) -> list[str]:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 from stale_edge_runtime.decoding import Detection
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.formats import files
-from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH
+from stale_edge_runtime.formats.class_list import MAX_NAME_LENGTH, is_class_name
 from stale_edge_runtime.formats.csv_cells import as_it_was, inert
 from stale_edge_runtime.formats.file_kinds import read_head
-from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError
+from stale_edge_runtime.formats.left_out import EntryCheck, LeftOut, UnusableEntryError, written_number
 from stale_edge_runtime.formats.result_tables import FINISHED, JSONL, PARQUET, RUN, read_table
-from stale_edge_runtime.formats.video_ids import ID_RULE, is_video_id
+from stale_edge_runtime.formats.video_ids import check_video_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -81,7 +81,7 @@ def write_results(
     with files.atomic_write(path) as stream:
         stream.write(f'{head}"results": {{'.encode())
         for index, (video, detections) in enumerate(results.items()):
-            _check_id(path, video)
+            check_video_id(path, video)
             rows = [_as_json(path, video, detection) for detection in detections]
             separator = ",\n" if index else "\n"
             stream.write(f"{separator}{json.dumps(video)}: {_json(path, rows)}".encode())
@@ -104,7 +104,7 @@ def write_results_csv(path: Path, results: Mapping[str, Sequence[Detection]]) ->
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for video, detections in results.items():
-        _check_id(path, video)
+        check_video_id(path, video)
         for detection in detections:
             row = _as_json(path, video, detection)
             writer.writerow((inert(video), *row["segment"], row["score"], inert(row["label"])))
@@ -124,7 +124,7 @@ def _read_csv(path: Path, check: EntryCheck) -> Results:
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadDataError(path, f"is a damaged CSV file ({error})", "write it again") from error
     for index, (video, line) in enumerate(rows):
-        _check_id(path, video)
+        check_video_id(path, video)
         row = {
             "label": as_it_was(line["label"] or ""),
             "score": line["score"],
@@ -148,7 +148,7 @@ def _read_tables(path: Path, check: EntryCheck) -> Results:
     detections: dict[str, tuple[Detection, ...]] = {}
     for table in tables:
         for row in read_table(table):
-            _check_id(table, row["id"])
+            check_video_id(table, row["id"])
             found = row.get("detections")
             if not isinstance(found, list):
                 raise BadDataError(table, f"video {row['id']}: detections are not a list")
@@ -190,7 +190,7 @@ def read_results(path: Path, *, strict: bool = False) -> Results:
     _json(path, external)
     detections: dict[str, tuple[Detection, ...]] = {}
     for video, rows in content["results"].items():
-        _check_id(path, video)
+        check_video_id(path, video)
         if not isinstance(rows, list):
             raise BadDataError(path, f"video {video}: detections are not a list")
         detections[video] = tuple(_detections(path, video, rows, check))
@@ -219,7 +219,7 @@ def _detections(path: Path, video: str, rows: list[Any], check: EntryCheck, firs
                 'expected {"label": text, "score": number, "segment": [start, end]}',
             ) from None
         label = label.strip() if isinstance(label, str) else label
-        values = [_number(value) for value in (score, start, end)]
+        values = [written_number(value) for value in (score, start, end)]
         if fault := _fault(label, *values):
             kind, problem = fault
             error = UnusableEntryError(f"detections {kind}", path, f"video {video}, detection {index} {problem}")
@@ -229,19 +229,9 @@ def _detections(path: Path, video: str, rows: list[Any], check: EntryCheck, firs
         yield Detection(values[1], values[2], label, values[0])
 
 
-def _number(value: Any) -> float:
-    """Number of a field, also one written as a string; NaN for what is none."""
-    if type(value) not in {float, int, str} or (isinstance(value, str) and "_" in value):
-        return math.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return math.nan
-
-
 def _fault(label: Any, score: float, start: float, end: float) -> tuple[str, str] | None:
     """Kind of a detection's fault and the message about it; None for a good one."""
-    if type(label) is not str or not 0 < len(label) <= MAX_NAME_LENGTH or not label.isprintable():
+    if type(label) is not str or not is_class_name(label):
         problem = f"needs a label of 1 to {MAX_NAME_LENGTH} printable characters, not {label!r:.60}"
         return "without a proper label", problem
     for name, value in (("score", score), ("start", start), ("end", end)):
@@ -258,11 +248,6 @@ def _as_json(path: Path, video: str, detection: Detection) -> dict[str, Any]:
     if fault := _fault(detection.label, score, start, end):
         raise BadDataError(path, f"not written: a detection of video {video} {fault[1]}")
     return {"label": detection.label, "score": score, "segment": [start, end]}
-
-
-def _check_id(path: Path, video: str) -> None:
-    if not is_video_id(video):
-        raise BadDataError(path, f"{video[:40]!r} is no id of a video", f"{ID_RULE}; rename the video")
 
 
 def _json(path: Path, value: Any) -> str:

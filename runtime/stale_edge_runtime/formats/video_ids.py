@@ -13,8 +13,11 @@ import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from stale_edge_runtime.errors import BadDataError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
 Entry = TypeVar("Entry")
 
@@ -33,6 +36,12 @@ def is_video_id(text: str) -> bool:
         return False
     # Spaces other than the usual one are in names of files too; Python does not count them as printable.
     return text.isprintable() or all(one.isprintable() or unicodedata.category(one) == "Zs" for one in text)
+
+
+def check_video_id(path: Path, text: str) -> None:
+    """Refuse a file that names a video by what is no id (BadDataError)."""
+    if not is_video_id(text):
+        raise BadDataError(path, f"{text[:40]!r} is no id of a video", f"{ID_RULE}; rename the video")
 
 
 def bare_id(text: str) -> str:

@@ -82,18 +82,11 @@ class Agreement:
         """Agreement over many videos: counts are added, shifts pooled."""
         listed = list(parts)
         shifts = [part.shifts_s for part in listed]
+        counts = ("videos", "matched", "paired", "flips", "concordant", "discordant")
         return cls(
-            videos=sum(part.videos for part in listed),
-            detections=(
-                sum(part.detections[0] for part in listed),
-                sum(part.detections[1] for part in listed),
-            ),
-            matched=sum(part.matched for part in listed),
-            paired=sum(part.paired for part in listed),
-            flips=sum(part.flips for part in listed),
-            concordant=sum(part.concordant for part in listed),
-            discordant=sum(part.discordant for part in listed),
+            detections=(sum(part.detections[0] for part in listed), sum(part.detections[1] for part in listed)),
             shifts_s=np.concatenate(shifts) if shifts else np.zeros(0),
+            **{name: sum(getattr(part, name) for part in listed) for name in counts},
         )
 
 

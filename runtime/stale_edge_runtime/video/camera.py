@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -211,7 +211,7 @@ class LiveSource:
                 if self._drop:
                     old = self._queue.popleft()
                     follower = self._queue.popleft() if self._queue else new
-                    merged = _merged(old, follower)
+                    merged = replace(follower, samples=old.samples + follower.samples)
                     if follower is new:
                         new = merged
                     else:
@@ -290,11 +290,6 @@ class LiveSource:
                 self._record.frames, self._record.damaged_frames = decoder.frames_out, decoder.damaged_frames
             if not decoder.frames_out:
                 raise BadDataError(self._name, f"no frame can be decoded ({decoder.reason})", "check the source")
-
-
-def _merged(old: FrameCrop, new: FrameCrop) -> FrameCrop:
-    """Let a newer crop serve an older one's samples."""
-    return FrameCrop(old.samples + new.samples, new.time_s, new.pixels, new.damaged, new.digest)
 
 
 @dataclass(frozen=True)

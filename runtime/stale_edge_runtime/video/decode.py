@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stale_edge_runtime.errors import BadDataError
-from stale_edge_runtime.video.colour import Converter
 from stale_edge_runtime.video.container import opened, subject
 from stale_edge_runtime.video.decoder import Decoder, packets
 from stale_edge_runtime.video.index import cut_short, declared_s, frame_traits, frame_warnings, stated_rate
@@ -22,40 +21,28 @@ from stale_edge_runtime.video.sampling import frames_on_screen
 from stale_edge_runtime.video.sampling_live import LiveSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
     from numpy.typing import NDArray
-    from PIL.Image import Image
 
-    from stale_edge_runtime.video.index import VideoIndex
+    from stale_edge_runtime.video.index import FrameTraits, VideoIndex
     from stale_edge_runtime.video.options import VideoOptions
 
 
 @dataclass(frozen=True)
-class SampledFrame:
+class DecodedFrame:
     """A frame that is on screen at one or more sample times."""
 
     samples: tuple[int, ...]
     """Positions of the sample times that it serves, ascending."""
     time_s: float
     """Time of the frame, seconds from the first."""
-    image: Image
-    """RGB, upright."""
-    damaged: bool
-    """Whether the decoder concealed errors in it, or another frame stands for one that is missing."""
-
-
-@dataclass(frozen=True)
-class DecodedFrame:
-    """A `SampledFrame` as the decoder gives it."""
-
-    samples: tuple[int, ...]
-    time_s: float
     frame: Any
     """PyAV's frame."""
     damaged: bool
+    """Whether the decoder concealed errors in it, or another frame stands for one that is missing."""
 
 
 @dataclass
@@ -80,6 +67,16 @@ class DecodingRecord:
     """Reasons to doubt the result that came up, each once."""
     notes: list[str] = field(default_factory=list)
     """Facts that came up, each once."""
+    _size: tuple[int, int] | None = None
+
+    def look_at(self, traits: FrameTraits, known: Sequence[str] = ()) -> None:
+        """Note a frame of another size than the one before, and warn of what makes its features doubtful."""
+        if self._size not in {None, (traits.width, traits.height)}:
+            self.note("frames change their size: each is resized by itself")
+        self._size = traits.width, traits.height
+        for warning in frame_warnings(traits):
+            if warning not in known:
+                self.warn(warning)
 
     def warn(self, text: str) -> None:
         """Add a warning unless it is there."""
@@ -90,29 +87,6 @@ class DecodingRecord:
         """Add a note unless it is there."""
         if text not in self.notes:
             self.notes.append(text)
-
-
-def sampled_frames(
-    index: VideoIndex, samples_s: NDArray[np.float64], options: VideoOptions, record: DecodingRecord | None = None
-) -> Iterator[SampledFrame]:
-    """Decode the frame on screen at each sample time.
-
-    Args:
-        index: The video's index.
-        samples_s: [samples], seconds from the first frame, ascending.
-        options: Settings of reading.
-        record: Filled while frames come.
-
-    Yields:
-        Each frame that serves a sample once, in order of time; together they serve every sample.
-
-    Raises:
-        InputMissingError: The file is gone.
-        BadDataError: No wanted frame can be decoded.
-    """
-    converter = Converter(rotate=options.rotate)
-    for one in decoded_frames(index, samples_s, options, record):
-        yield SampledFrame(one.samples, one.time_s, converter.image(one.frame), one.damaged)
 
 
 @dataclass(frozen=True)
@@ -138,9 +112,20 @@ def _wanted(index: VideoIndex, samples_s: NDArray[np.float64], *, keys_only: boo
 def decoded_frames(
     index: VideoIndex, samples_s: NDArray[np.float64], options: VideoOptions, record: DecodingRecord | None = None
 ) -> Iterator[DecodedFrame]:
-    """Decode as `sampled_frames` does, without the conversion to RGB.
+    """Decode the frame on screen at each sample time.
 
-    Args, errors and order are those of `sampled_frames`.
+    Args:
+        index: The video's index.
+        samples_s: [samples], seconds from the first frame, ascending.
+        options: Settings of reading.
+        record: Filled while frames come.
+
+    Yields:
+        Each frame that serves a sample once, in order of time; together they serve every sample.
+
+    Raises:
+        InputMissingError: The file is gone.
+        BadDataError: No wanted frame can be decoded.
     """
     record = DecodingRecord() if record is None else record
     keys_only = "keyframes" in options.approximate
@@ -193,15 +178,8 @@ def _watched(
     frames: Iterator[tuple[int, Any]], index: VideoIndex, options: VideoOptions, record: DecodingRecord
 ) -> Iterator[tuple[int, Any]]:
     """Look out for frames that are unlike the first one."""
-    size = None
     for position, frame in frames:
-        traits = frame_traits(frame, options)
-        if size is not None and (traits.width, traits.height) != size:
-            record.note("frames change their size: each is resized by itself")
-        size = traits.width, traits.height
-        for warning in frame_warnings(traits):
-            if warning not in index.warnings:
-                record.warn(warning)
+        record.look_at(frame_traits(frame, options), index.warnings)
         yield position, frame
 
 
@@ -277,7 +255,6 @@ def timed_frames(
     rate = options.fps or stated_rate(stream)
     tick = stream.time_base
     first: int | None = None
-    size = None
     last_s = -1.0
     counted, counted_from_s = 0, 0.0
     for packet in packets(container, stream):
@@ -300,10 +277,5 @@ def timed_frames(
                 continue
             last_s = time_s
             record.last_frame_s = float((frame.duration or 0) * tick) if frame.pts is not None else 0.0
-            traits = frame_traits(frame, options)
-            if size is not None and (traits.width, traits.height) != size:
-                record.note("frames change their size: each is resized by itself")
-            size = traits.width, traits.height
-            for warning in frame_warnings(traits):
-                record.warn(warning)
+            record.look_at(frame_traits(frame, options))
             yield time_s, frame

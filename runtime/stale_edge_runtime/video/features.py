@@ -7,7 +7,7 @@ import functools
 import io
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -37,25 +37,6 @@ if TYPE_CHECKING:
 
 REUSED: Final = 32
 """Embeddings of the last different frames that are kept: a frozen picture, or slides, are computed once."""
-
-
-class Embedder(Protocol):
-    """Image tower as features need it."""
-
-    @property
-    def info(self) -> ModelInfo:
-        """Metadata of the tower's file."""
-
-    @property
-    def size(self) -> int:
-        """Edge of its images, in pixels."""
-
-    @property
-    def batch(self) -> int:
-        """Images that it computes fastest together."""
-
-    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Turn images `[B, size, size, 3]` into embeddings `[B, D]`."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +81,7 @@ class FeatureExtractor:
     """
 
     def __init__(
-        self, tower: Embedder, settings: FeatureSettings, created_by: str, stages: StageClock | None = None
+        self, tower: ImageTower, settings: FeatureSettings, created_by: str, stages: StageClock | None = None
     ) -> None:
         self._stages = stages or StageClock()
         self._tower = tower
