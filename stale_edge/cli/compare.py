@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stale_edge.cli.console import Reporter
+from stale_edge.cli.console import Reporter, number_columns
 from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.interrupt import prompt_interrupt
 from stale_edge.cli.options import FEATURES, JsonToStdout, NumberedClasses, Quiet
@@ -212,8 +212,7 @@ def _table(figures: dict[str, Any], a: Path, b: Path) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("figure", title=f"{escape(b.name)} against {escape(a.name)}")
-    table.add_column("value", justify="right")
+    table = Table("figure", *number_columns("value"), title=f"{escape(b.name)} against {escape(a.name)}")
     for name, figure, write in ROWS:
         if figures[figure] is not None:
             table.add_row(name.format(unit=figures["unit"]), write(figures[figure]))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import ConsoleOptions, RenderableType
+    from rich.table import Column
 
 PLAIN_PROGRESS_SECONDS = 10.0
 
@@ -33,6 +34,13 @@ class PrintableConsole(Console):
             else:
                 text = "\n".join(map(printable, segment.text.split("\n")))
                 yield Segment(text, segment.style)
+
+
+def number_columns(*headings: str) -> list[Column]:
+    """Make columns of a table for numbers, which stand on the right."""
+    from rich.table import Column
+
+    return [Column(heading, justify="right") for heading in headings]
 
 
 class Reporter:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stale_edge.cli.console import Reporter
+from stale_edge.cli.console import Reporter, number_columns
 from stale_edge.cli.detect import Compat  # noqa: TC001 (typer reads annotations when it runs)
 from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.options import JsonToStdout, NumberedClasses, Quiet, SnippetSeconds, Strict  # noqa: TC001 (as above)
@@ -138,11 +138,7 @@ def _table(found: Mapping[str, Selection]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table()
-    table.add_column("subset")
-    for heading in ("videos", "instances", "classes"):
-        table.add_column(heading, justify="right")
-    table.add_column("left out")
+    table = Table("subset", *number_columns("videos", "instances", "classes"), "left out")
     for name, chosen in found.items():
         present = {instance.label for video in chosen.videos for instance in video.instances}
         reasons = "\n".join(f"{count:,} {reason}" for reason, count in chosen.left_out.items()) or "nothing"

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stale_edge.cli.console import number_columns
 from stale_edge.cli.options import STDOUT
 from stale_edge_runtime.errors import UsageError, printable_json
 
@@ -189,11 +190,7 @@ def _table(outcome: Outcome, unit: str) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table()
-    for heading in ("video", "label"):
-        table.add_column(heading)
-    for heading in (f"start ({unit})", f"end ({unit})", "score"):
-        table.add_column(heading, justify="right")
+    table = Table("video", "label", *number_columns(f"start ({unit})", f"end ({unit})", "score"))
     for video_id, found in outcome.results.items():
         for d in found[:TABLE_ROWS]:
             table.add_row(escape(video_id), escape(d.label), f"{d.start_s:.2f}", f"{d.end_s:.2f}", f"{d.score:.3f}")

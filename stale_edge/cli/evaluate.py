@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stale_edge.cli.console import Reporter
+from stale_edge.cli.console import Reporter, number_columns
 from stale_edge.cli.ground_truth import read_ground_truth
 from stale_edge.cli.options import (
     GROUND_TRUTH,
@@ -307,9 +307,7 @@ def _map_table(result: EvaluationResult) -> Table:
 
     from stale_edge_runtime.metrics.evaluation import tiou_text
 
-    table = Table()
-    table.add_column("tIoU")
-    table.add_column("mAP %", justify="right")
+    table = Table("tIoU", *number_columns("mAP %"))
     for tiou, value in zip(result.tious, result.map, strict=True):
         table.add_row(tiou_text(tiou), f"{100 * value:.2f}")
     table.add_section()
@@ -322,13 +320,12 @@ def _reference_table(result: EvaluationResult, beside: Mapping[str, float]) -> T
     from rich.table import Table
 
     table = Table(
+        "detections",
+        *number_columns("average mAP %", "share kept, %"),
         title="Reference points",
         caption="whole video, same labels: what it keeps was not localised; true class: what it adds is lost by wrong "
         "labels",
     )
-    table.add_column("detections")
-    table.add_column("average mAP %", justify="right")
-    table.add_column("share kept, %", justify="right")
     if not beside:
         return table
     own = result.average_map
@@ -349,10 +346,9 @@ def _class_table(result: EvaluationResult, count: int) -> Table:
     order = np.argsort(average, kind="stable").tolist()
     whole = len(order) <= 2 * count
     groups = [order] if whole else [order[:count], order[len(order) - count :]]
-    table = Table(title="AP of all classes, worst first" if whole else f"AP of the {count} worst and best classes")
-    table.add_column("class")
-    for heading in ("instances", f"AP % at {tiou_text(result.tious[0])}", "average AP %"):
-        table.add_column(heading, justify="right")
+    title = "AP of all classes, worst first" if whole else f"AP of the {count} worst and best classes"
+    first_tiou = f"AP % at {tiou_text(result.tious[0])}"
+    table = Table("class", *number_columns("instances", first_tiou, "average AP %"), title=title)
     for group in groups:
         for index in group:
             name = result.classes[index]
@@ -371,13 +367,11 @@ def _error_table(diagnosis: Diagnosis) -> Table:
     from stale_edge_runtime.metrics.evaluation import tiou_text
 
     table = Table(
+        "kind",
+        *(column for each in diagnosis.breakdowns for column in number_columns(f"best {each.multiple}·G", "%")),
         title=f"What detections are at tIoU {tiou_text(diagnosis.tiou)}",
         caption="best k·G: of each class the k·G detections of highest score; G is its number of instances",
     )
-    table.add_column("kind")
-    for breakdown in diagnosis.breakdowns:
-        table.add_column(f"best {breakdown.multiple}·G", justify="right")
-        table.add_column("%", justify="right")
     for outcome in Verdict:
         cells = []
         for breakdown in diagnosis.breakdowns:

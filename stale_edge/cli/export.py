@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stale_edge.cli.console import Reporter
+from stale_edge.cli.console import Reporter, number_columns
 from stale_edge.cli.export_clip import ClipRequest, export_clip
 from stale_edge.cli.options import (
     CHECKPOINT,
@@ -202,11 +202,8 @@ def parity_table(parity: Parity) -> Table:
     """Lay out the check as a table: one row per size, the tolerance last."""
     from rich.table import Table
 
-    table = Table(title="Largest difference from PyTorch, over all batches and inputs", title_justify="left")
-    table.add_column("size")
-    names = list(parity.max_error)
-    for name in names:
-        table.add_column(name, justify="right")
+    names, title = list(parity.max_error), "Largest difference from PyTorch, over all batches and inputs"
+    table = Table("size", *number_columns(*names), title=title, title_justify="left")
     for size, errors in parity.by_size().items():
         table.add_row(size, *(f"{errors[name]:.1e}" for name in names))
     table.add_section()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stale_edge.cli.console import number_columns
 from stale_edge_runtime.contract import Role
 
 if TYPE_CHECKING:
@@ -29,9 +30,8 @@ def harm_table(made: QuantizationReport, *, on_given: bool) -> Table:
 
     role = made.info.role
     shown = f"the given {_GIVEN.get(role, 'features')}" if on_given else _MADE_UP[role]
-    table = Table(title=f"Change against fp32, on {shown}")
-    for column in ("output", "relative error", "largest change", "changed decisions"):
-        table.add_column(column, justify="left" if column == "output" else "right")
+    columns = number_columns("relative error", "largest change", "changed decisions")
+    table = Table("output", *columns, title=f"Change against fp32, on {shown}")
     for name, harm in made.harm.items():
         changed = "" if harm.changed_decisions is None else f"{100 * harm.changed_decisions:.2f} %"
         table.add_row(name, _percent(harm.relative_error), f"{harm.largest_change:.3g}", changed)
@@ -71,10 +71,8 @@ def old_processors_table(report: LayerReport) -> Table:
     from rich.table import Table
 
     old = report.old_processors
-    table = Table(title="Everything in int8: relative error of the outputs")
-    table.add_column("output")
-    for column in ("8 bits, x86 without VNNI", "8 bits, elsewhere", "7 bits (--target avx2, portable)"):
-        table.add_column(column, justify="right")
+    columns = number_columns("8 bits, x86 without VNNI", "8 bits, elsewhere", "7 bits (--target avx2, portable)")
+    table = Table("output", *columns, title="Everything in int8: relative error of the outputs")
     for name in old.saturated:
         errors = (old.saturated[name], old.eight_bits[name], old.seven_bits[name])
         table.add_row(name, *map(_percent, errors))

@@ -195,7 +195,6 @@ class AnnotatedFeatures:
         length: int | None = 100,
         snippet_s: float | None = None,
         cache_mb: float = 2048.0,
-        half: bool = False,
     ) -> AnnotatedFeatures:
         """Find the videos of a subset that can be trained on; every feature file is read once.
 
@@ -214,7 +213,6 @@ class AnnotatedFeatures:
             length: Training length that features are resized to; None keeps them as they are.
             snippet_s: Seconds from one snippet to the next, for videos of unknown duration.
             cache_mb: Memory for features that were read.
-            half: Keep them as float16.
 
         Raises:
             InputMissingError: A file or folder is missing.
@@ -233,7 +231,7 @@ class AnnotatedFeatures:
         selection = selection.sampled(fraction, seed)
         videos = selection.videos
         found = [files[video.id] for video in videos]
-        store = FeatureStore(found, feature_dim, length=length, cache_mb=cache_mb, half=half)
+        store = FeatureStore(found, feature_dim, length=length, cache_mb=cache_mb)
         lengths, bad = _open_all(store)
         if 2 * len(bad) > len(videos):
             problem = (

@@ -107,7 +107,6 @@ class FeatureStore:
         feature_dim: Width D that they must have.
         length: Snippets to resize them to; None keeps them as they are, and nothing in memory.
         cache_mb: Memory to use, at most. Videos that do not fit, the last ones, are read each time.
-        half: Keep float16: half the memory, and every read gives rounded features, kept or not.
     """
 
     def __init__(
@@ -117,23 +116,16 @@ class FeatureStore:
         *,
         length: int | None,
         cache_mb: float = 2048.0,
-        half: bool = False,
     ) -> None:
         self._files = tuple(files)
         self._feature_dim = feature_dim
         self._length = length
-        self._dtype = np.dtype(np.float16 if half else np.float32)
-        row_bytes = (length or 0) * feature_dim * self._dtype.itemsize
+        row_bytes = (length or 0) * feature_dim * np.dtype(np.float32).itemsize
         rows = min(len(self._files), int(cache_mb * 2**20 / row_bytes)) if row_bytes else 0
         self._cache = _SharedRows(rows, row_bytes)
 
     def __len__(self) -> int:
         return len(self._files)
-
-    @property
-    def cacheable(self) -> int:
-        """Number of videos that fit in the memory."""
-        return self._cache.rows
 
     def open(self, index: int) -> float:
         """Read the features of one video for the first time, and keep them where they fit.
@@ -157,18 +149,13 @@ class FeatureStore:
             BadDataError: Its file is not what it must be.
         """
         if kept := self._cache.get(index):
-            shape = (-1, self._feature_dim)
-            return StoredFeatures(np.frombuffer(kept.row, self._dtype).reshape(shape).astype(np.float32), kept.note)
+            return StoredFeatures(np.frombuffer(kept.row, np.float32).reshape(-1, self._feature_dim).copy(), kept.note)
         return self._keep(index, self._files[index].read(self._feature_dim))
 
     def _keep(self, index: int, features: NDArray[np.float32]) -> StoredFeatures:
-        with np.errstate(over="ignore"):
-            resized = features if self._length is None else resize(features, self._length)
-            resized = resized.astype(self._dtype)
-        if not np.isfinite(resized).all():
-            raise BadDataError(self._files[index].path, "holds values beyond float16", "keep float32 in memory")
+        resized = features if self._length is None else resize(features, self._length)
         self._cache.put(index, resized.tobytes(), len(features))
-        return StoredFeatures(resized.astype(np.float32), len(features))
+        return StoredFeatures(resized, len(features))
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def test_callers_cannot_change_what_is_kept(tmp_path):
 def test_memory_is_bounded(tmp_path):
     row_mb = 10 * WIDTH * 4 / 2**20
     store = store_of(tmp_path, [10] * 5, cache_mb=2.5 * row_mb)
-    assert (len(store), store.cacheable) == (5, 2)
+    assert (len(store), store._cache.rows) == (5, 2)
     before = [store.read(index).features for index in range(5)]
     for index in range(5):
         np.save(tmp_path / f"{index}.npy", features(10, 100 + index))
@@ -110,25 +110,8 @@ def test_memory_is_bounded(tmp_path):
 
 def test_no_memory_at_all_still_reads(tmp_path):
     store = store_of(tmp_path, [3], cache_mb=0)
-    assert store.cacheable == 0
+    assert store._cache.rows == 0
     np.testing.assert_array_equal(store.read(0).features, store.read(0).features)
-
-
-def test_half_gives_the_same_numbers_kept_or_not(tmp_path):
-    kept, fresh = store_of(tmp_path, [7], half=True), store_of(tmp_path, [7], half=True, cache_mb=0)
-    exact = resize(features(7), 10)
-    for _ in range(2):
-        found = kept.read(0).features
-        np.testing.assert_array_equal(found, fresh.read(0).features)
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-3)
-        assert not np.array_equal(found, exact)
-
-
-def test_half_refuses_what_it_cannot_hold(tmp_path):
-    np.save(tmp_path / "0.npy", np.full((2, WIDTH), 1e6, np.float32))
-    with pytest.raises(BadDataError, match="beyond float16"):
-        FeatureStore([VideoFile("0", tmp_path / "0.npy")], WIDTH, length=2, half=True).read(0)
 
 
 def test_a_bad_file_is_named_each_time(tmp_path):

@@ -40,19 +40,7 @@ def sample_count(duration_s: float, step_s: float, *, subject: object = "video")
 
 
 def sample_times(duration_s: float, step_s: float, *, subject: object = "video") -> NDArray[np.float64]:
-    """List the sample times of a video: `i * step_s` while that is before the end; at least the first.
-
-    Args:
-        duration_s: Length of the video, seconds.
-        step_s: Seconds between samples.
-        subject: Name of the video, for the message.
-
-    Returns:
-        float64 [samples], seconds from the first frame.
-
-    Raises:
-        BadDataError: There are too many.
-    """
+    """List the sample times that `sample_count` counts, float64 [samples], seconds from the first frame."""
     return np.arange(sample_count(duration_s, step_s, subject=subject), dtype=np.float64) * step_s
 
 

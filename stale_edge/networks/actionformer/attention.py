@@ -47,15 +47,7 @@ def global_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, he
 
 
 def local_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, heads: int, reach: int) -> Tensor:
-    """Attend to the valid positions that are at most `reach` away.
-
-    Args:
-        query: [B, E, T].
-        key: [B, E, T].
-        value: [B, E, T].
-        mask: [B, 1, T], 1 at valid keys.
-        heads: H.
-        reach: w.
+    """Attend to the valid positions that are at most `reach` away: w, the rest as for `global_attention`.
 
     Returns:
         [B, E, T]; finite but of no meaning where padded.
