@@ -122,16 +122,7 @@ def write_out(
     videos: list[VideoFile],
     reporter: Reporter,
 ) -> None:
-    """Write and show the results.
-
-    Args:
-        targets: Places and format.
-        run: Model and options.
-        outcome: Detections.
-        record: The result file's `external_data`.
-        videos: Inputs; videos among them are shown with the results.
-        reporter: Reporter for what was written.
-    """
+    """Write and show the results."""
     from stale_edge.cli.extraction_run import write_failures
     from stale_edge_runtime.formats.files import together
 

@@ -52,15 +52,6 @@ def open_detector(
 
     One of a network that this program registered for itself opens in this process, the only one to know it.
 
-    Args:
-        model: File of the model.
-        threads: Threads inside an operator.
-        provider: Device to run on.
-        vocabulary: Options that say what to look for.
-        max_memory_mb: Largest memory that a run may need.
-        labels_from: Model whose classes name what a class-agnostic model finds.
-        reporter: Reporter for a note on the source of the text.
-
     Raises:
         UsageError: An open-vocabulary model without classes, or a baked one with them.
     """
@@ -165,15 +156,6 @@ def run_into_folder(
 ) -> int:
     """Detect in the videos that a folder of results lacks, write its parts as they are complete, and say what is in it.
 
-    Args:
-        run: Model and options.
-        description: Properties of the run as JSON values; see `described`.
-        videos: All videos, in the order of the folder.
-        extraction: Features of those that have them, and failures.
-        engine: Processes that work at once; the longest videos of each part first.
-        places: Folder of the results, their format, and the videos of a part.
-        reporter: Reporter for progress.
-
     Returns:
         Exit code of the command.
     """
@@ -248,16 +230,7 @@ def result_record(
     outcome: Outcome,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Make the result file's `external_data`: model and settings of the detections, with warnings on them.
-
-    Args:
-        run: Model and options.
-        model: File of the model.
-        truth: Annotations of the videos, for the accuracy of external labels.
-        external: File of the external scores.
-        outcome: Detections.
-        reporter: Reporter for warnings.
-    """
+    """Make the result file's `external_data`: model and settings of the detections, with warnings on them."""
     info = run.detector.info
     record: dict[str, Any] = {MODEL: _model_record(run, model), "time_unit": run.clock.unit}
     if info.untrained:

@@ -104,13 +104,6 @@ def chosen_jobs(jobs: int | None, ray: str | None, threads: int) -> int | None:
 def engine_of(jobs: int | None, ray: str | None, *, cpus: int, gpus: float, memory_mb: float) -> Engine:
     """Choose the processes that work.
 
-    Args:
-        jobs: Number of processes; None for one, or all of a cluster.
-        ray: Address of a Ray cluster; None for this machine.
-        cpus: Threads of each process.
-        gpus: GPUs of each actor of Ray.
-        memory_mb: Memory that each actor of Ray reserves.
-
     Raises:
         UsageError: Options of Ray without Ray.
     """

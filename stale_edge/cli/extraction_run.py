@@ -121,13 +121,7 @@ def tower_for(info: ModelInfo, model: Path, options: FrameOptions) -> TowerFile:
 
 
 def settings_for(info: ModelInfo, options: FrameOptions, *, resized: int = 0) -> FeatureSettings:
-    """Choose how to make features for a model: at the step that it learned, or only the rows that it reads.
-
-    Args:
-        info: Metadata of the model.
-        options: Options for the videos.
-        resized: Rows that the model resizes every video to; 0 makes a row every step.
-    """
+    """Choose how to make features for a model: at the step that it learned, or only the rows that it reads."""
     step = options.step_s or info.snippet_seconds or (PUBLISHED_STEP_S if resized else None)
     return feature_settings(
         step,
@@ -152,17 +146,6 @@ def make_features(
     force: bool = False,
 ) -> Extraction:
     """Make the features of videos, in processes of their own, longest first, and show progress.
-
-    Args:
-        videos: Videos of `find_videos`.
-        folder: Folder for the features; it exists.
-        tower: The image tower.
-        settings: Settings of the features besides the tower.
-        reporter: Reporter for progress and warnings.
-        engine: Processes that work at once.
-        threads: Threads of the tower in each of them.
-        provider: Device that the tower runs on.
-        force: Make features again that are there already.
 
     Returns:
         Records, videos and failures in the order of the videos.

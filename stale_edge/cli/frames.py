@@ -74,16 +74,6 @@ def feature_settings(
 ) -> FeatureSettings:
     """Gather the options that features of videos depend on.
 
-    Args:
-        step_s: Seconds from one row to the next.
-        frame_rate: Frames per second of videos that hold no times.
-        approximate: Modes that are faster and not exact.
-        rotate: Turn frames upright.
-        max_megapixels: Largest frames, in millions of pixels.
-        strict: Refuse damaged videos.
-        positions: Rows that every video gets; 0 for a row every step.
-        channels: Order of colours that the tower gets; its own where None.
-
     Raises:
         UsageError: A mode has no meaning.
     """

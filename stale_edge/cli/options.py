@@ -60,9 +60,6 @@ FP16 = MODELS / "stale.fp16.onnx"
 def check_tables(*targets: Path | None) -> None:
     """Find out before any work that a table could not be written.
 
-    Args:
-        targets: Files of `--latex` and `--markdown`.
-
     Raises:
         CannotWriteError: A target cannot be written.
     """

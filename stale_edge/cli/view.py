@@ -92,17 +92,7 @@ def write_page(
     embed: bool = False,
     thumbnails: int = THUMBNAILS,
 ) -> None:
-    """Write a player page and say what is in it.
-
-    Args:
-        output: File to write.
-        content: Results and ground truth.
-        report: Reporter for progress and what was left out.
-        title: Title of the page.
-        videos: Folder to find videos in, or the files by video id.
-        embed: Put small videos into the page.
-        thumbnails: Frames of a video to put into the page.
-    """
+    """Write a player page and say what is in it."""
     from dataclasses import replace
 
     from stale_edge.pages.player.media import find_media, media_of

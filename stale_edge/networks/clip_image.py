@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stale_edge.networks.clip_layer import ACTIVATIONS, QUICK_GELU, ClipLayer
 from stale_edge.networks.stored_values import known_values
+from stale_edge_runtime.heads.setting_checks import check_heads, check_integers
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -51,12 +52,9 @@ class ImageTowerConfig:
     """Deviation of each that is divided by."""
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "patch", "width", "layers", "heads", "hidden", "embedding_dim"):
-            value = getattr(self, name)
-            if type(value) is not int or not 0 < value <= MAX_TOWER_SIZE:
-                raise ValueError(f"{name} must be an integer from 1 to {MAX_TOWER_SIZE:,}, not {value!r}")
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        sizes = ("image_size", "patch", "width", "layers", "heads", "hidden", "embedding_dim")
+        check_integers(self, sizes, high=MAX_TOWER_SIZE)
+        check_heads(self.width, self.heads)
         if self.image_size % self.patch:
             raise ValueError(f"an image of {self.image_size} pixels is not a whole number of patches of {self.patch}")
         if self.activation not in ACTIVATIONS:

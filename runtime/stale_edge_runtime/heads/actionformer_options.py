@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, Final
+
+from stale_edge_runtime.heads.setting_checks import check_flags, check_integers, check_number
 
 METHODS: Final = ("soft", "linear", "hard", "none")
 
@@ -42,12 +43,8 @@ class DecodeSettings:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
-        if type(self.per_class) is not bool:
-            raise ValueError(f"per_class must be true or false, not {self.per_class!r}")
-        for name in ("candidates", "limit"):
-            value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= 1_000_000:
-                raise ValueError(f"{name} must be an integer from 1 to 1,000,000, not {value!r}")
+        check_flags(self, "per_class")
+        check_integers(self, ("candidates", "limit"))
         for name, low, high in (
             ("threshold", 0.0, 1.0),
             ("shortest", 0.0, 1e6),
@@ -56,11 +53,7 @@ class DecodeSettings:
             ("min_score", 0.0, 1.0),
             ("vote", 0.0, 1.0),
         ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
-            if math.isnan(value):
-                raise ValueError(f"{name} is not a number")
+            check_number(self, name, low, high)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the settings as JSON values."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from stale_edge.networks.stored_values import known_values
 from stale_edge_runtime.heads.actionformer_options import DecodeSettings
+from stale_edge_runtime.heads.setting_checks import check_flags, check_heads, check_integers, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +34,9 @@ class LossSettings:
     """Label smoothing."""
 
     def __post_init__(self) -> None:
-        _check_number("positives", self.positives, 1e-6, 1e6)
-        _check_number("regression_weight", self.regression_weight, -1e6, 1e6)
-        _check_number("smoothing", self.smoothing, 0.0, 1.0)
+        check_number(self, "positives", 1e-6, 1e6)
+        check_number(self, "regression_weight", -1e6, 1e6)
+        check_number(self, "smoothing", 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,9 @@ class ActionFormerConfig:
     """Published decoding."""
 
     def __post_init__(self) -> None:
-        for name in ("feature_dim", "width", "heads", "classes", "stem_blocks", "head_width", "max_length"):
-            value = getattr(self, name)
-            if type(value) is not int or not 0 < value <= 65_536:
-                raise ValueError(f"{name} must be an integer from 1 to 65,536, not {value!r}")
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        counts = ("feature_dim", "width", "heads", "classes", "stem_blocks", "head_width", "max_length")
+        check_integers(self, counts, high=65_536)
+        check_heads(self.width, self.heads)
         if not 1 <= len(self.windows) <= _MAX_LEVELS or any(type(w) is not int or w > 4096 for w in self.windows):
             raise ValueError(f"windows must be 1 to {_MAX_LEVELS} integers of at most 4,096, not {self.windows!r}")
         if odd := [window for window in self.windows if window in {2, 3}]:
@@ -89,12 +86,10 @@ class ActionFormerConfig:
                 f"window {odd[0]} reaches one position to each side, for which the published attention by chunks "
                 "has no form; take 4 or more, or 1 for the whole video"
             )
-        for name in ("position_table", "resized"):
-            if type(getattr(self, name)) is not bool:
-                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
-        _check_number("offset", self.offset, 0.0, 1e4)
-        _check_number("drop_path", self.drop_path, 0.0, 0.999)
-        _check_number("shortest_crop", self.shortest_crop, 1e-6, 1.0)
+        check_flags(self, "position_table", "resized")
+        check_number(self, "offset", 0.0, 1e4)
+        check_number(self, "drop_path", 0.0, 0.999)
+        check_number(self, "shortest_crop", 1e-6, 1.0)
         if self.max_length % self.multiple:
             raise ValueError(f"max_length {self.max_length} is not a multiple of {self.multiple}, stride times window")
 
@@ -154,8 +149,3 @@ def _integers(values: Sequence[Any]) -> tuple[int, ...]:
     if not isinstance(values, list | tuple):
         raise ValueError(f"'windows' is {values!r}, not a list")  # noqa: TRY004 (one error for all values)
     return tuple(values)
-
-
-def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or math.isnan(value):
-        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stale_edge.networks.stored_values import known_values
+from stale_edge_runtime.heads.setting_checks import check_flags, check_heads, check_integers
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,9 @@ class BoundaryMapConfig:
     """No text tower: the network runs on stored text embeddings."""
 
     def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if item.name not in {"text", "crop"} and (type(value) is not int or not 0 < value <= 1_000_000):
-                raise ValueError(f"{item.name} must be an integer from 1 to 1,000,000, not {value!r}")
-        if type(self.crop) is not bool:
-            raise ValueError(f"crop must be true or false, not {self.crop!r}")
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+        check_integers(self, ("feature_dim", "snippets", "width", "pair_channels", "blocks", "heads"))
+        check_flags(self, "crop")
+        check_heads(self.width, self.heads)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the configuration as JSON values."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stale_edge.networks.clip_layer import ACTIVATIONS, QUICK_GELU
 from stale_edge.networks.stored_values import known_values
+from stale_edge_runtime.heads.setting_checks import check_flags, check_heads, check_integers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,13 +36,12 @@ class TextConfig:
     """Number added to variances before they are divided by."""
 
     def __post_init__(self) -> None:
-        _check_positive(self)
+        check_integers(self, ("vocabulary", "context", "width", "layers", "heads", "hidden"))
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
         if not isinstance(self.norm_epsilon, float) or not 0 < self.norm_epsilon < 1:
             raise ValueError(f"norm_epsilon {self.norm_epsilon!r} is not between 0 and 1")
-        if self.width % self.heads:
-            raise ValueError(f"text width {self.width} is not a multiple of {self.heads} heads")
+        check_heads(self.width, self.heads, "text width")
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ class DesignOptions:
     and its masks cannot know: see docs/studies.md."""
 
     def __post_init__(self) -> None:
-        if odd := [item.name for item in dataclasses.fields(self) if type(getattr(self, item.name)) is not bool]:
-            raise ValueError(f"{odd[0]} must be true or false, not {getattr(self, odd[0])!r}")
+        check_flags(self, *(item.name for item in dataclasses.fields(self)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -109,9 +108,9 @@ class ModelConfig:
     """Departures from the published design."""
 
     def __post_init__(self) -> None:
-        _check_positive(self)
-        if self.feature_dim % self.representation_heads:
-            raise ValueError(f"feature width {self.feature_dim} is not a multiple of {self.representation_heads} heads")
+        layers = ("representation_layers", "representation_heads", "representation_hidden")
+        check_integers(self, ("feature_dim", "anchors", "heads", "mask_channels", *layers))
+        check_heads(self.feature_dim, self.representation_heads, "feature width")
         if self.feature_dim % 4:
             raise ValueError(f"feature width {self.feature_dim} must be a multiple of 4 for its sine positions")
 
@@ -134,12 +133,3 @@ class ModelConfig:
             text=TextConfig(**known_values(TextConfig, text)) if text is not None else None,
             ours=DesignOptions(**known_values(DesignOptions, ours)) if ours else DesignOptions(),
         )
-
-
-def _check_positive(config: ModelConfig | TextConfig) -> None:
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        if item.name in {"text", "ours", "activation", "norm_epsilon"}:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 1_000_000:
-            raise ValueError(f"{item.name} must be an integer from 1 to 1,000,000, not {value!r}")
