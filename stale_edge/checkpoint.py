@@ -20,9 +20,9 @@ from torch import Tensor
 
 from stale_edge.networks.clip_sources import TOWER_KEY, TOWER_PREFIX, tower_of_state
 from stale_edge.networks.registry import NETWORKS
-from stale_edge.networks.weight_files import check_tensors, load_weights
+from stale_edge.networks.weight_files import check_finite, check_tensors, load_weights
 from stale_edge_runtime.contract import STALE_NETWORK
-from stale_edge_runtime.errors import BadDataError, InputMissingError, reading
+from stale_edge_runtime.errors import BadDataError, InputMissingError, listed, reading
 from stale_edge_runtime.feature_origin import FeatureOrigin
 from stale_edge_runtime.formats.class_list import is_class_name
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
@@ -169,7 +169,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             part = file.get_slice(name)
             _check_shape(path, name, value, tuple(part.get_shape()), str(part.get_dtype()), "F32")
         state = {name: file.get_tensor(name) for name in expected}
-    _check_finite(path, state)
+    check_finite(path, state)
     text = state.pop(TEXT_KEY, None)
     network.load_state_dict(state, assign=True)
     network = network.requires_grad_(requires_grad=False).eval()
@@ -225,7 +225,7 @@ def read_published(path: Path, classes: tuple[str, ...] = (), config: Any | None
         found = state[key]
         _check_shape(path, key, value, tuple(found.shape), str(found.dtype), "torch.float32")
     used = {ours: state[key].detach().contiguous() for key, (ours, _) in expected.items()}
-    _check_finite(path, used)
+    check_finite(path, used)
     network.load_state_dict(used, assign=True)
     origin: dict[str, Any] = {"source": "published", "file": path.name, "sha256": file_sha256(path)}
     if isinstance(content.get("seed"), int):
@@ -442,9 +442,9 @@ def _stored_features(path: Path, name: str, values: Mapping[str, Any]) -> Featur
 
 def _check_names(path: Path, expected: Any, found: Any) -> None:
     if missing := sorted(expected - found):
-        raise BadDataError(path, f"lacks {_listed(missing)}", _AS_PUBLISHED)
+        raise BadDataError(path, f"lacks {listed(missing)}", _AS_PUBLISHED)
     if surplus := sorted(found - expected):
-        raise BadDataError(path, f"holds {_listed(surplus)}, which the network does not have", _AS_PUBLISHED)
+        raise BadDataError(path, f"holds {listed(surplus)}, which the network does not have", _AS_PUBLISHED)
 
 
 def _check_shape(path: Path, name: str, expected: Tensor, shape: tuple[int, ...], dtype: str, wanted: str) -> None:
@@ -452,18 +452,6 @@ def _check_shape(path: Path, name: str, expected: Tensor, shape: tuple[int, ...]
         raise BadDataError(path, f"{name} is {list(shape)}, not {list(expected.shape)}", _AS_PUBLISHED)
     if dtype != wanted:
         raise BadDataError(path, f"{name} is {dtype}, not {wanted}", _AS_PUBLISHED)
-
-
-def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
-    for name, value in state.items():
-        if not bool(value.isfinite().all()):
-            raise BadDataError(path, f"{name} holds NaN or infinity", "the weights are damaged: take another file")
-
-
-def _listed(names: Any, limit: int = 4) -> str:
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _errno_in(text: str) -> int:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 EXIT_USAGE = 2
@@ -120,6 +120,13 @@ writing = partial(_translated, writing_error)
 """Context in which operating-system errors become those of `writing_error`; errors of stale-edge pass as they are."""
 reading = partial(_translated, reading_error)
 """Context in which operating-system errors become those of `reading_error`; errors of stale-edge pass as they are."""
+
+
+def listed(names: Iterable[str], shown: int = 4) -> str:
+    """List the first names for a message, and count the others."""
+    every = list(names)
+    more = f" and {len(every) - shown} more" if len(every) > shown else ""
+    return ", ".join(every[:shown]) + more
 
 
 def printable(text: str) -> str:

@@ -21,7 +21,7 @@ from stale_edge.cli.options import (
     Quiet,
     Strict,
 )
-from stale_edge_runtime.errors import BadDataError, UsageError
+from stale_edge_runtime.errors import BadDataError, UsageError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -284,9 +284,7 @@ def _top1(record: Mapping[str, Any]) -> str:
 
 
 def _listing(names: Iterable[str]) -> str:
-    ordered = list(names)
-    shown = ", ".join(ordered[:NAMES_SHOWN])
-    return shown if len(ordered) <= NAMES_SHOWN else f"{shown} and {len(ordered) - NAMES_SHOWN} more"
+    return listed(names, NAMES_SHOWN)
 
 
 def _heading(result: EvaluationResult, subset: str, found: Results, annotations: Annotations) -> str:

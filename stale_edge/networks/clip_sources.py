@@ -25,7 +25,14 @@ from stale_edge.networks.clip_text import TextTower
 from stale_edge.networks.clip_vocabulary import VOCABULARY_FILES
 from stale_edge.networks.stale.config import TextConfig
 from stale_edge.networks.stored_values import draw_values, known_values
-from stale_edge.networks.weight_files import MAX_BYTES, check_tensors, is_torchscript, load_torchscript, load_weights
+from stale_edge.networks.weight_files import (
+    MAX_BYTES,
+    check_finite,
+    check_tensors,
+    is_torchscript,
+    load_torchscript,
+    load_weights,
+)
 from stale_edge_runtime.errors import BadDataError, InputMissingError, UnavailableError, UsageError
 from stale_edge_runtime.formats.files import read_json
 
@@ -474,9 +481,7 @@ def _three(values: Any) -> tuple[float, float, float]:
 def _floats(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy weights as float32, all finite."""
     floats = {name: value.detach().to(torch.float32).contiguous() for name, value in state.items()}
-    for name, value in floats.items():
-        if not bool(value.isfinite().all()):
-            raise BadDataError(path, f"{name} holds NaN or infinity", "the weights are damaged: take another file")
+    check_finite(path, floats)
     return floats
 
 

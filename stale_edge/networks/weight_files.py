@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from stale_edge_runtime.errors import BadDataError, reading
+from stale_edge_runtime.errors import BadDataError, listed, reading
 from stale_edge_runtime.formats.file_kinds import Wanted, misplaced, read_head
 from stale_edge_runtime.memory_limit import limited_memory
 
@@ -48,10 +48,6 @@ _STORAGES: Final = {
 def load_weights(path: Path, cure: str) -> Any:
     """Read a PyTorch checkpoint, sizes checked before anything is unpacked.
 
-    Args:
-        path: A zip that `torch.save` wrote.
-        cure: Cure where it is something else.
-
     Raises:
         BadDataError: It is no such file, or holds more than weights.
         StaleEdgeError: It cannot be read.
@@ -77,10 +73,6 @@ def is_torchscript(path: Path) -> bool:
 def load_torchscript(path: Path, cure: str) -> dict[str, Tensor]:
     """Read the tensors of a TorchScript archive by the names of a state dict, leaving its code alone.
 
-    Args:
-        path: A zip that `torch.jit.save` wrote.
-        cure: Cure where it is something else.
-
     Raises:
         BadDataError: It is no such file, or its pickle asks for more than tensors and modules.
         StaleEdgeError: It cannot be read.
@@ -97,10 +89,6 @@ def load_torchscript(path: Path, cure: str) -> dict[str, Tensor]:
 
 def check_unpacked_size(path: Path, cure: str) -> None:
     """Refuse a file that is no zip, or one that would unpack to much more than its own size.
-
-    Args:
-        path: The file.
-        cure: Cure where it is something else.
 
     Raises:
         BadDataError: It is one of these.
@@ -120,24 +108,24 @@ def check_unpacked_size(path: Path, cure: str) -> None:
 def check_tensors(path: Path, key: str, state: Mapping[Any, Any], cure: str) -> None:
     """Refuse a state dict that holds something else than plain tensors under names.
 
-    Args:
-        path: The file.
-        key: Name of the state dict in it.
-        state: The state dict.
-        cure: Cure where it is something else.
-
     Raises:
         BadDataError: It holds something else, or a tensor that claims more numbers than it stores: copying that would
             allocate what it claims.
     """
     if odd := [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]:
-        more = f" and {len(odd) - 4} more" if len(odd) > 4 else ""
-        raise BadDataError(path, f"{', '.join(map(str, odd[:4]))}{more} in {key!r} is not a tensor", cure)
+        raise BadDataError(path, f"{listed(map(str, odd))} in {key!r} is not a tensor", cure)
     for name, value in state.items():
         plain = value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
         if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
             shown = list(value.shape[:8])
             raise BadDataError(path, f"{name[:80]} {shown} is not a plain tensor with all its numbers", cure)
+
+
+def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights of a file that hold NaN or infinity (BadDataError)."""
+    for name, value in state.items():
+        if not bool(value.isfinite().all()):
+            raise BadDataError(path, f"{name} holds NaN or infinity", "the weights are damaged: take another file")
 
 
 class _ScriptModule:

@@ -59,20 +59,12 @@ class TrainingLog:
                 closing.callback(part.close)
 
     def step(self, values: Mapping[str, float]) -> None:
-        """Log one training step.
-
-        Args:
-            values: One for each of `STEP_COLUMNS` and each term of the loss.
-        """
+        """Log one training step."""
         self._training.add(values)
         self._events.add("training", values)
 
     def validation(self, values: Mapping[str, float]) -> None:
-        """Log one validation.
-
-        Args:
-            values: One for each of `VALIDATION_COLUMNS`.
-        """
+        """Log one validation."""
         self._validation.add(values)
         self._events.add("validation", values)
         self._events.flush()

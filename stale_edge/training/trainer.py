@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from stale_edge.checkpoint import SUGGESTED_MIN_SCORE, Checkpoint, save_checkpoint
 from stale_edge.data.batches import BatchPlan, next_batch, open_batches
+from stale_edge.data.reference_points import evaluate_predictor, network_predictor
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.training.log import TrainingLog
 from stale_edge.training.run import End, RunOptions, StepReport, TrainingResult, TrainingRun, ValidationReport
@@ -33,7 +34,6 @@ from stale_edge.training.state import (
     save_state,
     set_random_states,
 )
-from stale_edge.training.validation import evaluate_network
 from stale_edge_runtime.errors import BadDataError, UsageError
 
 if TYPE_CHECKING:
@@ -297,7 +297,8 @@ class Trainer:
                 text = _embeddings(training.network, self._text)
             held_out = training.held_out
             with self._options.computing():
-                result = evaluate_network(training.network_name, self._judged, text, _every(held_out), held_out.classes)
+                predictor = network_predictor(training.network_name, self._judged, text, held_out.classes)
+                result = evaluate_predictor(predictor, _every(held_out))
         broadcast: EvaluationResult = self._fabric.broadcast(result)  # type: ignore[assignment]
         return broadcast
 
