@@ -86,15 +86,10 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def readable(colour: str, paper: str = LIGHT_PAGE["paper"]) -> str:
-    """Darken a colour until text in it can be read.
-
-    Args:
-        colour: Colour, as in `#E69F00`.
-        paper: Colour behind the text, a light one.
-    """
+def readable(colour: str) -> str:
+    """Darken a colour, as in `#E69F00`, until text in it can be read on a light page."""
     parts = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
-    while contrast(colour, paper) < READABLE:
+    while contrast(colour, LIGHT_PAGE["paper"]) < READABLE:
         parts = [int(0.95 * part) for part in parts]
         colour = "#" + "".join(f"{part:02X}" for part in parts)
     return colour

@@ -44,6 +44,11 @@ class Detection(NamedTuple):
     """Confidence of the decoding, in [0, 1]; `compat="stale"` can exceed 1."""
 
 
+def plain_rows(detections: Sequence[Detection]) -> list[list[float | str]]:
+    """Give detections as JSON values; `Detection(*row)` reads them back."""
+    return [[float(one.start_s), float(one.end_s), one.label, float(one.score)] for one in detections]
+
+
 def fuse(detections: Sequence[Detection], ranking: Sequence[tuple[str, float]]) -> list[Detection]:
     """Score fusion: segments without classes are copied for each of the best classes of the video.
 

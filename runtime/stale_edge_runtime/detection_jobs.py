@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stale_edge_runtime.corpus import run_all
-from stale_edge_runtime.decoding import Detection
+from stale_edge_runtime.decoding import Detection, plain_rows
 from stale_edge_runtime.isolation import IsolatedDetector
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _make_task(run: DetectionRun) -> Task:
         outcome = run_all(run, [item], after_window=lambda _first, last: progress(last, None))
         for _, error in outcome.failures:
             raise error
-        found = [[float(d.start_s), float(d.end_s), d.label, float(d.score)] for d in outcome.results[item.video_id]]
+        found = plain_rows(outcome.results[item.video_id])
         lengths = outcome.lengths[item.video_id], outcome.row_lengths[item.video_id]
         return {"length": float(lengths[0]), "row_length": float(lengths[1]), "found": found}
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stale_edge_runtime.child import HOSTILE, Child, ChildDiedError, Parent
-from stale_edge_runtime.decoding import Detection
+from stale_edge_runtime.decoding import Detection, plain_rows
 from stale_edge_runtime.errors import BadDataError, StaleEdgeError
 from stale_edge_runtime.heads.registry import HEADS
 from stale_edge_runtime.model_file import read_model
@@ -168,8 +168,7 @@ def serve() -> None:
             detector = Detector(model, **options)
             return {"classes": list(detector.classes)}
         features, duration_s, compat = message
-        found = detector.detect(features, duration_s, compat=compat)
-        return {"found": [[float(d.start_s), float(d.end_s), d.label, float(d.score)] for d in found]}
+        return {"found": plain_rows(detector.detect(features, duration_s, compat=compat))}
 
     while True:
         message = pickle.loads(parent.receive())  # noqa: S301 (from the process that started this one)

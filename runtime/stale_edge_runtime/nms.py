@@ -125,9 +125,7 @@ def _fading(start: NDArray[np.float64], end: NDArray[np.float64], block: IntArra
     return overlap
 
 
-def published_soft_nms(
-    segments: FloatArray, scores: FloatArray, *, limit: int = PUBLISHED_LIMIT
-) -> tuple[IntArray, NDArray[np.float64]]:
+def published_soft_nms(segments: FloatArray, scores: FloatArray) -> tuple[IntArray, NDArray[np.float64]]:
     """Apply the published soft-NMS with its defects, for published numbers only.
 
     The intersection reaches from the *smaller* start to the smaller end; the union is the other segment's
@@ -138,7 +136,6 @@ def published_soft_nms(
     Args:
         segments: `[N, 2]`, start and end relative to the video.
         scores: `[N]`; of equal ones the first wins.
-        limit: Most segments to keep.
 
     Returns:
         Indices of the kept segments, `[K]`, and their scores, `[K]`, in the order in which they were taken.
@@ -148,7 +145,7 @@ def published_soft_nms(
     left = np.arange(len(remaining))
     kept: list[int] = []
     kept_scores: list[float] = []
-    while len(left) > 1 and len(kept) < limit and remaining[left].max() > 0:
+    while len(left) > 1 and len(kept) < PUBLISHED_LIMIT and remaining[left].max() > 0:
         best = left[int(remaining[left].argmax())]
         kept.append(int(best))
         kept_scores.append(float(remaining[best]))

@@ -157,7 +157,10 @@ def read_clip(source: str, activation: str | None = None) -> ClipSource:
     if activation is not None and activation not in ACTIVATIONS:
         raise UsageError("--activation", f"{activation!r} is not known", f"use {', '.join(ACTIVATIONS)}")
     if source.startswith(UNTRAINED):
-        return untrained_clip(source.removeprefix(UNTRAINED))
+        name = source.removeprefix(UNTRAINED)
+        if name not in UNTRAINED_SIZES:
+            raise UsageError(f"--clip {source}", "is not known", f"use {', '.join(UNTRAINED_SIZES)}")
+        return seeded_clip(*UNTRAINED_SIZES[name])
     path = Path(source)
     if not path.exists():
         path = _from_hub(source)
@@ -192,21 +195,6 @@ def read_clip(source: str, activation: str | None = None) -> ClipSource:
         weights.parent,
     )
     return _checked(weights, made)
-
-
-def untrained_clip(name: str, seed: int = 0) -> ClipSource:
-    """Make towers of a published size with seeded weights: right for timing, useless for detection.
-
-    Args:
-        name: Size of the image tower, as in `ViT-B/32`.
-        seed: Seed of the weights.
-
-    Raises:
-        UsageError: The size is not known.
-    """
-    if name not in UNTRAINED_SIZES:
-        raise UsageError(f"--clip {UNTRAINED}{name}", "is not known", f"use {', '.join(UNTRAINED_SIZES)}")
-    return seeded_clip(*UNTRAINED_SIZES[name], seed=seed)
 
 
 def seeded_clip(image: ImageTowerConfig, text: TextConfig | None, *, seed: int = 0) -> ClipSource:

@@ -27,14 +27,14 @@ KEYFRAME_S: Final = 10
 """Seconds from which a player can begin at the latest."""
 
 
-def write_film(target: Path, seconds: int, seed: int = 0) -> None:
+def write_film(target: Path, seconds: int) -> None:
     """Render a film and write it as H.264 in MP4, whole or not at all.
 
     Raises:
         CannotWriteError: The target cannot be written.
         StorageError: The disk is full or failed.
     """
-    _write(target, itertools.islice(pictures(seed), seconds * RATE), (WIDTH, HEIGHT), RATE)
+    _write(target, itertools.islice(pictures(0), seconds * RATE), (WIDTH, HEIGHT), RATE)
 
 
 def write_stand_in(target: Path, seconds: float, instances: Sequence[Instance]) -> None:

@@ -56,14 +56,10 @@ Schema = dict[int, Field]
 
 
 class Budget:
-    """Bounds the number of fields that one file may make us look at.
+    """Bounds the number of fields that one file may make us look at."""
 
-    Args:
-        fields: Number of fields that may be read in all.
-    """
-
-    def __init__(self, fields: int = MAX_FIELDS) -> None:
-        self.left = fields
+    def __init__(self) -> None:
+        self.left = MAX_FIELDS
 
     def spend(self, fields: int) -> None:
         """Take `fields` off what is left.

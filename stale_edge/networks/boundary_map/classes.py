@@ -36,6 +36,8 @@ FOLDS = 5
 """Parts that the classes are left out in."""
 CALIBRATION_SEED = 0
 SMALLEST = 1e-6
+TIME_VIDEOS = 1024
+"""Most videos that the covariance over time is taken from."""
 
 
 class TextSide(NamedTuple):
@@ -179,8 +181,6 @@ def pool_examples(
     classes: Sequence[str],
     snippets: int | None,
     feature_dim: int,
-    *,
-    time_videos: int = 1024,
 ) -> Examples:
     """Pool the features of every video: all of it for its only class, else what each class's actions cover.
 
@@ -189,7 +189,6 @@ def pool_examples(
         classes: Names of these classes.
         snippets: Length that videos are resized to; None takes them as they are.
         feature_dim: D.
-        time_videos: Most videos that the covariance over time is taken from.
     """
     index = {name: row for row, name in enumerate(classes)}
     means: list[Tensor] = []
@@ -200,7 +199,7 @@ def pool_examples(
         for label, row in _pooled(features, video):
             labels.append(index[label])
             means.append(torch.from_numpy(row))
-        if count < time_videos:
+        if count < TIME_VIDEOS:
             around = torch.from_numpy(features - features.mean(axis=0))
             scatter += around.T @ around
             rows += len(around)
