@@ -62,9 +62,6 @@ Rows = list[tuple[float, float, int, float]]
 def decoding_of(network: str) -> Decoding:
     """Give the decoding that can be written into the graph of a network.
 
-    Args:
-        network: A key of `GRAPHS`.
-
     Raises:
         UsageError: There is none.
     """
@@ -151,12 +148,7 @@ def _broken(writer: NodeWriter, outputs: Mapping[str, Value]) -> Value:
 
 
 def drop_decoding(model: onnx.ModelProto, info: ModelInfo) -> onnx.ModelProto:
-    """Take the decoding off: the graph gives the outputs of its network again, for any batch.
-
-    Args:
-        model: Graph that decodes inside; it is not changed.
-        info: Metadata of its file.
-    """
+    """Take the decoding off: the graph gives the outputs of its network again, for any batch."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
     graph, start = made.graph, f"{STAGE}/"
@@ -191,11 +183,6 @@ def check_decoding(
     """Compare the detections of a file with what numpy decodes from the outputs of its network, row by row.
 
     Where numpy's own rows change when outputs change by rounding, another video is drawn.
-
-    Args:
-        plain: The same file without the decoding.
-        made: The file that decodes inside.
-        progress: Called after each length.
 
     Returns:
         Record for the metadata: lengths, videos, rows, and the largest difference of a score.

@@ -126,12 +126,6 @@ def export_text_tower(
 
     The merges of its vocabulary are those beside the weights, or CLIP's own.
 
-    Args:
-        source: The weights.
-        target: File to write.
-        fold: Apply the exact rewrites.
-        progress: Called with a line on each step.
-
     Raises:
         BadDataError: The vocabulary beside the weights is not of CLIP's kind, or the file does not agree with PyTorch;
             nothing is written.

@@ -215,13 +215,6 @@ def follow(
 ) -> Iterator[tuple[int, dict[str, Any] | StaleEdgeError]]:
     """Show the progress of all videos together, and pass results on as they come.
 
-    Args:
-        label: Name of the work.
-        events: Progress and results of an engine.
-        names: Names of its items, in its order.
-        reporter: Reporter for progress.
-        steps: Steps of the progress bar for one item.
-
     Yields:
         Place of an item, and its result or the error that ended it.
     """

@@ -21,13 +21,6 @@ def read_ground_truth(
 ) -> Annotations:
     """Read annotations and warn of what was left out of them and of times that are probably not in seconds.
 
-    Args:
-        path: The file.
-        reporter: Reporter for warnings.
-        video_info: CSV with the subsets of annotations in the published form.
-        class_names: Class list for annotations that number their classes.
-        strict: Refuse a file that holds an entry nobody can use.
-
     Raises:
         InputMissingError: A file is missing.
         BadDataError: A file is not what it must be.

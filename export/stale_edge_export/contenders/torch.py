@@ -289,17 +289,7 @@ def half_slowdown() -> float:
 def count_macs(
     network_name: str, config: Any, batch: int, snippets: int, classes: int, tokens: int, *, is_cached: bool = False
 ) -> int:
-    """Multiply-accumulates of one published forward.
-
-    Args:
-        network_name: Kind of network, a key of `GRAPHS`.
-        config: Sizes of the network, text tower included.
-        batch: Videos.
-        snippets: Length of each.
-        classes: Prompts.
-        tokens: Length of the longest.
-        is_cached: Leave the text tower out.
-    """
+    """Multiply-accumulates of one published forward."""
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
         whole = _whole(network_name)
         network = whole.empty(config).eval()

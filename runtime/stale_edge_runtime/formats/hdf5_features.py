@@ -47,11 +47,6 @@ def dataset_names(path: Path) -> list[str]:
 def read_dataset(path: Path, name: str, feature_dim: int | None) -> NDArray[np.float32]:
     """Read one video of a file of many.
 
-    Args:
-        path: The file.
-        name: Name of a dataset right inside it.
-        feature_dim: Width that a snippet must have.
-
     Returns:
         Features [snippets, feature_dim], finite.
 

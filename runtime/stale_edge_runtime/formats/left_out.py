@@ -93,9 +93,5 @@ def written_number(value: Any) -> float:
 
 
 def left_out_lines(left_out: Mapping[str, LeftOut]) -> list[str]:
-    """Describe what was left out, a line for each kind.
-
-    Args:
-        left_out: Counts that `EntryCheck.finish` gave.
-    """
+    """Describe what was left out, a line for each kind."""
     return [f"left out {item.count:,} {kind}; the first: {item.first}" for kind, item in left_out.items()]

@@ -91,12 +91,7 @@ class Agreement:
 
 
 def agreement(a: Sequence[Detection], b: Sequence[Detection]) -> Agreement:
-    """Compare the detections of one video.
-
-    Args:
-        a: Detections of one model, in seconds.
-        b: Detections of the other.
-    """
+    """Compare the detections of one video."""
     spans_a, spans_b = _spans(a), _spans(b)
     overlap = tiou(spans_a, spans_b)  # [A, B]
     same = np.array([[x.label == y.label for y in b] for x in a], dtype=np.bool_).reshape(len(a), len(b))

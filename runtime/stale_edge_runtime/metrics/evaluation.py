@@ -182,12 +182,7 @@ def interpolated_average_precision(
 
 
 def shrunk_to(ground_truth: Annotations, results: Mapping[str, Sequence[Detection]]) -> Annotations:
-    """Keep the ground-truth videos that have detections: the published evaluator's view.
-
-    Args:
-        ground_truth: The videos that should count.
-        results: Detections of each video.
-    """
+    """Keep the ground-truth videos that have detections: the published evaluator's view."""
     return replace(ground_truth, videos=tuple(v for v in ground_truth.videos if results.get(v.id)))
 
 

@@ -49,10 +49,6 @@ def is_pipe(path: Path) -> bool:
 def opened(source: Path | BinaryIO, options: VideoOptions) -> Iterator[tuple[Any, Any]]:
     """Open a video and close it at the end.
 
-    Args:
-        source: A file, or a binary stream that is read once.
-        options: Settings of reading.
-
     Yields:
         PyAV's container and its video stream, whose decoder is set as the options say and not yet started.
 

@@ -24,11 +24,6 @@ def crop_box(width: int, height: int, size: int) -> tuple[float, float, float, f
 
     Rounding is torchvision's: the longer side is cut to an integer, the margin is rounded half to even.
 
-    Args:
-        width: Pixels of the frame.
-        height: Pixels of the frame.
-        size: Pixels of the crop's sides.
-
     Returns:
         Left, upper, right, lower in pixels of the frame.
     """

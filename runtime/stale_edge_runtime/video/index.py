@@ -286,14 +286,7 @@ def _clock_s(text: str) -> float | None:
 
 
 def cut_short(duration_s: float, start_s: float, container: Any, stream: Any) -> str:
-    """Describe how much of a source is missing; '' if nothing is.
-
-    Args:
-        duration_s: Length that was found, seconds.
-        start_s: Time of the first frame in the container, seconds.
-        container: PyAV's container.
-        stream: PyAV's video stream.
-    """
+    """Describe how much of a source is missing; '' if nothing is."""
     stated_s = declared_s(container, stream)
     if stated_s is None or container.format.name in PLAIN_STREAMS:
         return ""

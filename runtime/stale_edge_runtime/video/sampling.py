@@ -21,11 +21,6 @@ MAX_SAMPLES: Final = 2_000_000
 def sample_count(duration_s: float, step_s: float, *, subject: object = "video") -> int:
     """Count the samples `i * step_s` before the end of a video; at least 1.
 
-    Args:
-        duration_s: Length of the video, seconds.
-        step_s: Seconds between samples.
-        subject: Name of the video, for the message.
-
     Raises:
         BadDataError: There are more than `MAX_SAMPLES`, as damaged times make them.
     """
