@@ -62,7 +62,7 @@ def read_dataset(path: Path, name: str, feature_dim: int | None) -> NDArray[np.f
 def read_video_file(path: Path, feature_dim: int | None) -> NDArray[np.float32]:
     """Read a file of one video: its dataset `features`, or the only one.
 
-    Args and errors are those of `read_dataset`.
+    Errors are those of `read_dataset`.
     """
     with _opened(path) as file:
         names = [FEATURES_NAME] if FEATURES_NAME in file else list(file)
