@@ -173,20 +173,23 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_ctime_ns
 
 
-def open_content(content: bytes, *, subject: str = "model", threads: int = 1) -> ort.InferenceSession:
+def open_content(
+    content: bytes, *, subject: str = "model", threads: int = 1, profile: Path | None = None
+) -> ort.InferenceSession:
     """Open a session on the processor, on a model that this program made itself; nothing is checked.
 
     Args:
         content: The model, encoded.
         subject: Name in errors.
         threads: Threads for one operator.
+        profile: Start of the name of the profile to write, where one is wanted.
 
     Raises:
         UsageError: `threads` is less than 1.
         UnavailableError: This machine does not have that many threads.
         BadDataError: Onnxruntime does not accept the model.
     """
-    return _open(content, len(content), subject, threads)
+    return _open(content, len(content), subject, threads, profile=profile)
 
 
 def _open(

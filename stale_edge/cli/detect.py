@@ -241,8 +241,7 @@ def detect(
     with featured(videos, detector.info, model, frames, reporter) as extraction:
         if targets.part_videos is not None:
             description = described(run, model, external)
-            code = run_into_folder(run, description, videos, extraction, engine, targets, reporter)
-            raise typer.Exit(code)
+            raise typer.Exit(run_into_folder(run, description, videos, extraction, engine, targets, reporter))
         with prompt_interrupt():
             many = engine if ray is not None or min(jobs or 1, len(extraction.featured)) > 1 else None
             outcome = run_all(run, extraction.featured, reporter, extraction.failures, engine=many)
