@@ -49,8 +49,13 @@ class DetectionGraph(nn.Module):
 
 
 def lengths(rows: Tensor) -> Tensor:
-    """Length of each row of [B, N, D], [B, N, 1]: a product with ones takes a third of the time of a reduction."""
-    return ((rows * rows) @ rows.new_ones(rows.shape[2], 1)).sqrt()
+    """Length of each row of [B, N, D], [B, N, 1]: onnxruntime sums fast along the last axis, but squares are slow."""
+    return (rows * rows).sum(dim=2, keepdim=True).sqrt()
+
+
+def row_of_ones(rows: Tensor) -> Tensor:
+    """Make the left operand of a sum over rows, [B, 1, T] for [B, T, D]."""
+    return rows.new_ones(rows.shape[0], 1, rows.shape[1])
 
 
 class SelfAttention(nn.Module):
@@ -114,6 +119,6 @@ class Similarities(nn.Module):
         scale = LOGIT_SCALE / (length.clamp(min=SHORTEST) if self.signed else length)
         # A product with ones sums in blocks; onnxruntime's mean over a middle axis adds one by one, and at 1000
         # snippets its rounding alone is 2e-4 on the logits.
-        video = torch.ones_like(scale).transpose(1, 2) @ clamped  # [B, 1, D]
-        video_logits = (F.normalize(video, dim=2) @ transposed[:, :, :-1]).squeeze(1)
+        video = row_of_ones(clamped) @ clamped  # [B, 1, D]
+        video_logits = (F.normalize(video, dim=2) @ transposed).squeeze(1)[:, :-1]
         return clamped @ transposed * scale, LOGIT_SCALE * video_logits
