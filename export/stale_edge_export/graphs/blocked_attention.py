@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+LONG_BLOCK = 100
+"""Snippets of a block in long videos: scores of more leave the cache, and for fewer the right operands, which are packed
+anew for every block, cost more than that."""
 EPSILON = 1e-5
 """Smallest variance of a norm, as in `torch.nn.LayerNorm`."""
 
@@ -89,7 +92,9 @@ def translate_self_attend(
 
     none, one, dim = op.Constant(value_int=0), op.Constant(value_int=1), features.shape[2]
     snippets = op.Shape(features, start=1, end=2)
-    blocks = op.Div(op.Add(snippets, integers(BLOCK_SNIPPETS - 1)), integers(BLOCK_SNIPPETS))  # N
+    # As many scores as a square of the largest block has, as far as that is more rows than a long video's blocks have.
+    most = op.Max(op.Div(integers(BLOCK_SNIPPETS**2), snippets), integers(LONG_BLOCK))
+    blocks = op.Div(op.Sub(op.Add(snippets, most), one), most)  # N
     block = op.Div(op.Sub(op.Add(snippets, blocks), one), blocks)  # r
     # Blocks are numbers of rows, because a `Scan` over another axis than the first copies all that it cuts. Rows beyond
     # the last one repeat it.
