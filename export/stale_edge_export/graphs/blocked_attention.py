@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 LONG_BLOCK = 100
-"""Snippets of a block in long videos: scores of more leave the cache, and for fewer the right operands, which are packed
-anew for every block, cost more than that."""
+"""Snippets of a block in long videos. Scores of more leave the cache; the right operands are packed anew for every
+block, which takes longer for fewer."""
 EPSILON = 1e-5
 """Smallest variance of a norm, as in `torch.nn.LayerNorm`."""
 
