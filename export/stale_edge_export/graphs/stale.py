@@ -53,11 +53,6 @@ def lengths(rows: Tensor) -> Tensor:
     return (rows * rows).sum(dim=2, keepdim=True).sqrt()
 
 
-def row_of_ones(rows: Tensor) -> Tensor:
-    """Make the left operand of a sum over rows, [B, 1, T] for [B, T, D]."""
-    return rows.new_ones(rows.shape[0], 1, rows.shape[1])
-
-
 class SelfAttention(nn.Module):
     """The temporal embedding as the network computes it."""
 
@@ -117,8 +112,9 @@ class Similarities(nn.Module):
         transposed = text.transpose(1, 2)  # [B, D, C + 1]
         length = lengths(clamped)  # [B, T, 1], zero only where a gate sets signed entries to zero
         scale = LOGIT_SCALE / (length.clamp(min=SHORTEST) if self.signed else length)
-        # A product with ones sums in blocks; onnxruntime's mean over a middle axis adds one by one, and at 1000
-        # snippets its rounding alone is 2e-4 on the logits.
-        video = row_of_ones(clamped) @ clamped  # [B, 1, D]
+        # A transposed column of ones sums in blocks; onnxruntime's mean over a middle axis, and its product with a row,
+        # add one by one, and at 1000 snippets that rounding alone is 2e-4 on the logits.
+        ones = clamped.new_ones(clamped.shape[0], clamped.shape[1], 1)  # [B, T, 1]
+        video = ones.transpose(1, 2) @ clamped  # [B, 1, D]
         video_logits = (F.normalize(video, dim=2) @ transposed).squeeze(1)[:, :-1]
         return clamped @ transposed * scale, LOGIT_SCALE * video_logits

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stale_edge_export.graphs.blocked_attention import self_attend
-from stale_edge_export.graphs.stale import SHORTEST, lengths, row_of_ones
+from stale_edge_export.graphs.stale import SHORTEST, lengths
 from stale_edge_export.graphs.text import StoredText
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Centre(nn.Module):
         """Centre [B, 1, D] and bias [B, 1, N] of rows [B, T, D]."""
         # A product is ten times as fast as onnxruntime's mean over a middle axis; shares, because the sum of a long
         # video is beyond half precision.
-        shares = row_of_ones(rows) / rows.shape[1]  # [B, 1, T]
+        shares = rows.new_ones(rows.shape[0], 1, rows.shape[1]) / rows.shape[1]  # [B, 1, T], the same for all centres
         centre = shares @ rows
         return centre, centre @ self.weights + self.bias
 
@@ -110,7 +110,7 @@ class MaskHeadAsProduct(nn.Module):
         centre, added = self.centre(embedded)  # [B, 1, D], [B, 1, 3 c]
         neighbours = _with_neighbours(embedded - centre)  # [B, T, 3 D]
         # Beyond the ends of a video there is nothing, and so no centre to add for it.
-        present = _with_neighbours(row_of_ones(embedded).transpose(1, 2))  # [B, T, 3]
+        present = _with_neighbours(embedded.new_ones(embedded.shape[0], embedded.shape[1], 1))  # [B, T, 3]
         added = present @ added.reshape(embedded.shape[0], 3, -1)  # [B, T, c]
         hidden = F.relu(neighbours @ self.context + added)  # [B, T, c]
         centre, added = self.hidden_centre(hidden)  # [B, 1, c], [B, 1, A]
