@@ -80,7 +80,7 @@ def test_other_blocks_are_refused() -> None:
     scan = helper.make_node("Scan", ["features"], ["found"], name="other", body=body, num_scan_inputs=1)
     borders = [value("features", TensorProto.FLOAT, [3, 2])], [value("found", TensorProto.FLOAT, [3, 2])]
     content = helper.make_model(helper.make_graph([scan], "other", *borders)).SerializeToString()
-    with pytest.raises(OtherBlocksError, match="features meets nothing, not Reshape"):
+    with pytest.raises(OtherBlocksError, match="part meets nothing, not Gather"):
         with_whole_attention(content)
 
 

@@ -12,15 +12,17 @@ import pytest
 
 from stale_edge_export.encoding import inner_nodes, sort_nodes
 from stale_edge_export.graphs.stale_spec import STALE_GRAPH
-from stale_edge_export.quantization import quantize
+from stale_edge_export.quantization import int8, quantize
+from stale_edge_export.quantization.activations import quantize_activation_products
 from stale_edge_export.quantization.fp16 import check_range
 from stale_edge_export.quantization.harm import measure_harm
-from stale_edge_export.quantization.int8 import TARGETS, Products, this_machine
+from stale_edge_export.quantization.int8 import TARGETS, Products, this_machine, to_int8
+from stale_edge_export.quantization.movement import QUANTIZE, quantize_before_movement
 from stale_edge_export.quantization.quantize import Int8Options, quantize_file
 from stale_edge_runtime.contract import Kind, Precision
 from stale_edge_runtime.errors import BadDataError
 from stale_edge_runtime.model_file import read_model
-from stale_edge_runtime.session import open_session
+from stale_edge_runtime.session import open_content, open_session
 from stale_edge_runtime.synthetic import clip_like_features
 
 TinyExport = Callable[..., Path]
@@ -129,6 +131,61 @@ def test_nodes_are_sorted_with_the_bodies_that_take_in_their_outputs(tiny_export
         onnx.checker.check_model(model)
     sort_nodes(model.graph)
     onnx.checker.check_model(model, full_check=True)
+
+
+def test_rows_are_quantised_before_they_are_gathered_to_the_same_numbers(
+    tiny_export: TinyExport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = onnx.load(tiny_export(Kind.BAKED))
+    monkeypatch.setattr(int8, "quantize_before_movement", lambda graph: 0)
+    plain = to_int8(model, Products.of(model, STALE_GRAPH.quantization))
+    moved = onnx.ModelProto.FromString(plain.SerializeToString())
+    assert quantize_before_movement(moved.graph) == 1
+    makers = {output: node.op_type for node in moved.graph.node for output in node.output}
+    (pad,) = [node for node in moved.graph.node if node.op_type == "Pad" and makers.get(node.input[0]) == QUANTIZE]
+    assert makers[pad.input[2]] == QUANTIZE, "rows beyond the ends are zero points"
+    assert quantize_before_movement(moved.graph) == 0
+    onnx.checker.check_model(moved, full_check=True)
+    before, after = (open_content(each.SerializeToString()) for each in (plain, moved))
+    for snippets in (1, 2, 3, 50, 257):
+        features = {"features": clip_like_features(2, snippets, 32)}
+        for one, other in zip(before.run(None, features), after.run(None, features), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_other_paddings_are_quantised_where_they_are(tiny_export: TinyExport, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = onnx.load(tiny_export(Kind.BAKED))
+    monkeypatch.setattr(int8, "quantize_before_movement", lambda graph: 0)
+    model = to_int8(model, Products.of(model, STALE_GRAPH.quantization))
+    for pad in (node for node in model.graph.node if node.op_type == "Pad"):
+        pad.input.append("temporal.norm.weight")  # something that is not zero
+    assert quantize_before_movement(model.graph) == 1
+    (quantize,) = [node for node in model.graph.node if node.name.endswith("_rows")]
+    makers = {output: node.op_type for node in model.graph.node for output in node.output}
+    assert makers[quantize.input[0]] == "Pad"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(-3.0, 2.0, 3.0), (1.0, 2.0, 2.0), (-2.0, -1.0, 2.0), (0.0, 0.0, 0.0)]
+)
+def test_right_operands_take_their_step_from_the_entry_farthest_from_zero(
+    low: float, high: float, expected: float
+) -> None:
+    value = onnx.helper.make_tensor_value_info
+    float32 = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["left", "right"], ["product"], name="stage/product")],
+        "one_product",
+        [value("left", float32, [2, 3]), value("right", float32, [3, 4])],
+        [value("product", float32, [2, 4])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    quantize_activation_products(model, ["stage/product"])
+    model.graph.output.append(value("right_s8_scale", float32, []))
+    right = np.linspace(low, high, 12, dtype=np.float32).reshape(3, 4)
+    feeds = {"left": np.ones((2, 3), np.float32), "right": right}
+    (scale,) = open_content(model.SerializeToString()).run(["right_s8_scale"], feeds)
+    assert scale == np.maximum(np.float32(expected) * np.float32(1 / 127), np.float32(1e-12))
 
 
 def test_a_file_that_fails_leaves_what_was_there(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+LONG_BLOCK = 100
+"""Snippets of a block in long videos. Scores of more leave the cache; the right operands are packed anew for every
+block, which takes longer for fewer."""
 EPSILON = 1e-5
 """Smallest variance of a norm, as in `torch.nn.LayerNorm`."""
 
@@ -87,28 +90,30 @@ def translate_self_attend(
     def integers(*values: int) -> Any:
         return op.Constant(value_ints=list(values))
 
+    none, one, dim = op.Constant(value_int=0), op.Constant(value_int=1), features.shape[2]
     snippets = op.Shape(features, start=1, end=2)
-    blocks = op.Div(op.Add(snippets, integers(BLOCK_SNIPPETS - 1)), integers(BLOCK_SNIPPETS))  # N
-    block = op.Div(op.Sub(op.Add(snippets, blocks), integers(1)), blocks)  # r
-    surplus = op.Sub(op.Mul(block, blocks), snippets)
-    padded = op.Pad(features, op.Concat(integers(0, 0, 0, 0), surplus, integers(0), axis=0))  # [B, N r, D]
-    dim, stacked_dim = query_key.shape
-    stacked = op.Reshape(padded, op.Concat(integers(0), blocks, block, integers(dim), axis=0))  # [B, N, r, D]
+    # As many scores as a square of the largest block has, as far as that is more rows than a long video's blocks have.
+    most = op.Max(op.Div(integers(BLOCK_SNIPPETS**2), snippets), integers(LONG_BLOCK))
+    blocks = op.Div(op.Sub(op.Add(snippets, most), one), most)  # N
+    block = op.Div(op.Sub(op.Add(snippets, blocks), one), blocks)  # r
+    # Blocks are numbers of rows, because a `Scan` over another axis than the first copies all that it cuts. Rows beyond
+    # the last one repeat it.
+    rows = op.Min(op.Range(none, op.Squeeze(op.Mul(blocks, block)), one), op.Sub(snippets, one))
+    rows = op.Reshape(rows, op.Concat(blocks, integers(-1), axis=0))  # [N, r]
     keys = op.Transpose(memory, perm=[0, 2, 1])  # [B, D, T]
-    shapes = integers(0, -1, dim), integers(0, -1, stacked_dim)
-    body = _body((memory, keys, query_key, value_output, bias, gain, shift), shapes)
-    (output,) = call_op("Scan", stacked, body=body, num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1])
-    joined = op.Reshape(output, integers(0, -1, dim))  # [B, N r, D]
-    return op.Slice(joined, integers(0), snippets, integers(1))
+    shapes = integers(0, -1, dim), integers(0, -1, query_key.shape[1])
+    body = _body((features, memory, keys, query_key, value_output, bias, gain, shift), shapes)
+    (output,) = call_op("Scan", rows, body=body, num_scan_inputs=1, scan_output_axes=[1])  # [B, N, r, D]
+    return op.Slice(op.Reshape(output, integers(0, -1, dim)), integers(0), snippets, integers(1))
 
 
 def _body(around: tuple[Any, ...], shapes: tuple[Any, Any]) -> Any:
-    """Build the graph of one block: snippets [B, r, D] in, [B, r, D] out; all else comes from around it."""
+    """Build the graph of one block: numbers of snippets [r] in, [B, r, D] out; all else comes from around it."""
     import onnx_ir as ir
 
-    memory, keys, query_key, value_output, bias, gain, shift = around
+    features, memory, keys, query_key, value_output, bias, gain, shift = around
     floats = ir.TensorType(ir.DataType.FLOAT)
-    part = ir.Value(name="block", type=floats, shape=ir.Shape([None, None, None]))
+    rows = ir.Value(name="block_rows", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([None]))
     nodes: list[Any] = []
 
     def add(operator: str, *inputs: Any, **attributes: float) -> Any:
@@ -118,12 +123,13 @@ def _body(around: tuple[Any, ...], shapes: tuple[Any, Any]) -> Any:
         nodes.append(node)
         return node.outputs[0]
 
+    part = add("Gather", features, rows, axis=1)  # [B, r, D]
     query = add("Reshape", add("MatMul", part, query_key), shapes[0])  # [B, r H, D]
     weights = add("Softmax", add("MatMul", query, keys), axis=-1)  # [B, r H, T]
     attended = add("Reshape", add("MatMul", weights, memory), shapes[1])  # [B, r, H D]
-    rows = add("Add", add("Add", add("MatMul", attended, value_output), bias), part)
-    embedded = add("LayerNormalization", rows, gain, shift, axis=-1, epsilon=EPSILON)
-    return ir.Graph([part], [embedded], nodes=nodes, name="self_attend_block")
+    summed = add("Add", add("Add", add("MatMul", attended, value_output), bias), part)
+    embedded = add("LayerNormalization", summed, gain, shift, axis=-1, epsilon=EPSILON)
+    return ir.Graph([rows], [embedded], nodes=nodes, name="self_attend_block")
 
 
 TRANSLATIONS: dict[Any, Callable[..., Any]] = {torch.ops.stale_edge.self_attend.default: translate_self_attend}

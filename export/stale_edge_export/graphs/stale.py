@@ -49,8 +49,8 @@ class DetectionGraph(nn.Module):
 
 
 def lengths(rows: Tensor) -> Tensor:
-    """Length of each row of [B, N, D], [B, N, 1]: a product with ones takes a third of the time of a reduction."""
-    return ((rows * rows) @ rows.new_ones(rows.shape[2], 1)).sqrt()
+    """Length of each row of [B, N, D], [B, N, 1]: onnxruntime sums fast along the last axis, but squares are slow."""
+    return (rows * rows).sum(dim=2, keepdim=True).sqrt()
 
 
 class SelfAttention(nn.Module):
@@ -112,8 +112,9 @@ class Similarities(nn.Module):
         transposed = text.transpose(1, 2)  # [B, D, C + 1]
         length = lengths(clamped)  # [B, T, 1], zero only where a gate sets signed entries to zero
         scale = LOGIT_SCALE / (length.clamp(min=SHORTEST) if self.signed else length)
-        # A product with ones sums in blocks; onnxruntime's mean over a middle axis adds one by one, and at 1000
-        # snippets its rounding alone is 2e-4 on the logits.
-        video = torch.ones_like(scale).transpose(1, 2) @ clamped  # [B, 1, D]
-        video_logits = (F.normalize(video, dim=2) @ transposed[:, :, :-1]).squeeze(1)
+        # A transposed column of ones sums in blocks; onnxruntime's mean over a middle axis, and its product with a row,
+        # add one by one, and at 1000 snippets that rounding alone is 2e-4 on the logits.
+        ones = clamped.new_ones(clamped.shape[0], clamped.shape[1], 1)  # [B, T, 1]
+        video = ones.transpose(1, 2) @ clamped  # [B, 1, D]
+        video_logits = (F.normalize(video, dim=2) @ transposed).squeeze(1)[:, :-1]
         return clamped @ transposed * scale, LOGIT_SCALE * video_logits

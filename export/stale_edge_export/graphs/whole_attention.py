@@ -47,17 +47,16 @@ def _unroll(graph: onnx.GraphProto, place: int) -> None:
     body = next(attribute.g for attribute in scan.attribute if attribute.name == "body")
     if len(scan.input) != 1 or len(scan.output) != 1 or len(body.output) != 1:
         raise OtherBlocksError(f"{scan.name} has {len(scan.input)} inputs and {len(scan.output)} outputs, not one")
-    producers = {output: node for node in nodes for output in node.output}
     consumers = {name: node for node in nodes for name in node.input[:1]}
-    reshape = _expect(producers, scan.input[0], "Reshape")
-    cutting = reshape, _expect(producers, reshape.input[0], "Pad")
+    rows = {name: node for node in body.node for name in node.input[1:]}
+    cutting = _expect(rows, body.input[0].name, "Gather")
     reshape = _expect(consumers, scan.output[0], "Reshape")
     joining = reshape, _expect(consumers, reshape.output[0], "Slice")
-    renamed = {body.input[0].name: cutting[-1].input[0], body.output[0].name: joining[-1].output[0]}
+    renamed = {cutting.output[0]: cutting.input[0], body.output[0].name: joining[-1].output[0]}
     for node in body.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
-    gone = {node.name for node in (*cutting, *joining)}
+    gone = {node.name for node in (cutting, *joining)}
     kept = [*nodes[:place], *body.node, *nodes[place + 1 :]]
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept if node.name not in gone]
     del graph.node[:]

@@ -123,11 +123,13 @@ class _Rewriter:
         return self._signed[name]
 
     def _around_zero(self, name: str) -> tuple[str, str]:
-        size = _append(self._outer, "Abs", [name], f"{name}_abs")
-        largest = _append(self._outer, "ReduceMax", [size], f"{name}_largest", keepdims=0)
-        step = self._constant("s8_step", np.float32(1 / self._largest))
-        scale = _append(self._outer, "Mul", [largest, step], f"{name}_step")
-        scale = _append(self._outer, "Max", [scale, self._constant("s8_smallest", SMALLEST_SCALE)], f"{name}_s8_scale")
+        ends = []
+        for operator, side in (("ReduceMax", 1), ("ReduceMin", -1)):  # no copy of the tensor is written, as with Abs
+            end = _append(self._outer, operator, [name], f"{name}_{operator.lower()}", keepdims=0)
+            step = self._constant(f"s8_step_{operator.lower()}", np.float32(side / self._largest))
+            ends.append(_append(self._outer, "Mul", [end, step], f"{end}_step"))
+        smallest = self._constant("s8_smallest", SMALLEST_SCALE)
+        scale = _append(self._outer, "Max", [*ends, smallest], f"{name}_s8_scale")
         zero = self._constant("s8_zero", np.int8(0))
         return _append(self._outer, "QuantizeLinear", [name, scale, zero], f"{name}_s8"), scale
 

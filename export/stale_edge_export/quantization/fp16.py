@@ -116,16 +116,21 @@ def _casts_to(node: onnx.NodeProto, element_type: int) -> bool:
 
 
 def _append_probes(model: onnx.ModelProto, rules: QuantizationRules) -> dict[str, str]:
-    """Add the largest and smallest entry of every value that becomes half precision as outputs."""
+    """Add the largest and smallest entry of every value that becomes half precision as outputs.
+
+    An input of the file is probed under the name of a node that computes with it.
+    """
     inferred = onnx.shape_inference.infer_shapes(model)
-    floats = {
-        value.name for value in inferred.graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT
-    }
+    values = (*inferred.graph.value_info, *inferred.graph.input)
+    floats = {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
+    inputs = floats.intersection(value.name for value in model.graph.input)
     probes: dict[str, str] = {}
     for node in list(model.graph.node):
-        if _keeps_fp32(node, rules):
+        if _keeps_fp32(node, rules) or node.op_type == "Shape":
             continue
-        for value in floats.intersection(node.output):
+        probed = inputs.intersection(node.input)
+        inputs -= probed
+        for value in floats.intersection(node.output) | probed:
             for operator in ("ReduceMax", "ReduceMin"):
                 output = f"{operator}:{value}"
                 model.graph.node.append(helper.make_node(operator, [value], [output], keepdims=0))

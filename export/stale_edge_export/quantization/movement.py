@@ -22,9 +22,10 @@ MOVERS: Final = ("Slice", "Gather")
 
 
 def quantize_before_movement(graph: GraphProto) -> int:
-    """Quantise the rows that a concatenation arranges, in place of the arranged ones.
+    """Quantise the rows that a concatenation or a gathering arranges side by side, in place of the arranged ones.
 
-    Every row must be in at least one part, which is so where the parts are shifts of the same rows.
+    Every row must be in at least one part, which is so where the parts are shifts of the same rows. Rows of zeros that
+    were put around them count as zero in any range, and become the zero point.
 
     Args:
         graph: Graph of an int8 model; changed in place.
@@ -35,7 +36,7 @@ def quantize_before_movement(graph: GraphProto) -> int:
     makers = {output: node for node in graph.node for output in node.output}
     moved: dict[str, list[NodeProto]] = {}
     for node in graph.node:
-        if node.op_type == QUANTIZE and (instead := _earlier(node, makers)) is not None:
+        if node.op_type == QUANTIZE and (instead := _before_joining(node, makers) or _before_gathering(node, makers)):
             moved[node.name] = instead
     if not moved:
         return 0
@@ -45,7 +46,38 @@ def quantize_before_movement(graph: GraphProto) -> int:
     return len(moved)
 
 
-def _earlier(quantize: NodeProto, makers: Mapping[str, NodeProto]) -> list[NodeProto] | None:
+def _before_gathering(quantize: NodeProto, makers: Mapping[str, NodeProto]) -> list[NodeProto]:
+    """Make the nodes that replace a quantisation of gathered rows side by side; none where it is of other things."""
+    movers = []
+    name = quantize.input[0]
+    for operator in ("Reshape", "Gather", "Pad"):
+        node = makers.get(name)
+        if node is not None and node.op_type == operator and not (operator == "Pad" and _has_fill(node)):
+            movers.append(node)
+            name = node.input[0]
+        elif operator != "Pad":
+            return []
+    values, scale, zero = quantize.output
+    rows = f"{values}_rows"
+    made = [helper.make_node(QUANTIZE, [name], [rows, scale, zero], name=f"{quantize.name}_rows")]
+    for mover in reversed(movers):
+        copied = NodeProto()
+        copied.CopyFrom(mover)
+        copied.name, copied.input[0] = f"{mover.name}_quantized", made[-1].output[0]
+        copied.output[0] = values if mover is movers[0] else f"{values}_{mover.op_type.lower()}"
+        if mover.op_type == "Pad":
+            copied.input[:] = [*copied.input[:2], zero]
+        made.append(copied)
+    return made
+
+
+def _has_fill(pad: NodeProto) -> bool:
+    """Whether a padding is of other things than zeros: of edges, or of a value, or of chosen axes."""
+    modes = [attribute.s for attribute in pad.attribute if attribute.name == "mode"]
+    return modes not in ([], [b"constant"]) or any(pad.input[2:])
+
+
+def _before_joining(quantize: NodeProto, makers: Mapping[str, NodeProto]) -> list[NodeProto] | None:
     """Make the nodes that replace a quantisation of parts of the same rows; None where it is of other things."""
     joined = makers.get(quantize.input[0])
     if joined is None or joined.op_type != "Concat" or len(joined.input) < 2:
