@@ -37,9 +37,9 @@ def test_products_of_bytes_are_split_and_counted_with_blocks(tiny_export: Callab
         for one in eight:
             assert one.ms == pytest.approx(one.quantising_ms + one.product_ms + one.rescaling_ms)
         assert any(one.quantising_ms > 0 for one in eight)
-        assert {"Abs", "ReduceMax"}.isdisjoint(part.operator for part in item.parts)  # they look for a range
+        assert {"ReduceMax", "ReduceMin"}.isdisjoint(part.operator for part in item.parts)  # they look for a range
     blocks = [
         sum(one.times for one in item.products if one.precision is Precision.INT8 and one.stages == ("temporal",))
         for item in (short, long)
     ]
-    assert blocks[1] == 2 * blocks[0] > 0
+    assert blocks[1] == 4 * blocks[0] > 0  # one block of 200 snippets, four of 100
