@@ -99,7 +99,7 @@ def bench(
     threads: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="N[,N…]",
+            metavar="LIST",
             help="Threads inside an operator, as in 1,2,4; several are also compared with as many videos at the same "
             "time. 1 by default.",
         ),

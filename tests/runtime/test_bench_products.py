@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from stale_edge_runtime.bench.explain import Explanation, explain
@@ -22,7 +23,6 @@ from stale_edge_runtime.bench.rewritten_graph import RewrittenGraph, RunNode, re
 from stale_edge_runtime.bench.small_files import message, value_info
 from stale_edge_runtime.contract import Precision
 from stale_edge_runtime.model_file import read_model
-from stale_edge_runtime.session import open_content
 
 DATA = Path(__file__).parents[1] / "data"
 FLOAT, UINT8, INT8 = 1, 2, 3
@@ -174,7 +174,9 @@ def fused_product() -> bytes:
 
 def test_a_product_runs_alone_with_its_quantisation_and_the_bare_product_beside_it(tmp_path: Path) -> None:
     rewritten = tmp_path / "rewritten.onnx"
-    open_content(fused_product(), rewritten=rewritten)
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(rewritten)
+    ort.InferenceSession(fused_product(), options, providers=["CPUExecutionProvider"])
     graph = read_rewritten(rewritten.read_bytes())
     told = event("stage/product", "DynamicQuantizeMatMul", 10, [[3, 16], []], [3, 5])
     found = measure_alone(graph, told, 1, seconds=0.01)
