@@ -60,12 +60,20 @@ def test_options_are_those_of_a_small_device(model):
     for entry, value in {
         "session.intra_op.allow_spinning": "0",
         "session.inter_op.allow_spinning": "0",
+        "session.force_spinning_stop": "1",
         "session.set_denormal_as_zero": "1",
     }.items():
         assert options.get_session_config_entry(entry) == value
     plain = open_session(model, optimize=False, reuse_memory=False).get_session_options()
     assert plain.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     assert not plain.enable_cpu_mem_arena
+
+
+@pytest.mark.skipif(cores() < 2, reason="one core")
+def test_several_threads_wait_awake_within_a_forward_alone(model):
+    options = open_session(model, threads=2).get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
 
 
 def test_the_session_says_where_it_runs(model):
