@@ -128,7 +128,7 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]], heads: int =
 
 
 def about(run: StudyRun, folder: str) -> str:
-    """Where the numbers of a study come from."""
+    """Name the command, day, commit and machine of a study."""
     options = run.options
     words = ["stale-edge study", str(run.study), *(["--quick"] if options.get("quick") else [])]
     words += [f"--threads {options['threads']}"] if options.get("threads", 1) != 1 else []
@@ -295,7 +295,7 @@ STUDIES: Final[dict[tuple[StudyName, str], Callable[[StudyRun], str]]] = {
 
 
 def about_bench(results: Published, *names: str) -> str:
-    """Where the numbers of benchmarks come from; the command is told by what was measured."""
+    """Name the command, day, commit and machine of benchmarks; the command is told by what was measured."""
     parts = []
     for name in names:
         report = results.bench(name)

@@ -77,7 +77,10 @@ def study(
     ] = None,
     networks: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Networks, as in stale,actionformer,boundary-map; all by default."),
+        typer.Option(
+            metavar="LIST",
+            help="Networks, as in stale,actionformer; all three by default. localization has the boundary map alone.",
+        ),
     ] = None,
     providers: Providers = None,
     peak_tmacs: Annotated[
@@ -125,7 +128,7 @@ def study(
         settings = TimingSettings(
             lengths=() if lengths is None else parse_lengths(lengths),
             seeds=drawn or (),
-            networks=wanted or (),
+            networks=wanted,
             turns=repeats or 0,
             providers=choose_providers(providers),
             threads=threads or 1,

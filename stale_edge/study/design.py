@@ -83,6 +83,11 @@ COLUMNS: Final[Mapping[StudyName, StudyColumns]] = {
 """The columns of each study. A measurement has all factors of its study, and one of its metrics."""
 
 
+def whole_video_of(method: str) -> str:
+    """Name the row of the labels that a method found, each for its whole video."""
+    return method + WHOLE_VIDEO
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One number that was measured."""

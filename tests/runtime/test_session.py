@@ -126,7 +126,7 @@ def test_a_provider_that_is_not_built_in_is_named_with_its_cure(model, threads):
 
 
 def test_a_provider_that_is_built_in_but_does_not_load_is_no_fallback(model, monkeypatch, capfd, fresh_providers):
-    """What onnxruntime-gpu does on a machine without a GPU: it offers CUDA, then quietly runs on the CPU."""
+    """Pretend onnxruntime-gpu on a machine without a GPU: it offers CUDA, then quietly runs on the CPU."""
     real, asked = ort.InferenceSession, []
 
     def quietly_on_cpu(content, options, providers, **keywords):

@@ -377,6 +377,8 @@ def test_networks_are_chosen_or_those_of_the_weights(tmp_path: Path, tiny_file: 
         timing_study(StudyName.INFERENCE, tmp_path, replace(chosen, checkpoint=tiny_file))
     with pytest.raises(UsageError, match="--networks: names 'x3d'"):
         timing_study(StudyName.INFERENCE, tmp_path, TimingSettings(networks=("x3d",)))
+    with pytest.raises(UsageError, match="--networks: names none"):
+        timing_study(StudyName.INFERENCE, tmp_path, TimingSettings(networks=()))
 
 
 def test_a_child_that_fails_is_a_note_and_no_number(

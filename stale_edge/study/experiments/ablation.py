@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from stale_edge.study.design import Cell, Measurement, StudyName
+from stale_edge.study.design import Cell, Measurement, StudyName, whole_video_of
 from stale_edge.study.experiments.simulated_data import SimulatedData
-from stale_edge.study.experiments.trained_study import StudyData, TrainedStudy, reference_rows, whole_video_of
+from stale_edge.study.experiments.trained_study import StudyData, TrainedStudy, reference_rows
 from stale_edge.study.experiments.training_runs import (
     EVERY_OPTION,
     METHODS,
@@ -27,7 +27,6 @@ from stale_edge.study.experiments.training_runs import (
     teach,
 )
 from stale_edge_runtime.contract import ACTIONFORMER
-from stale_edge_runtime.metrics.baselines import whole_videos
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,10 +120,12 @@ class AblationStudy(TrainedStudy[EndlessData]):
         for subset, predictor in predictors.items():
             judged = material.evaluation_sets[subset]
             with self._context.computing():
-                named = judged.named(judged.detect(predictor), lacks_classes=method.leaves_classes)
-                values = {name: {**judged.accuracy(named), **cost}}
+                found = judged.detect(predictor)
                 if cost:
-                    values[whole_video_of(name)] = judged.accuracy(whole_videos(judged.truth, named))
+                    values = judged.judge(name, found, lacks_classes=method.leaves_classes)
+                else:
+                    values = {name: judged.accuracy(found)}
+            values[name] |= cost
             measured += [
                 Measurement({"method": row, "subset": subset}, metric, value, cell.repeat)
                 for row, metrics in values.items()

@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from stale_edge.study.context import ANYWHERE, RunContext
-from stale_edge.study.design import Cell, Measurement, StudyName
-from stale_edge.study.experiments.trained_study import TrainedStudy, reference_rows, whole_video_of
+from stale_edge.study.design import Cell, Measurement, StudyName, whole_video_of
+from stale_edge.study.experiments.trained_study import TrainedStudy, reference_rows
 from stale_edge.study.experiments.training_runs import (
     METHODS,
     NETWORK,
@@ -25,7 +25,6 @@ from stale_edge.study.experiments.training_runs import (
     teach,
 )
 from stale_edge.study.experiments.video_pool import FiniteData
-from stale_edge_runtime.metrics.baselines import whole_videos
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -155,10 +154,11 @@ class DataFractionStudy(TrainedStudy[FiniteData]):
         measured = []
         for enhancement, external in (("without", None), ("with", pool.external)):
             with self._context.computing():
-                named = judged.named(found, external, lacks_classes=method.leaves_classes)
-                values = {name: {**judged.accuracy(named), **cost}}
-                if name in self._plan.methods:
-                    values[whole_video_of(name)] = judged.accuracy(whole_videos(judged.truth, named))
+                if cost:
+                    values = judged.judge(name, found, external, lacks_classes=method.leaves_classes)
+                else:
+                    values = {name: judged.accuracy(found, external)}
+            values[name] |= cost
             measured += [
                 Measurement({**cell.factors, "method": row, "enhancement": enhancement}, metric, value, cell.repeat)
                 for row, metrics in values.items()

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+from stale_edge.study.design import whole_video_of
 from stale_edge_runtime.decoding import enhance, fuse
 from stale_edge_runtime.formats.annotations import Annotations, Video
 from stale_edge_runtime.labelling import text_labeller
+from stale_edge_runtime.metrics.baselines import whole_videos
 from stale_edge_runtime.metrics.evaluation import evaluate
 from stale_edge_runtime.resampling import resize
 
@@ -85,6 +87,26 @@ class EvaluationSet:
         result = evaluate(self.truth, self.named(found, external, lacks_classes=lacks_classes))
         at = dict(zip(result.tious, result.map, strict=True))
         return {"map_50": at[0.5], "map_75": at[0.75], "map_95": at[0.95], "average_map": result.average_map}
+
+    def judge(
+        self, name: str, found: Found, external: ExternalScores | None = None, *, lacks_classes: bool = False
+    ) -> dict[str, dict[str, float]]:
+        """Evaluate what a network found, and its labels alone, each for the whole video.
+
+        Args:
+            name: Name of the network's row; that of its labels alone ends in `WHOLE_VIDEO`.
+            found: Detections that `detect` gave.
+            external: Verdicts of an external classifier, taken as by `named`.
+            lacks_classes: Whether the detections are without classes, which `named` then gives them.
+
+        Returns:
+            Accuracy by row.
+        """
+        named = self.named(found, external, lacks_classes=lacks_classes)
+        return {
+            name: self.accuracy(named),
+            whole_video_of(name): self.accuracy(whole_videos(self.truth, named)),
+        }
 
     def named(self, found: Found, external: ExternalScores | None = None, *, lacks_classes: bool = False) -> Found:
         """Give detections the labels that they are judged with.

@@ -17,7 +17,7 @@ import numpy as np
 from stale_edge.study.design import Cell, Measurement, StudyName
 from stale_edge.study.experiments.ablation import EndlessData
 from stale_edge.study.experiments.simulated_data import SimulatedData
-from stale_edge.study.experiments.trained_study import TrainedStudy
+from stale_edge.study.experiments.trained_study import TrainedStudy, world_measurements
 from stale_edge.study.experiments.training_runs import (
     MAP_METHOD,
     Material,
@@ -148,7 +148,7 @@ class LocalizationStudy(TrainedStudy[EndlessData]):
                 note(f"{world}, {subset} classes: {method}")
                 with self._context.computing():
                     accuracy = judged.accuracy(judged.detect(predictor))
-                measured += _measurements(world, method, subset, accuracy, 0)
+                measured += world_measurements(world, method, subset, accuracy, 0)
         return measured
 
     def _judged(self, network: Any, world: str, repeat: int, cost: Mapping[str, float]) -> list[Measurement]:
@@ -161,7 +161,7 @@ class LocalizationStudy(TrainedStudy[EndlessData]):
             whole = accuracies[TRAINED]["average_map"]
             for method, accuracy in accuracies.items():
                 more = cost if method == TRAINED else {KEPT: accuracy["average_map"] / whole} if whole else {}
-                measured += _measurements(world, method, subset, {**accuracy, **more}, repeat)
+                measured += world_measurements(world, method, subset, {**accuracy, **more}, repeat)
         return measured
 
     def _rows(self, network: Any, judged: EvaluationSet) -> dict[str, Found]:
@@ -188,11 +188,6 @@ class LocalizationStudy(TrainedStudy[EndlessData]):
             with self._context.computing():
                 self._kept = (world, data.endless(self._scale))
         return self._kept[1]
-
-
-def _measurements(world: str, method: str, subset: str, values: Mapping[str, float], repeat: int) -> list[Measurement]:
-    factors = {"world": world, "method": method, "subset": subset}
-    return [Measurement(factors, metric, value, repeat) for metric, value in values.items()]
 
 
 def _cell(method: str, world: str, seed: int | None) -> Cell:

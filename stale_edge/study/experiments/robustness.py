@@ -11,9 +11,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from stale_edge.study.design import Cell, Measurement, StudyName
+from stale_edge.study.design import Cell, Measurement, StudyName, whole_video_of
 from stale_edge.study.experiments.simulated_data import SimulatedData
-from stale_edge.study.experiments.trained_study import TrainedStudy, reference_rows, whole_video_of
+from stale_edge.study.experiments.trained_study import TrainedStudy, reference_rows, world_measurements
 from stale_edge.study.experiments.training_runs import (
     METHODS,
     NETWORK,
@@ -27,7 +27,6 @@ from stale_edge.study.experiments.training_runs import (
 )
 from stale_edge_runtime.contract import ACTIONFORMER
 from stale_edge_runtime.heads.boundary_map import BOUNDARY_MAP
-from stale_edge_runtime.metrics.baselines import whole_videos
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -133,13 +132,12 @@ class RobustnessStudy(TrainedStudy[SimulatedData]):
         for subset, judged in material.evaluation_sets.items():
             with self._context.computing():
                 found = judged.detect(predictor_of(taught.network, judged, method))
-                named = judged.named(found, lacks_classes=method.leaves_classes)
-                accuracy = judged.accuracy(named)
-                whole = judged.accuracy(whole_videos(judged.truth, named))
+                rows = judged.judge(name, found, lacks_classes=method.leaves_classes)
+            accuracy, whole = rows[name], rows[whole_video_of(name)]
             if accuracy["average_map"]:
                 whole[KEPT] = whole["average_map"] / accuracy["average_map"]
-            measured += _measurements(world, name, subset, {**accuracy, **cost}, cell.repeat)
-            measured += _measurements(world, whole_video_of(name), subset, whole, cell.repeat)
+            measured += world_measurements(world, name, subset, {**accuracy, **cost}, cell.repeat)
+            measured += world_measurements(world, whole_video_of(name), subset, whole, cell.repeat)
         return measured
 
     def _without_training(self, world: str, note: Callable[[str], None]) -> list[Measurement]:
@@ -151,18 +149,13 @@ class RobustnessStudy(TrainedStudy[SimulatedData]):
                 with self._context.computing():
                     found = judged.detect(reference_point(row.point, judged, material, row.network))
                     accuracy = judged.accuracy(found)
-                measured += _measurements(world, row.name, subset, accuracy, 0)
+                measured += world_measurements(world, row.name, subset, accuracy, 0)
         return measured
 
     def _make_material(self, world: str, snippets: int | None) -> Material:
         data = SimulatedData(replace(self._data.config, **WORLDS[world]))
         with self._context.computing():
             return data.endless(self._scale, snippets)
-
-
-def _measurements(world: str, method: str, subset: str, values: Mapping[str, float], repeat: int) -> list[Measurement]:
-    factors = {"world": world, "method": method, "subset": subset}
-    return [Measurement(factors, metric, value, repeat) for metric, value in values.items()]
 
 
 def _cell(method: str, world: str, seed: int | None) -> Cell:

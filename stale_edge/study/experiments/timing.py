@@ -104,8 +104,8 @@ class TimingSettings:
     """Providers to run on."""
     threads: int = 1
     """Threads inside an operator."""
-    networks: tuple[str, ...] = ()
-    """Kinds of network, keys of `NETWORKS`; all by default, and that of the weights where there are some."""
+    networks: tuple[str, ...] | None = None
+    """Kinds of network, keys of `NETWORKS`; all where none is given, or that of the weights."""
     checkpoint: Path | None = None
     """Weights; none for untrained networks of the published size."""
     peak_tmacs: float | None = None
@@ -175,7 +175,7 @@ class TimingStudy:
             "repeats": self.settings.turns,
             "providers": list(self.settings.providers),
             "threads": self.settings.threads,
-            "networks": list(self.settings.networks),
+            "networks": list(self.settings.networks or ()),
             "weights": self._weights,
             "peak_tmacs": self.settings.peak_tmacs,
         }
@@ -237,7 +237,7 @@ class TimingStudy:
         if self._list is None:
             design, providers = DESIGNS[self.name], self.settings.providers
             found: list[TimedContender] = []
-            for network in self.settings.networks:
+            for network in self.settings.networks or ():
                 is_first = network == STALE_NETWORK
                 torch = design.torch if is_first else dict.fromkeys(design.torch, (Precision.FP32,))
                 onnx = design.onnx if is_first else design.others
@@ -346,8 +346,8 @@ def _networks(settings: TimingSettings) -> tuple[str, ...]:
     from stale_edge.study.experiments.training_runs import choose_methods
 
     if settings.checkpoint is None:
-        return tuple(choose_methods(settings.networks or None))
-    if settings.networks:
+        return tuple(choose_methods(settings.networks))
+    if settings.networks is not None:
         raise UsageError("--networks", "does not go with --checkpoint, whose network is timed", "leave one out")
     identify(settings.checkpoint)  # is there
     from stale_edge.checkpoint import read_network_name

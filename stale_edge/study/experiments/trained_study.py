@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from stale_edge.networks.registry import NETWORKS
 from stale_edge.study.context import ANYWHERE, RunContext
-from stale_edge.study.design import WHOLE_VIDEO
+from stale_edge.study.design import Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,9 +60,20 @@ def reference_rows(methods: Mapping[str, Method], points: Sequence[str]) -> tupl
     )
 
 
-def whole_video_of(method: str) -> str:
-    """Name the row of the labels that a method found, each for its whole video."""
-    return method + WHOLE_VIDEO
+def world_measurements(
+    world: str, method: str, subset: str, values: Mapping[str, float], repeat: int
+) -> list[Measurement]:
+    """List what was measured of a method in a world on one subset.
+
+    Args:
+        world: Name of the world.
+        method: Name of the row.
+        subset: `seen` or `unseen`.
+        values: Values by metric.
+        repeat: Seed.
+    """
+    factors = {"world": world, "method": method, "subset": subset}
+    return [Measurement(factors, metric, value, repeat) for metric, value in values.items()]
 
 
 Data = TypeVar("Data", bound=StudyData)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from stale_edge.study.design import Cell, Measurement, StudyName
-from stale_edge.study.experiments.trained_study import TrainedStudy, whole_video_of
+from stale_edge.study.design import Cell, Measurement, StudyName, whole_video_of
+from stale_edge.study.experiments.trained_study import TrainedStudy
 from stale_edge.study.experiments.training_runs import (
     METHODS,
     Method,
@@ -23,7 +23,6 @@ from stale_edge.study.experiments.training_runs import (
 from stale_edge.study.experiments.video_pool import CLOSED, FiniteData
 from stale_edge.training.launch import accelerator
 from stale_edge_runtime.bench.memory import peak_rss_mb, reset_peak
-from stale_edge_runtime.metrics.baselines import whole_videos
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -109,18 +108,17 @@ class TrainingCostStudy(TrainedStudy[FiniteData]):
         with self._context.computing():
             judged = pool.evaluation_set
             found = judged.detect(predictor_of(taught.network, judged, method))
-            named = judged.named(found, lacks_classes=method.leaves_classes)
-            accuracy = judged.accuracy(named)["average_map"]
-            whole = judged.accuracy(whole_videos(judged.truth, named))["average_map"]
+            rows = judged.judge(name, found, lacks_classes=method.leaves_classes)
         values: dict[str, float | None] = {
             "parameters": sum(parameter.numel() for parameter in taught.network.parameters()),
             "trained_parameters": taught.trained_parameters,
             "seconds": taught.seconds,
             "steps": taught.steps,
             "peak_rss_mb": peak_mb,
-            "average_map": accuracy,
+            "average_map": rows[name]["average_map"],
         }
-        beside = Measurement({"method": whole_video_of(name)}, "average_map", whole, cell.repeat)
+        whole = whole_video_of(name)
+        beside = Measurement({"method": whole}, "average_map", rows[whole]["average_map"], cell.repeat)
         return [
             Measurement(cell.factors, metric, float(value), cell.repeat)
             for metric, value in values.items()
